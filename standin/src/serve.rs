@@ -1,0 +1,122 @@
+//! One TLS listener on a loopback port: the floor that both stand-ins stand on.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// The body of every answer of a stand-in; an error in it breaks the connection, as a crash would.
+pub type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
+
+/// A body that is complete.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// A running listener. Dropping it closes the port and every connection.
+pub struct Listener {
+    addr: SocketAddr,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Listener {
+    /// Listens on `addr` (port 0: any free one) and answers every request with `handler`.
+    ///
+    /// A handler that returns an error breaks the connection without an answer.
+    ///
+    /// # Errors
+    /// When the port cannot be opened.
+    pub async fn start<H, F>(
+        addr: SocketAddr,
+        tls: Arc<rustls::ServerConfig>,
+        handler: H,
+    ) -> anyhow::Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let acceptor = TlsAcceptor::from(tls);
+        tasks.spawn(stop.clone().run_until_cancelled_owned(accept(
+            listener,
+            acceptor,
+            handler,
+            stop.clone(),
+            tasks.clone(),
+        )));
+        Ok(Self { addr, stop, tasks })
+    }
+
+    /// The address that was bound.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Closes the port and every connection at once, as a killed process would, and waits until all is gone.
+    pub async fn kill(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+async fn accept<H, F>(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    handler: H,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+) where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
+{
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let connection = serve(stream, acceptor.clone(), handler.clone());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(connection));
+    }
+}
+
+async fn serve<H, F>(stream: TcpStream, acceptor: TlsAcceptor, handler: H)
+where
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
+{
+    stream.set_nodelay(true).ok();
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let service = service_fn(move |request| handler(request));
+    let io = TokioIo::new(stream);
+    // A connection that its peer or a handler broke is an everyday event here, not an error of the stand-in.
+    if is_h2 {
+        let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+        let _broken = builder.serve_connection(io, service).await;
+    } else {
+        // Room for what a client may send: 60 KiB of selectors in a request line, and many headers.
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        let builder = builder.max_buf_size(256 * 1024).max_headers(512);
+        let _broken = builder.serve_connection(io, service).with_upgrades().await;
+    }
+}
