@@ -1,0 +1,121 @@
+//! One call to Entra for one session, in a task of its own; everyone who needs its result waits for the same.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::slot::{Landing, Slot, Token};
+use super::{Broker, BrokerError, LAST_USE};
+use crate::clock::until;
+use crate::entra::{Class, EntraFault, Minted};
+use crate::session::{Ending, Grant, Session};
+
+impl Broker {
+    /// Waits for the session's flight; begins one where none is under way.
+    pub(super) async fn fly(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        session: &Arc<Session>,
+        renew: bool,
+    ) -> Result<Arc<Token>, BrokerError> {
+        if !renew && let Some(fault) = self.faults.active(&session.user, self.clock.now()) {
+            return Err(BrokerError::Entra(fault));
+        }
+        let mut landing = self.take_off(slot, session, renew);
+        match landing.wait_for(Option::is_some).await {
+            Ok(landed) => landed.clone().unwrap_or(Err(BrokerError::Stopping)),
+            Err(_) => Err(BrokerError::Stopping),
+        }
+    }
+
+    /// Begins a flight, or finds the one under way. `renew`: a token that is still good does not do.
+    pub(super) fn take_off(
+        self: &Arc<Self>,
+        slot: &Arc<Slot>,
+        session: &Arc<Session>,
+        renew: bool,
+    ) -> watch::Receiver<Landing> {
+        let mut state = slot.state();
+        // A flight whose task was ended by the process's stop has lost its sender.
+        if let Some(flight) = state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()) {
+            return flight.clone();
+        }
+        let (sender, receiver) = watch::channel(None);
+        state.flight = Some(receiver.clone());
+        drop(state);
+        let (this, slot, session) = (self.clone(), slot.clone(), session.clone());
+        self.shutdown.spawn("token flight", async move {
+            let result = this.fetch(&slot, &session, renew).await;
+            // From here on a request begins a new flight; those who wait still get this result.
+            slot.state().flight = None;
+            sender.send_replace(Some(result));
+        });
+        receiver
+    }
+
+    async fn fetch(&self, slot: &Slot, session: &Session, renew: bool) -> Result<Arc<Token>, BrokerError> {
+        let grant = self.store.grant(&session.id).await?.ok_or(BrokerError::SessionEnded)?;
+        if !renew && let Some(token) = self.usable(&grant) {
+            slot.publish(&token);
+            return Ok(token);
+        }
+        match self.entra.mint_aks_token(&grant.refresh_token).await {
+            Ok(minted) => self.land(slot, session, grant, minted).await,
+            Err(fault) => Err(self.crash(slot, session, fault).await),
+        }
+    }
+
+    /// A token that came with the sign-in or that another replica minted.
+    fn usable(&self, grant: &Grant) -> Option<Arc<Token>> {
+        let aks = grant.aks.as_ref().filter(|aks| until(self.clock.now(), aks.expires_at) > LAST_USE)?;
+        Token::new(aks).map(Arc::new)
+    }
+
+    async fn land(
+        &self,
+        slot: &Slot,
+        session: &Session,
+        old: Grant,
+        minted: Minted,
+    ) -> Result<Arc<Token>, BrokerError> {
+        let malformed = || BrokerError::Entra(Arc::new(EntraFault::unusable_token()));
+        let token = Arc::new(Token::new(&minted).ok_or_else(malformed)?);
+        let grant = Grant {
+            refresh_token: minted.refresh_token.clone().unwrap_or(old.refresh_token),
+            granted_at: minted.minted_at,
+            aks: Some(Arc::new(minted)),
+        };
+        // Someone who signed out meanwhile stays signed out: nothing is handed out and nothing comes back.
+        if !self.store.renew(&session.id, grant).await? {
+            return Err(BrokerError::SessionEnded);
+        }
+        slot.publish(&token);
+        self.faults.succeeded(&session.user);
+        Ok(token)
+    }
+
+    async fn crash(&self, slot: &Slot, session: &Session, mut fault: EntraFault) -> BrokerError {
+        if fault.class == Class::StepUp && session.stepped_up {
+            // The user has met the demand once already: asking again would be a loop.
+            fault.class = Class::Blocked;
+        }
+        let ending = match fault.class {
+            Class::SignIn => Some(Ending::Natural),
+            Class::Revoked => Some(Ending::Final),
+            Class::StepUp | Class::Blocked | Class::Admin | Class::Transient => None,
+        };
+        let fault = Arc::new(fault);
+        let Some(ending) = ending else {
+            self.faults.remember(&session.user, &fault, self.clock.now());
+            return BrokerError::Entra(fault);
+        };
+        tracing::info!(user = %session.user.oid, session = %session.id, ?ending, "Entra ended a session");
+        slot.clear();
+        match self.store.end_session(&session.id, ending).await {
+            Ok(ended) => self.streams.end(&ended),
+            Err(error) => return BrokerError::Store(error),
+        }
+        self.slots.remove(&session.id);
+        BrokerError::Entra(fault)
+    }
+}

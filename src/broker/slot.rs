@@ -1,0 +1,147 @@
+//! What the broker holds for one session: the present token, and the flight that fetches the next.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::BrokerError;
+use crate::clock::{after, until};
+use crate::entra::Minted;
+
+/// A fifth of the lifetime is left when renewal begins, and never less than five minutes where Entra names no time.
+const AHEAD_SHARE: u32 = 5;
+const AHEAD_AT_LEAST: Duration = Duration::from_secs(300);
+
+/// An AKS token, ready to be sent.
+#[derive(Debug)]
+pub(super) struct Token {
+    pub(super) authorization: HeaderValue,
+    pub(super) minted_at: Timestamp,
+    pub(super) expires_at: Timestamp,
+    pub(super) renew_at: Timestamp,
+}
+
+pub(super) type Landing = Option<Result<Arc<Token>, BrokerError>>;
+
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    current: ArcSwapOption<Token>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) flight: Option<watch::Receiver<Landing>>,
+    forced_at: Option<Timestamp>,
+    ahead_at: Option<Timestamp>,
+}
+
+impl Token {
+    /// `None` for a token that cannot stand in a header.
+    pub(super) fn new(minted: &Minted) -> Option<Self> {
+        let mut authorization =
+            HeaderValue::try_from(format!("Bearer {}", minted.aks_token.expose())).ok()?;
+        authorization.set_sensitive(true);
+        Some(Self {
+            authorization,
+            minted_at: minted.minted_at,
+            expires_at: minted.expires_at,
+            renew_at: renew_at(minted),
+        })
+    }
+}
+
+/// When renewal begins: as Entra says, else with a fifth of the lifetime left; spread over a tenth of that time, so
+/// that tokens of one morning do not all come due at once; at the latest with five minutes left.
+fn renew_at(minted: &Minted) -> Timestamp {
+    let lifetime = until(minted.minted_at, minted.expires_at);
+    let planned = minted.refresh_in.unwrap_or(lifetime - lifetime / AHEAD_SHARE).min(lifetime);
+    let spread = planned / 10;
+    let earlier = spread.mul_f64(jitter());
+    let latest = lifetime.saturating_sub(AHEAD_AT_LEAST);
+    after(minted.minted_at, (planned - earlier).min(latest))
+}
+
+/// From 0 to 1.
+fn jitter() -> f64 {
+    let mut byte = [0_u8];
+    aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0)
+}
+
+impl Slot {
+    pub(super) fn current(&self) -> Option<Arc<Token>> {
+        self.current.load_full()
+    }
+
+    pub(super) fn publish(&self, token: &Arc<Token>) {
+        self.current.store(Some(token.clone()));
+    }
+
+    pub(super) fn clear(&self) {
+        self.current.store(None);
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the right to a forced renewal, or says how long until there is one.
+    pub(super) fn force(&self, now: Timestamp, every: Duration) -> Result<(), Duration> {
+        take(&mut self.state().forced_at, now, every)
+    }
+
+    /// Takes the right to an attempt ahead of need.
+    pub(super) fn try_ahead(&self, now: Timestamp, every: Duration) -> bool {
+        take(&mut self.state().ahead_at, now, every).is_ok()
+    }
+}
+
+fn take(last: &mut Option<Timestamp>, now: Timestamp, every: Duration) -> Result<(), Duration> {
+    let left = last.map_or(Duration::ZERO, |last| until(now, after(last, every)));
+    if !left.is_zero() {
+        return Err(left);
+    }
+    *last = Some(now);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::AksToken;
+
+    fn minted(lifetime: u64, refresh_in: Option<u64>) -> Minted {
+        let minted_at = Timestamp::UNIX_EPOCH;
+        Minted {
+            aks_token: AksToken::new("t"),
+            minted_at,
+            expires_at: after(minted_at, Duration::from_secs(lifetime)),
+            refresh_in: refresh_in.map(Duration::from_secs),
+            refresh_token: None,
+        }
+    }
+
+    /// Renewal begins when Entra says, else with a fifth left, spread over a tenth, at the latest five minutes before.
+    #[test]
+    fn renewal_is_planned_ahead_of_need() {
+        for _ in 0..50 {
+            let at = |lifetime, refresh_in| renew_at(&minted(lifetime, refresh_in)).as_second();
+            assert!((2_592..=2_880).contains(&at(3_600, None)));
+            assert!((38_880..=43_200).contains(&at(86_400, Some(43_200))));
+            assert!(at(600, None) <= 300);
+            assert_eq!(at(5, None), 0);
+        }
+    }
+
+    /// A token that could break out of its header is none.
+    #[test]
+    fn a_token_with_line_breaks_is_refused() {
+        let mut evil = minted(3_600, None);
+        evil.aks_token = AksToken::new("a\r\nImpersonate-User: admin");
+        assert!(Token::new(&evil).is_none());
+    }
+}

@@ -1,0 +1,128 @@
+//! Wall-clock time as a value that is passed in, so that tests can move it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+
+/// The time that every expiry is judged by. Cloning gives another handle to the same clock.
+#[derive(Clone, Debug, Default)]
+pub struct Clock {
+    shift: Option<Arc<Shift>>,
+}
+
+#[derive(Debug, Default)]
+struct Shift {
+    millis: AtomicI64,
+    moved: Notify,
+}
+
+impl Clock {
+    /// The system's time.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { shift: None }
+    }
+
+    /// The system's time plus an offset that [`Clock::advance`] moves: for tests.
+    #[must_use]
+    pub fn movable() -> Self {
+        Self { shift: Some(Arc::default()) }
+    }
+
+    /// The present.
+    #[must_use]
+    #[expect(clippy::disallowed_methods, reason = "the one place where the system's time is read")]
+    pub fn now(&self) -> Timestamp {
+        let system = Timestamp::now();
+        match &self.shift {
+            None => system,
+            Some(shift) => system + SignedDuration::from_millis(shift.millis.load(Ordering::Acquire)),
+        }
+    }
+
+    /// Moves a movable clock forward and wakes whoever waits for a time that has now come. The system's stays.
+    pub fn advance(&self, by: Duration) {
+        if let Some(shift) = &self.shift {
+            shift.millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::AcqRel);
+            shift.moved.notify_waiters();
+        }
+    }
+
+    /// Waits until the clock shows `deadline` or later.
+    pub async fn sleep_until(&self, deadline: Timestamp) {
+        loop {
+            let moved = self.shift.as_ref().map(|shift| shift.moved.notified());
+            let Ok(left) = Duration::try_from(deadline.duration_since(self.now())) else { return };
+            if left.is_zero() {
+                return;
+            }
+            // Far deadlines are waited for in steps: a timer's own limit is about two years.
+            let nap = tokio::time::sleep(left.min(Duration::from_secs(86_400)));
+            match moved {
+                None => nap.await,
+                Some(moved) => tokio::select! { () = nap => {}, () = moved => {} },
+            }
+        }
+    }
+}
+
+/// `from + by`, capped at the last representable time instead of failing.
+#[must_use]
+pub fn after(from: Timestamp, by: Duration) -> Timestamp {
+    let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
+    from.saturating_add(by).unwrap_or(Timestamp::MAX)
+}
+
+/// How long it is from `now` until `then`; zero when it has passed.
+#[must_use]
+pub fn until(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
+}
+
+/// A length of time in the words of a page or a warning: `in 6 days`, `in 40 minutes`.
+#[must_use]
+pub fn in_words(left: Duration) -> String {
+    let seconds = left.as_secs();
+    let (count, unit) = match seconds {
+        172_800.. => (seconds / 86_400, "day"),
+        7_200.. => (seconds / 3_600, "hour"),
+        120.. => (seconds / 60, "minute"),
+        _ => (seconds, "second"),
+    };
+    format!("in {count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A sleeper on a movable clock wakes when the clock is moved past its deadline, and not before.
+    #[tokio::test]
+    async fn a_moved_clock_wakes_its_sleepers() {
+        let clock = Clock::movable();
+        let deadline = after(clock.now(), Duration::from_secs(3_600));
+        let sleeper = tokio::spawn({
+            let clock = clock.clone();
+            async move { clock.sleep_until(deadline).await }
+        });
+        tokio::task::yield_now().await;
+        clock.advance(Duration::from_secs(1_800));
+        tokio::task::yield_now().await;
+        assert!(!sleeper.is_finished());
+        clock.advance(Duration::from_secs(1_801));
+        sleeper.await.unwrap();
+    }
+
+    /// Lengths of time are said in one unit, rounded down.
+    #[test]
+    fn lengths_of_time_read_naturally() {
+        let words = |seconds| in_words(Duration::from_secs(seconds));
+        assert_eq!(words(1), "in 1 second");
+        assert_eq!(words(119), "in 119 seconds");
+        assert_eq!(words(2_400), "in 40 minutes");
+        assert_eq!(words(7 * 86_400 - 1), "in 6 days");
+    }
+}

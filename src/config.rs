@@ -1,0 +1,167 @@
+//! Settings: raw strings from flags and environment, checked all at once, into a typed [`Config`].
+//!
+//! Every fault is reported in one message and nothing is opened before all are gone. Secrets come by file path only,
+//! so the `Debug` output of a `Config` is safe to log.
+
+mod check;
+mod raw;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+pub use self::raw::RawConfig;
+
+/// Exit code for faulty settings (`EX_USAGE` of sysexits).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Everything that can be set, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The origin that users see.
+    pub public_url: PublicUrl,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Certificate and key of the public listener; `None` when TLS ends in front of us.
+    pub tls: Option<TlsFiles>,
+    /// Where liveness, readiness and metrics are served in plain HTTP.
+    pub admin_listen: SocketAddr,
+    /// The API server and who vouches for it.
+    pub api_server: ApiServer,
+    /// The tenant and our own identity in it.
+    pub entra: EntraConfig,
+    /// The cluster's name in kubeconfigs and pages.
+    pub cluster_name: String,
+    /// PEM for generated kubeconfigs, when the public certificate needs it.
+    pub public_ca_pem: Option<String>,
+    /// How long sessions and credentials live.
+    pub lifetimes: Lifetimes,
+    /// Whether dormant tokens may be armed again on the portal.
+    pub rearm: bool,
+    /// Bounds.
+    pub limits: Limits,
+    /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// The window of a graceful stop.
+    pub drain: Duration,
+}
+
+/// An https origin: scheme, host, and port where it is not 443.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PublicUrl {
+    origin: String,
+    host: String,
+}
+
+/// PEM files of the public listener, re-read when their content changes.
+#[derive(Clone, Debug)]
+pub struct TlsFiles {
+    /// Certificate chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// The upstream API server.
+#[derive(Clone, Debug)]
+pub struct ApiServer {
+    /// `host:port`, as in a request's authority.
+    pub authority: http::uri::Authority,
+    /// PEM of the authority that signs its certificate.
+    pub ca_file: PathBuf,
+}
+
+/// The Entra tenant and the app registration.
+#[derive(Clone, Debug)]
+pub struct EntraConfig {
+    /// The tenant's GUID, lower case.
+    pub tenant_id: String,
+    /// The app registration's client id.
+    pub client_id: String,
+    /// The projected service-account token, read anew for each use.
+    pub federated_token_file: PathBuf,
+    /// The cloud's sign-in host, ending in `/`.
+    pub authority: Url,
+    /// An extra trust root for the authority.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How long things live.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetimes {
+    /// A session's cap from sign-in.
+    pub session: Duration,
+    /// How long a browser cookie may stay unused.
+    pub cookie_idle: Duration,
+    /// Default and maximum lifetime of a proxy token.
+    pub token: Duration,
+}
+
+/// Bounds on what clients may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Open streams of one user.
+    pub streams_per_user: usize,
+    /// Open client connections; `None`: what the file limit carries.
+    pub connections: Option<usize>,
+    /// Open client connections of one address; `None`: unlimited.
+    pub connections_per_address: Option<usize>,
+}
+
+/// Everything that is wrong with the settings, one line each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Faults(Vec<String>);
+
+impl PublicUrl {
+    /// The origin without a trailing slash: `https://k8s.example.com`.
+    #[must_use]
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The host without the port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The origin followed by `path`, which begins with `/`.
+    #[must_use]
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+}
+
+impl Config {
+    /// Checks the raw settings.
+    ///
+    /// # Errors
+    /// All faults at once: missing or contradictory settings, unreadable files, values out of range.
+    pub fn from_raw(raw: &RawConfig) -> Result<Self, Faults> {
+        check::check(raw)
+    }
+}
+
+impl Faults {
+    fn push(&mut self, fault: impl Into<String>) {
+        self.0.push(fault.into());
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.0.len();
+        write!(f, "{count} fault{} in the settings:", if count == 1 { "" } else { "s" })?;
+        self.0.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
+    }
+}
+
+impl std::error::Error for Faults {}

@@ -1,0 +1,99 @@
+//! The settings as strings: one flag and one environment variable each.
+
+use clap::Args;
+
+/// Settings as they were given. Each is a flag in kebab case or an environment variable; the flag wins.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Settings")]
+pub struct RawConfig {
+    /// Origin that users see, e.g. https://k8s.example.com; the redirect URI is <this>/callback
+    #[arg(long, env = "ENTRADA_PUBLIC_URL", hide_env_values = true)]
+    pub public_url: Option<String>,
+    /// Where clients connect [default: 0.0.0.0:8443]
+    #[arg(long, env = "ENTRADA_LISTEN", hide_env_values = true)]
+    pub listen: Option<String>,
+    /// `off` where TLS ends in front of Entrada [default: on]
+    #[arg(long, env = "ENTRADA_TLS", hide_env_values = true)]
+    pub tls: Option<String>,
+    /// Certificate chain in PEM, leaf first; re-read when it changes
+    #[arg(long, env = "ENTRADA_TLS_CERT_FILE", hide_env_values = true)]
+    pub tls_cert_file: Option<String>,
+    /// Private key in PEM; re-read when it changes
+    #[arg(long, env = "ENTRADA_TLS_KEY_FILE", hide_env_values = true)]
+    pub tls_key_file: Option<String>,
+    /// Liveness, readiness and metrics, plain HTTP [default: 0.0.0.0:9090]
+    #[arg(long, env = "ENTRADA_ADMIN_LISTEN", hide_env_values = true)]
+    pub admin_listen: Option<String>,
+    /// The API server [default: https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT]
+    #[arg(long, env = "ENTRADA_API_SERVER_URL", hide_env_values = true)]
+    pub api_server_url: Option<String>,
+    /// PEM of the API server's authority [default: the pod's usual ca.crt]
+    #[arg(long, env = "ENTRADA_API_SERVER_CA_FILE", hide_env_values = true)]
+    pub api_server_ca_file: Option<String>,
+    /// The tenant's GUID
+    #[arg(long, env = "AZURE_TENANT_ID", hide_env_values = true)]
+    pub azure_tenant_id: Option<String>,
+    /// The app registration's client id
+    #[arg(long, env = "AZURE_CLIENT_ID", hide_env_values = true)]
+    pub azure_client_id: Option<String>,
+    /// The pod's projected token, our identity towards Entra
+    #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE", hide_env_values = true)]
+    pub azure_federated_token_file: Option<String>,
+    /// The cloud's sign-in host [default: https://login.microsoftonline.com/]
+    #[arg(long, env = "AZURE_AUTHORITY_HOST", hide_env_values = true)]
+    pub azure_authority_host: Option<String>,
+    /// Extra trust root for the sign-in host, PEM
+    #[arg(long, env = "ENTRADA_ENTRA_CA_FILE", hide_env_values = true)]
+    pub entra_ca_file: Option<String>,
+    /// Where sessions live: `memory` [default: memory]
+    #[arg(long, env = "ENTRADA_STORE", hide_env_values = true)]
+    pub store: Option<String>,
+    /// Name in generated kubeconfigs [default: host of the public URL]
+    #[arg(long, env = "ENTRADA_CLUSTER_NAME", hide_env_values = true)]
+    pub cluster_name: Option<String>,
+    /// PEM that clients need to trust the public certificate; goes into kubeconfigs
+    #[arg(long, env = "ENTRADA_PUBLIC_CA_FILE", hide_env_values = true)]
+    pub public_ca_file: Option<String>,
+    /// A session's cap from sign-in [default: 7d]
+    #[arg(long, env = "ENTRADA_SESSION_LIFETIME", hide_env_values = true)]
+    pub session_lifetime: Option<String>,
+    /// How long a browser cookie may stay unused [default: 24h]
+    #[arg(long, env = "ENTRADA_COOKIE_IDLE", hide_env_values = true)]
+    pub cookie_idle: Option<String>,
+    /// Default and maximum lifetime of a proxy token [default: 30d]
+    #[arg(long, env = "ENTRADA_TOKEN_LIFETIME", hide_env_values = true)]
+    pub token_lifetime: Option<String>,
+    /// `ask`: dormant tokens can be armed on the portal; `off`: they stay so [default: ask]
+    #[arg(long, env = "ENTRADA_REARM", hide_env_values = true)]
+    pub rearm: Option<String>,
+    /// Open streams of one user [default: 1000]
+    #[arg(long, env = "ENTRADA_MAX_STREAMS_PER_USER", hide_env_values = true)]
+    pub max_streams_per_user: Option<String>,
+    /// Open client connections [default: what the file limit carries]
+    #[arg(long, env = "ENTRADA_MAX_CONNECTIONS", hide_env_values = true)]
+    pub max_connections: Option<String>,
+    /// Open client connections of one address [default: unlimited]
+    #[arg(long, env = "ENTRADA_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true)]
+    pub max_connections_per_address: Option<String>,
+    /// Not built yet: setting it is a fault
+    #[arg(long, env = "ENTRADA_RATE_LIMIT", hide_env_values = true)]
+    pub rate_limit: Option<String>,
+    /// Not built yet: setting it is a fault
+    #[arg(long, env = "ENTRADA_SIGNIN_RATE_LIMIT", hide_env_values = true)]
+    pub signin_rate_limit: Option<String>,
+    /// Not built yet: setting it is a fault
+    #[arg(long, env = "ENTRADA_MOUNTS", hide_env_values = true)]
+    pub mounts: Option<String>,
+    /// Networks (CIDR, comma-separated) whose Forwarded and X-Forwarded-* are believed [default: none]
+    #[arg(long, env = "ENTRADA_TRUSTED_PROXIES", hide_env_values = true)]
+    pub trusted_proxies: Option<String>,
+    /// Window of a graceful stop [default: 25s]
+    #[arg(long, env = "ENTRADA_DRAIN", hide_env_values = true)]
+    pub drain: Option<String>,
+    /// Set by Kubernetes in every pod
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true, hide_env_values = true)]
+    pub kubernetes_service_host: Option<String>,
+    /// Set by Kubernetes in every pod
+    #[arg(long, env = "KUBERNETES_SERVICE_PORT", hide = true, hide_env_values = true)]
+    pub kubernetes_service_port: Option<String>,
+}

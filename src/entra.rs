@@ -1,0 +1,70 @@
+//! Microsoft Entra, as Entrada uses it: one tenant, one app registration.
+//!
+//! Discovery and keys are fetched in the background and kept; sign-in asks for an authorization URL, redeems a code
+//! and verifies the ID token; the broker redeems refresh tokens. Our own identity on each token request is the pod's
+//! projected service-account token, read anew each time. This room knows no session and no credential of ours.
+
+mod authorize;
+mod fault;
+mod http;
+mod id_token;
+mod provider;
+mod token;
+
+use std::sync::Arc;
+
+pub use self::authorize::AuthorizeRequest;
+pub use self::fault::{Class, EntraFault, plain};
+pub use self::http::CallError;
+pub use self::id_token::{IdTokenError, SignedIn};
+pub use self::provider::NotReady;
+pub use self::token::{Minted, Redeemed};
+
+use crate::clock::Clock;
+use crate::config::EntraConfig;
+use crate::metrics::Metrics;
+
+/// The app id of "Azure Kubernetes Service AAD Server", the same in every cloud: the audience of AKS tokens.
+pub const AKS_SERVER_APP_ID: &str = "6dae42f8-4368-4678-94ff-3960e28e3630";
+
+/// A client of one Entra tenant.
+#[derive(Debug)]
+pub struct Entra {
+    config: EntraConfig,
+    redirect_uri: String,
+    http: http::Http,
+    provider: provider::ProviderCache,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+impl Entra {
+    /// Prepares a client; nothing is fetched yet.
+    ///
+    /// # Errors
+    /// When the extra trust root cannot be read.
+    pub fn new(
+        config: EntraConfig,
+        redirect_uri: String,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
+        let http = http::Http::new(config.ca_file.as_deref())?;
+        Ok(Self { config, redirect_uri, http, provider: provider::ProviderCache::default(), clock, metrics })
+    }
+
+    /// The address at which an administrator consents to the app in the whole tenant.
+    #[must_use]
+    pub fn admin_consent_url(&self) -> String {
+        format!(
+            "{}{}/adminconsent?client_id={}",
+            self.config.authority, self.config.tenant_id, self.config.client_id
+        )
+    }
+
+    /// The redirect URI that must be registered for the app.
+    #[must_use]
+    pub fn redirect_uri(&self) -> &str {
+        &self.redirect_uri
+    }
+}

@@ -1,0 +1,137 @@
+//! Plain calls to the authority: TLS, no redirects, bounded in time and size; status and `Retry-After` are kept.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use thiserror::Error;
+
+/// One call, from connecting to the last byte. Entra answers in well under a second; MSAL itself waits 30 s.
+const CALL_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Keys and discovery are about 20 KB, a token answer with hundreds of groups about 10 KB.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// Why a call brought no answer.
+#[derive(Clone, Debug, Error)]
+pub enum CallError {
+    /// Nothing came back in time.
+    #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
+    Timeout,
+    /// The connection could not be made, or broke.
+    #[error("connection failed: {0}")]
+    Connection(String),
+    /// The answer's body broke or was larger than 1 MiB.
+    #[error("answer could not be read: {0}")]
+    Body(String),
+    /// The answer was not what the protocol says: its status is given.
+    #[error("unexpected answer with status {0}")]
+    Unexpected(StatusCode),
+}
+
+/// An answer, whole.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    /// `Retry-After` in seconds, where it was a number.
+    pub(super) retry_after: Option<Duration>,
+    pub(super) body: Bytes,
+}
+
+#[derive(Debug)]
+pub(super) struct Http {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+}
+
+impl Http {
+    pub(super) fn new(extra_ca: Option<&Path>) -> anyhow::Result<Self> {
+        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        if let Some(path) = extra_ca {
+            for certificate in CertificateDer::pem_file_iter(path).context("ENTRADA_ENTRA_CA_FILE")? {
+                roots.add(certificate?).context("ENTRADA_ENTRA_CA_FILE")?;
+            }
+        }
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_nodelay(true);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_http1()
+            .wrap_connector(tcp);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .build(connector);
+        Ok(Self { client })
+    }
+
+    pub(super) async fn get(&self, url: &str) -> Result<Answer, CallError> {
+        let request = Request::builder().method(Method::GET).uri(url).header(ACCEPT, "application/json");
+        self.call(request, Bytes::new()).await
+    }
+
+    /// Posts a form. `correlation_id` comes back in Entra's logs and errors.
+    pub(super) async fn post_form(
+        &self,
+        url: &str,
+        form: String,
+        correlation_id: &str,
+    ) -> Result<Answer, CallError> {
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(url)
+            .header(ACCEPT, "application/json")
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header("client-request-id", correlation_id)
+            .header("return-client-request-id", "true")
+            .header("x-client-sku", "entrada")
+            .header("x-client-ver", env!("CARGO_PKG_VERSION"))
+            // Asks Entra to say 429 with Retry-After where it would else say `invalid_grant`.
+            .header("x-ms-lib-capability", "retry-after, h429");
+        self.call(request, Bytes::from(form)).await
+    }
+
+    async fn call(&self, request: http::request::Builder, body: Bytes) -> Result<Answer, CallError> {
+        let request =
+            request.body(Full::new(body)).map_err(|error| CallError::Connection(error.to_string()))?;
+        let exchange = async {
+            let response =
+                self.client.request(request).await.map_err(|error| CallError::Connection(chain(&error)))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = body.map_err(|error| CallError::Body(chain(&*error)))?.to_bytes();
+            let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+            let retry_after = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+            Ok(Answer { status: head.status, retry_after, body })
+        };
+        tokio::time::timeout(CALL_TIMEOUT, exchange).await.unwrap_or(Err(CallError::Timeout))
+    }
+}
+
+/// An error with all its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,234 @@
+//! The token endpoint: a code or a refresh token in, an ID token or an AKS token out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::authorize::scopes;
+use super::fault::{Class, EntraFault};
+use super::id_token::{HomeAccount, home_account_id};
+use super::Entra;
+use crate::clock::after;
+use crate::secret::{
+    AksToken, AttemptSecret, AuthorizationCode, ClientAssertion, RawIdToken, RefreshToken, random_guid,
+};
+
+/// The assertion on file had expired; the kubelet replaces it at 80 % of its life, so the file may be newer by now.
+const ASSERTION_EXPIRED: u32 = 700_024;
+
+/// What a code brought.
+#[derive(Debug)]
+pub struct Redeemed {
+    /// Not yet verified.
+    pub id_token: RawIdToken,
+    /// Mints AKS tokens.
+    pub refresh_token: RefreshToken,
+    /// `uid.utid` of client_info, where it came.
+    pub home_account_id: Option<HomeAccount>,
+    /// An AKS token, where the sign-in named the AKS server.
+    pub aks: Option<Minted>,
+}
+
+/// An AKS token with its times, and the refresh token that came with it.
+#[derive(Clone, Debug)]
+pub struct Minted {
+    /// The token.
+    pub aks_token: AksToken,
+    /// When it was asked for.
+    pub minted_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// When Entra asks us to renew it, where it does.
+    pub refresh_in: Option<Duration>,
+    /// The newer refresh token; without one the old stays.
+    pub refresh_token: Option<RefreshToken>,
+}
+
+#[derive(Serialize)]
+struct Form<'a> {
+    grant_type: &'a str,
+    client_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redirect_uri: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code_verifier: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    refresh_token: Option<&'a str>,
+    scope: &'a str,
+    client_info: &'a str,
+    client_assertion_type: &'a str,
+    client_assertion: &'a str,
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    expires_in: u64,
+    #[serde(default)]
+    refresh_in: Option<u64>,
+    #[serde(default)]
+    refresh_token: Option<String>,
+    #[serde(default)]
+    id_token: Option<String>,
+    #[serde(default)]
+    client_info: Option<String>,
+}
+
+impl Entra {
+    /// Redeems the code of an authorization response. `with_aks`: the sign-in named the AKS server.
+    ///
+    /// # Errors
+    /// Entra's refusal, or that it could not be asked.
+    pub async fn redeem_code(
+        &self,
+        code: &AuthorizationCode,
+        verifier: &AttemptSecret,
+        with_aks: bool,
+    ) -> Result<Redeemed, EntraFault> {
+        let form = Form {
+            code: Some(code.expose()),
+            redirect_uri: Some(&self.redirect_uri),
+            code_verifier: Some(verifier.expose()),
+            ..self.form("authorization_code")
+        };
+        let (answer, asked_at) = self.ask(form, with_aks).await?;
+        let missing = |what| EntraFault::ours(&format!("the answer to a code has no {what}"), "none");
+        let id_token = answer.id_token.clone().ok_or_else(|| missing("id_token"))?;
+        let refresh_token = answer.refresh_token.clone().ok_or_else(|| missing("refresh_token"))?;
+        let home_account_id = answer.client_info.as_deref().and_then(home_account_id);
+        Ok(Redeemed {
+            id_token: RawIdToken::new(id_token),
+            refresh_token: RefreshToken::new(refresh_token),
+            home_account_id,
+            // Without the AKS server the access token is for another audience: it is dropped here.
+            aks: with_aks.then(|| answer.into_minted(asked_at)),
+        })
+    }
+
+    /// Redeems a refresh token for an AKS token.
+    ///
+    /// # Errors
+    /// Entra's refusal, or that it could not be asked.
+    pub async fn mint_aks_token(&self, refresh_token: &RefreshToken) -> Result<Minted, EntraFault> {
+        let form = Form { refresh_token: Some(refresh_token.expose()), ..self.form("refresh_token") };
+        let (answer, asked_at) = self.ask(form, true).await?;
+        Ok(answer.into_minted(asked_at))
+    }
+
+    fn form<'a>(&'a self, grant_type: &'a str) -> Form<'a> {
+        Form {
+            grant_type,
+            client_id: &self.config.client_id,
+            code: None,
+            redirect_uri: None,
+            code_verifier: None,
+            refresh_token: None,
+            scope: "",
+            client_info: "1",
+            client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+            client_assertion: "",
+        }
+    }
+
+    /// One token request; a second one where our assertion had just expired and the file holds a newer one.
+    async fn ask(&self, form: Form<'_>, with_aks: bool) -> Result<(TokenAnswer, Timestamp), EntraFault> {
+        let assertion = self.read_assertion().await?;
+        match self.post(&form, with_aks, &assertion).await {
+            Err(fault) if fault.code == Some(ASSERTION_EXPIRED) => {
+                let newer = self.read_assertion().await?;
+                if newer.expose() == assertion.expose() {
+                    return Err(fault);
+                }
+                self.post(&form, with_aks, &newer).await
+            }
+            other => other,
+        }
+    }
+
+    async fn post(
+        &self,
+        form: &Form<'_>,
+        with_aks: bool,
+        assertion: &ClientAssertion,
+    ) -> Result<(TokenAnswer, Timestamp), EntraFault> {
+        let correlation_id = random_guid();
+        let provider =
+            self.provider().map_err(|error| EntraFault::not_ready(&error.to_string(), &correlation_id))?;
+        let form = Form { scope: &scopes(with_aks), client_assertion: assertion.expose(), ..*form };
+        let body = serde_urlencoded::to_string(&form)
+            .map_err(|error| EntraFault::ours(&error.to_string(), &correlation_id))?;
+        let asked_at = self.clock.now();
+        let started = tokio::time::Instant::now();
+        let result = self.http.post_form(&provider.token_endpoint, body, &correlation_id).await;
+        self.metrics.entra_seconds.observe(started.elapsed().as_secs_f64());
+        let result = match result {
+            Err(error) => Err(EntraFault::unreachable(&error, &correlation_id)),
+            Ok(answer) if answer.status.is_success() => serde_json::from_slice(&answer.body)
+                .map_err(|_| EntraFault::from_answer(&answer, &correlation_id)),
+            Ok(answer) => Err(EntraFault::from_answer(&answer, &correlation_id)),
+        };
+        self.note(form.grant_type, result.as_ref().err(), assertion);
+        result.map(|answer| (answer, asked_at))
+    }
+
+    fn note(&self, grant: &str, fault: Option<&EntraFault>, assertion: &ClientAssertion) {
+        let outcome = match fault.map(|fault| fault.class) {
+            None => "ok",
+            Some(Class::SignIn | Class::Revoked) => "sign_in",
+            Some(Class::StepUp) => "step_up",
+            Some(Class::Blocked) => "blocked",
+            Some(Class::Admin) => "admin",
+            Some(Class::Transient) => "transient",
+        };
+        self.metrics.entra_calls.with_label_values(&[grant, outcome]).inc();
+        let Some(fault) = fault else { return };
+        tracing::warn!(
+            grant,
+            outcome,
+            code = fault.code,
+            error = fault.error,
+            correlation_id = fault.correlation_id,
+            trace_id = fault.trace_id,
+            // Only where it helps an administrator: what our own assertion says of us.
+            presented = (fault.class == Class::Admin).then(|| describe(assertion)),
+            "Entra refused a token request"
+        );
+    }
+
+    /// Reads the projected token by its path: the kubelet replaces the file behind it.
+    async fn read_assertion(&self) -> Result<ClientAssertion, EntraFault> {
+        match tokio::fs::read_to_string(&self.config.federated_token_file).await {
+            // Entra takes blanks in a form as they are; the file may end with a line break.
+            Ok(text) => Ok(ClientAssertion::new(text.trim())),
+            Err(error) => Err(EntraFault::ours(&format!("AZURE_FEDERATED_TOKEN_FILE: {error}"), "none")),
+        }
+    }
+}
+
+impl TokenAnswer {
+    fn into_minted(self, asked_at: Timestamp) -> Minted {
+        Minted {
+            aks_token: AksToken::new(self.access_token),
+            minted_at: asked_at,
+            expires_at: after(asked_at, Duration::from_secs(self.expires_in)),
+            refresh_in: self.refresh_in.map(Duration::from_secs),
+            refresh_token: self.refresh_token.map(RefreshToken::new),
+        }
+    }
+}
+
+/// Issuer, subject and audience of our own assertion: what a federated credential must match. Never the assertion.
+fn describe(assertion: &ClientAssertion) -> String {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    let claims = assertion.expose().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims: Option<serde_json::Value> = claims.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    claims.map_or_else(
+        || "the projected token is not a JWT".to_owned(),
+        |claims| format!("iss={} sub={} aud={}", claims["iss"], claims["sub"], claims["aud"]),
+    )
+}

@@ -1,0 +1,294 @@
+//! Which headers pass through, in both directions. Pure functions; nothing here knows a user.
+
+use http::header::{
+    self, AUTHORIZATION, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, EXPECT, HeaderMap, HeaderName,
+    HeaderValue, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE, WWW_AUTHENTICATE,
+};
+
+/// Every cookie of ours begins with this, and none of them ever reaches upstream or comes from there.
+pub const COOKIE_PREFIX: &str = "__Host-entrada";
+/// The API server takes a bearer token from a WebSocket subprotocol with this prefix.
+pub const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+
+const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// Headers of one connection, RFC 9110 section 7.6.1, with the older ones that are still seen.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "proxy-connection",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-authenticate",
+    "proxy-authorization",
+];
+
+/// What an upstream must not say to a browser under our origin.
+const ORIGIN_WIDE: [&str; 7] = [
+    "clear-site-data",
+    "service-worker-allowed",
+    "strict-transport-security",
+    "alt-svc",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+];
+
+/// Whether the request asks to leave HTTP for another protocol on the same connection.
+#[must_use]
+pub fn is_upgrade(headers: &HeaderMap) -> bool {
+    headers.contains_key(UPGRADE) && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+}
+
+/// The entries of a comma-separated header, over all its lines.
+pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
+    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|entry| !entry.is_empty())
+}
+
+/// Prepares a request's headers for upstream: nothing of the connection and nothing that claims an identity is left.
+///
+/// `Impersonate-*` stays, even where `Connection` names it: dropping it would widen what the request may do.
+pub fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool) {
+    let upgrade = if is_upgrade(headers) { headers.get(UPGRADE).cloned() } else { None };
+    remove_hop_by_hop(headers);
+    // The server side has answered it already.
+    headers.remove(EXPECT);
+    headers.remove(header::HOST);
+    headers.remove(AUTHORIZATION);
+    remove_with_prefix(headers, &["x-remote-", "x-forwarded-", "entrada-"]);
+    headers.remove(header::FORWARDED);
+    headers.remove("x-real-ip");
+    clean_cookies(headers, cookie_is_credential);
+    clean_subprotocols(headers);
+    if let Some(upgrade) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, upgrade);
+    }
+}
+
+/// Prepares an upstream answer's headers for the client.
+pub fn clean_response(headers: &mut HeaderMap, cookie_is_credential: bool, is_upgrade: bool) {
+    let upgrade = if is_upgrade { headers.get(UPGRADE).cloned() } else { None };
+    remove_hop_by_hop(headers);
+    for name in ORIGIN_WIDE {
+        headers.remove(name);
+    }
+    remove_with_prefix(headers, &["access-control-", "entrada-"]);
+    if cookie_is_credential {
+        headers.remove(SET_COOKIE);
+        headers.remove(WWW_AUTHENTICATE);
+        sandbox(headers);
+    } else {
+        keep_values(headers, &SET_COOKIE, |cookie| !cookie.trim_start().starts_with(COOKIE_PREFIX));
+    }
+    if let Some(upgrade) = upgrade {
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, upgrade);
+    }
+}
+
+/// What a browser gets of the cluster is data, never a page that acts under our origin.
+fn sandbox(headers: &mut HeaderMap) {
+    let policy = HeaderValue::from_static("sandbox; frame-ancestors 'none'");
+    headers.insert(CONTENT_SECURITY_POLICY, policy);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CROSS_ORIGIN_RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+}
+
+fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = list(headers, &CONNECTION)
+            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+            .filter(|name| !name.as_str().starts_with("impersonate-"))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+fn remove_with_prefix(headers: &mut HeaderMap, prefixes: &[&str]) {
+    // Most requests have none of them: look before allocating.
+    let matches = |name: &HeaderName| prefixes.iter().any(|prefix| name.as_str().starts_with(prefix));
+    if headers.keys().any(matches) {
+        let names: Vec<HeaderName> = headers.keys().filter(|name| matches(name)).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Removes our own cookies; all of them where a cookie is the credential, because the rest was meant for us too.
+fn clean_cookies(headers: &mut HeaderMap, cookie_is_credential: bool) {
+    if cookie_is_credential {
+        headers.remove(COOKIE);
+        return;
+    }
+    let ours = |pair: &str| pair.trim_start().starts_with(COOKIE_PREFIX);
+    let has_ours = |value: &HeaderValue| {
+        String::from_utf8_lossy(value.as_bytes()).split(';').any(ours)
+    };
+    if !headers.get_all(COOKIE).into_iter().any(has_ours) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers
+        .get_all(COOKIE)
+        .into_iter()
+        .filter_map(|value| {
+            let text = value.to_str().ok()?;
+            let rest: Vec<&str> = text.split(';').map(str::trim).filter(|pair| !ours(pair)).collect();
+            HeaderValue::from_str(&rest.join("; ")).ok().filter(|value| !value.is_empty())
+        })
+        .collect();
+    headers.remove(COOKIE);
+    for value in kept {
+        headers.append(COOKIE, value);
+    }
+}
+
+/// Removes bearer tokens from the WebSocket subprotocols and leaves the others as they stand.
+fn clean_subprotocols(headers: &mut HeaderMap) {
+    let bears = list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|entry| entry.starts_with(BEARER_SUBPROTOCOL));
+    if bears {
+        let kept: Vec<&str> = list(headers, &SEC_WEBSOCKET_PROTOCOL)
+            .filter(|entry| !entry.starts_with(BEARER_SUBPROTOCOL))
+            .collect();
+        let kept = HeaderValue::from_str(&kept.join(", ")).ok().filter(|value| !value.is_empty());
+        headers.remove(SEC_WEBSOCKET_PROTOCOL);
+        if let Some(kept) = kept {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, kept);
+        }
+    }
+}
+
+fn keep_values(headers: &mut HeaderMap, name: &HeaderName, keep: impl Fn(&str) -> bool) {
+    let keeps = |value: &HeaderValue| keep(&String::from_utf8_lossy(value.as_bytes()));
+    if headers.get_all(name).into_iter().all(keeps) {
+        return;
+    }
+    let kept: Vec<HeaderValue> =
+        headers.get_all(name).into_iter().filter(|value| keeps(value)).cloned().collect();
+    headers.remove(name);
+    for value in kept {
+        headers.append(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let line = |(name, value): &(&'static str, &'static str)| {
+            (HeaderName::from_static(name), HeaderValue::from_static(value))
+        };
+        lines.iter().map(line).collect()
+    }
+
+    fn cleaned(lines: &[(&'static str, &'static str)], cookie: bool) -> HeaderMap {
+        let mut headers = map(lines);
+        clean_request(&mut headers, cookie);
+        headers
+    }
+
+    /// Nothing that claims an identity, or to be a trusted proxy, passes.
+    #[test]
+    fn claims_of_identity_are_removed() {
+        let headers = cleaned(
+            &[
+                ("authorization", "Bearer x"),
+                ("x-remote-user", "admin"),
+                ("x-remote-extra-scopes", "all"),
+                ("x-forwarded-for", "1.2.3.4"),
+                ("forwarded", "for=1.2.3.4"),
+                ("x-real-ip", "1.2.3.4"),
+                ("entrada-reason", "x"),
+                ("accept", "application/json"),
+                ("kubectl-command", "kubectl get"),
+            ],
+            false,
+        );
+        assert_eq!(headers, map(&[("accept", "application/json"), ("kubectl-command", "kubectl get")]));
+    }
+
+    /// What `Connection` names goes too, but an impersonation never: without it the request could do more.
+    #[test]
+    fn connection_names_headers_to_drop_but_not_impersonation() {
+        let headers = cleaned(
+            &[
+                ("connection", "close, x-custom, impersonate-user"),
+                ("x-custom", "1"),
+                ("impersonate-user", "carol"),
+                ("te", "trailers"),
+            ],
+            false,
+        );
+        assert_eq!(headers, map(&[("impersonate-user", "carol")]));
+    }
+
+    /// Our own cookies are cut out; where one of them is the credential, no cookie passes at all.
+    #[test]
+    fn our_cookies_never_reach_upstream() {
+        let lines = [("cookie", "a=1; __Host-entrada=secret; __Host-entrada-login-x=y; b=2"), ("cookie", "c=3")];
+        assert_eq!(cleaned(&lines, false), map(&[("cookie", "a=1; b=2"), ("cookie", "c=3")]));
+        assert_eq!(cleaned(&lines, true), HeaderMap::new());
+        assert_eq!(cleaned(&[("cookie", "__Host-entrada=secret")], false), HeaderMap::new());
+    }
+
+    /// An upgrade keeps its protocol and every subprotocol but the one that bears a token.
+    #[test]
+    fn upgrades_keep_all_but_the_bearer_subprotocol() {
+        let headers = cleaned(
+            &[
+                ("connection", "keep-alive, Upgrade"),
+                ("upgrade", "websocket"),
+                ("sec-websocket-protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0"),
+                ("x-stream-protocol-version", "v4.channel.k8s.io"),
+                ("x-stream-protocol-version", "v3.channel.k8s.io"),
+            ],
+            false,
+        );
+        let expected = map(&[
+            ("sec-websocket-protocol", "v5.channel.k8s.io"),
+            ("x-stream-protocol-version", "v4.channel.k8s.io"),
+            ("x-stream-protocol-version", "v3.channel.k8s.io"),
+            ("connection", "Upgrade"),
+            ("upgrade", "websocket"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+
+    /// An answer to a cookie is made harmless; one to a bearer stays as it is, but for our own names.
+    #[test]
+    fn answers_are_cleaned_by_credential() {
+        let lines = [
+            ("set-cookie", "__Host-entrada=stolen; Path=/"),
+            ("set-cookie", "pod=1"),
+            ("www-authenticate", "Basic"),
+            ("access-control-allow-origin", "*"),
+            ("entrada-reason", "forged"),
+            ("service-worker-allowed", "/"),
+            ("audit-id", "1"),
+        ];
+        let mut bearer = map(&lines);
+        clean_response(&mut bearer, false, false);
+        assert_eq!(bearer, map(&[("set-cookie", "pod=1"), ("www-authenticate", "Basic"), ("audit-id", "1")]));
+        let mut cookie = map(&lines);
+        clean_response(&mut cookie, true, false);
+        let expected = map(&[
+            ("audit-id", "1"),
+            ("content-security-policy", "sandbox; frame-ancestors 'none'"),
+            ("x-content-type-options", "nosniff"),
+            ("cache-control", "no-store"),
+            ("cross-origin-resource-policy", "same-origin"),
+        ]);
+        assert_eq!(cookie, expected);
+    }
+}

@@ -1,0 +1,85 @@
+//! Our cookies: how they are read from requests and how they are set.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use cookie::{Cookie, SameSite};
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::bearer::Presented;
+use crate::http::headers::COOKIE_PREFIX;
+
+/// The session cookie: an opaque id and nothing else.
+pub const SESSION: &str = "__Host-entrada";
+/// Set at sign-out, so that the next sign-in asks for the account: Entra's own sign-in still stands there.
+pub const SIGNED_OUT: &str = "__Host-entrada-signed-out";
+/// Begins the name of a sign-in attempt's cookie.
+pub const ATTEMPT_PREFIX: &str = "__Host-entrada-login-";
+
+const _: () = assert!(SESSION.len() == COOKIE_PREFIX.len());
+
+/// Every cookie of a request as name and value, in order.
+pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+    let lines = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';'));
+    pairs.filter_map(|pair| pair.trim().split_once('='))
+}
+
+/// The value of the cookie `name`. The same name twice is refused: browsers do not send that for a `__Host-` cookie.
+pub(super) fn presented<'a>(headers: &'a HeaderMap, name: &str) -> Presented<'a> {
+    let mut values = all(headers).filter(|(found, _)| *found == name).map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (None, _) => Presented::Nothing,
+        (Some(value), None) => Presented::Token(Cow::Borrowed(value)),
+        (Some(_), Some(_)) => Presented::Twice,
+    }
+}
+
+/// A `Set-Cookie` value with all the protection that browsers offer, marked sensitive.
+#[must_use]
+pub fn set(name: &str, value: &str, lives: Duration) -> HeaderValue {
+    let max_age = cookie::time::Duration::try_from(lives).unwrap_or(cookie::time::Duration::MAX);
+    let cookie = Cookie::build((name, value))
+        .path("/")
+        .secure(true)
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .max_age(max_age)
+        .build();
+    let mut value =
+        HeaderValue::from_str(&cookie.to_string()).expect("names and values of ours are of base64url's letters");
+    value.set_sensitive(true);
+    value
+}
+
+/// A `Set-Cookie` value that removes the cookie.
+#[must_use]
+pub fn remove(name: &str) -> HeaderValue {
+    set(name, "", Duration::ZERO)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The session cookie has the contract's attributes.
+    #[test]
+    fn cookies_are_host_bound_and_out_of_scripts_reach() {
+        let value = set(SESSION, "abc", Duration::from_secs(60));
+        let expected = "__Host-entrada=abc; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60";
+        assert_eq!(value.to_str().unwrap(), expected);
+        assert!(value.is_sensitive());
+        assert!(remove(SESSION).to_str().unwrap().ends_with("Max-Age=0"));
+    }
+
+    /// A cookie that only begins like ours is another one.
+    #[test]
+    fn names_are_matched_whole() {
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_static("__Host-entrada-x=1; __Host-entrada=2"));
+        assert_eq!(presented(&headers, SESSION), Presented::Token("2".into()));
+        headers.append(COOKIE, HeaderValue::from_static("__Host-entrada=3"));
+        assert_eq!(presented(&headers, SESSION), Presented::Twice);
+    }
+}

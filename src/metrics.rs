@@ -1,0 +1,112 @@
+//! All metrics: one struct, one private registry. The help text of a metric is what a reader of `/metrics` sees.
+//!
+//! Labels are small enumerations: never a path, a user or anything that a client chose.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+/// Seconds, from an answer out of our own memory to a slow list of a large cluster.
+const LATENCY_BUCKETS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Every metric of the process.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Requests answered, by `kind` (kubernetes, page) and status `class` (1xx to 5xx).
+    pub requests: IntCounterVec,
+    /// Time from a request's head to its answer's head, by `kind`.
+    pub request_seconds: HistogramVec,
+    /// Errors of our own, by `reason` (as in the `Entrada-Reason` header).
+    pub problems: IntCounterVec,
+    /// Open client connections.
+    pub connections: IntGauge,
+    /// Connections that were closed before they were served, by `reason`.
+    pub connections_refused: IntCounterVec,
+    /// Open streams, by `kind` (watch, tunnel).
+    pub streams: IntGaugeVec,
+    /// Calls to Entra's token endpoint, by `grant` and `outcome`.
+    pub entra_calls: IntCounterVec,
+    /// Time of calls to Entra's token endpoint.
+    pub entra_seconds: Histogram,
+    /// Sign-ins, by `outcome` (completed, refused).
+    pub sign_ins: IntCounterVec,
+    /// Sessions in this process.
+    pub sessions: IntGauge,
+    /// Reloads of files, by `file` (certificate, api_server_ca) and `outcome` (ok, failed).
+    pub reloads: IntCounterVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        let r = &registry;
+        Self {
+            requests: counters(r, "requests_total", "Requests answered.", &["kind", "class"]),
+            request_seconds: add(
+                r,
+                HistogramVec::new(
+                    histogram("request_seconds", "From a request's head to its answer's head."),
+                    &["kind"],
+                ),
+            ),
+            problems: counters(r, "problems_total", "Errors of Entrada's own.", &["reason"]),
+            connections: add(r, IntGauge::with_opts(opts("connections", "Open client connections."))),
+            connections_refused: counters(
+                r,
+                "connections_refused_total",
+                "Connections closed before they were served.",
+                &["reason"],
+            ),
+            streams: add(r, IntGaugeVec::new(opts("streams", "Open streams."), &["kind"])),
+            entra_calls: counters(
+                r,
+                "entra_token_calls_total",
+                "Calls to Entra's token endpoint.",
+                &["grant", "outcome"],
+            ),
+            entra_seconds: add(
+                r,
+                Histogram::with_opts(histogram("entra_token_seconds", "Time of calls to the token endpoint.")),
+            ),
+            sign_ins: counters(r, "sign_ins_total", "Sign-ins that came back from Entra.", &["outcome"]),
+            sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions in this process."))),
+            reloads: counters(
+                r,
+                "reloads_total",
+                "Reloads of certificate and CA files.",
+                &["file", "outcome"],
+            ),
+            registry,
+        }
+    }
+}
+
+impl Metrics {
+    /// The Prometheus text format, version 0.0.4.
+    #[must_use]
+    pub fn render(&self) -> String {
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}
+
+fn opts(name: &str, help: &str) -> Opts {
+    Opts::new(name, help).namespace("entrada")
+}
+
+fn histogram(name: &str, help: &str) -> HistogramOpts {
+    HistogramOpts::new(name, help).namespace("entrada").buckets(LATENCY_BUCKETS.to_vec())
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    add(registry, IntCounterVec::new(opts(name, help), labels))
+}
+
+fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
+    let metric = made.expect("names and labels above are valid");
+    registry.register(Box::new(metric.clone())).expect("names above are distinct");
+    metric
+}

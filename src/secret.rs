@@ -1,0 +1,242 @@
+//! Secrets as types that cannot be printed, and the form of our own credentials.
+//!
+//! A credential of ours is random and opaque: 43 base62 characters (256 bits) and six more that hold a CRC-32 of all
+//! before them, so that a secret scanner can know it and a mistyped one is refused without a look at the store. A
+//! proxy token begins with `entrada_`; a browser cookie has no prefix. The store knows only the [`Digest`].
+
+use std::fmt;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use secrecy::{ExposeSecret, SecretString};
+
+/// What every proxy token begins with.
+pub const TOKEN_PREFIX: &str = "entrada_";
+
+const RANDOM_CHARS: usize = 43;
+const CHECKSUM_CHARS: usize = 6;
+const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+macro_rules! secret {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone)]
+        pub struct $name(SecretString);
+
+        impl $name {
+            /// Takes the secret in; it is wiped from memory when dropped.
+            #[must_use]
+            pub fn new(value: impl Into<String>) -> Self {
+                Self(SecretString::from(value.into()))
+            }
+
+            /// The secret itself. Each call of this is a place to review.
+            #[must_use]
+            pub fn expose(&self) -> &str {
+                self.0.expose_secret()
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    };
+}
+
+secret! {
+    /// What Entra gave a session; it mints AKS tokens.
+    RefreshToken
+}
+secret! {
+    /// A user's access token for the AKS API server.
+    AksToken
+}
+secret! {
+    /// The pod's projected service-account token: our own identity towards Entra.
+    ClientAssertion
+}
+secret! {
+    /// The code of an authorization response; it can be redeemed once.
+    AuthorizationCode
+}
+secret! {
+    /// An ID token as it came, before and after its verification.
+    RawIdToken
+}
+secret! {
+    /// A credential of ours in the clear: a proxy token or the value of a session cookie.
+    CredentialSecret
+}
+secret! {
+    /// A random value of one sign-in attempt: its state, its nonce or its PKCE verifier.
+    AttemptSecret
+}
+
+/// The SHA-256 digest under which a credential is stored and found.
+///
+/// A plain digest is enough: what it digests has 256 bits of randomness, so there is nothing to guess.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of `text`.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
+        Self(bytes)
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Digest(…)")
+    }
+}
+
+impl CredentialSecret {
+    /// A new proxy token.
+    #[must_use]
+    pub fn new_token() -> Self {
+        Self::with_prefix(TOKEN_PREFIX)
+    }
+
+    /// A new value for a session cookie.
+    #[must_use]
+    pub fn new_cookie() -> Self {
+        Self::with_prefix("")
+    }
+
+    /// The digest to look up.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.expose())
+    }
+
+    fn with_prefix(prefix: &str) -> Self {
+        let mut text = format!("{prefix}{}", random_base62(RANDOM_CHARS));
+        text.push_str(&checksum(&text));
+        Self::new(text)
+    }
+}
+
+/// The digest of a presented proxy token; `None` when it cannot be one of ours.
+#[must_use]
+pub fn token_digest(presented: &str) -> Option<Digest> {
+    presented.starts_with(TOKEN_PREFIX).then(|| well_formed(presented, TOKEN_PREFIX.len()))?
+}
+
+/// The digest of a presented session cookie; `None` when it cannot be one of ours.
+#[must_use]
+pub fn cookie_digest(presented: &str) -> Option<Digest> {
+    well_formed(presented, 0)
+}
+
+/// `len` characters of base62, each drawn evenly from the system's generator.
+///
+/// # Panics
+/// When the operating system has no randomness to give, as nothing safe can be done then.
+#[must_use]
+pub fn random_base62(len: usize) -> String {
+    let mut text = String::with_capacity(len);
+    let mut pool = [0_u8; 64];
+    while text.len() < len {
+        aws_lc_rs::rand::fill(&mut pool).expect("the operating system gives randomness");
+        // 248 is the largest multiple of 62 that fits a byte: above it the low letters would be likelier.
+        let fair = pool.iter().filter(|byte| **byte < 248);
+        text.extend(fair.take(len - text.len()).map(|byte| char::from(BASE62[usize::from(byte % 62)])));
+    }
+    text
+}
+
+/// A random GUID (version 4), for ids that other systems log.
+///
+/// # Panics
+/// As [`random_base62`].
+#[must_use]
+pub fn random_guid() -> String {
+    let mut bytes = [0_u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives randomness");
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let n = u128::from_be_bytes(bytes);
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        n >> 96,
+        (n >> 80) & 0xffff,
+        (n >> 64) & 0xffff,
+        (n >> 48) & 0xffff,
+        n & 0xffff_ffff_ffff
+    )
+}
+
+fn well_formed(presented: &str, prefix: usize) -> Option<Digest> {
+    let body = presented.len().checked_sub(CHECKSUM_CHARS)?;
+    if body != prefix + RANDOM_CHARS || !presented.as_bytes()[prefix..].iter().all(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    (checksum(&presented[..body]) == presented[body..]).then(|| Digest::of(presented))
+}
+
+fn checksum(text: &str) -> String {
+    let mut rest = crc32fast::hash(text.as_bytes());
+    let mut digits = [b'0'; CHECKSUM_CHARS];
+    for digit in digits.iter_mut().rev() {
+        *digit = BASE62[(rest % 62) as usize];
+        rest /= 62;
+    }
+    digits.iter().map(|digit| char::from(*digit)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A new token has the contract's form and is known again by its digest.
+    #[test]
+    fn a_token_is_prefixed_random_and_checksummed() {
+        let token = CredentialSecret::new_token();
+        let random = token.expose().strip_prefix("entrada_").unwrap();
+        assert_eq!(random.len(), 49);
+        assert!(random.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert_eq!(token_digest(token.expose()), Some(token.digest()));
+        assert_ne!(CredentialSecret::new_token().expose(), token.expose());
+    }
+
+    /// A cookie's value is not taken for a token, nor the other way round.
+    #[test]
+    fn kinds_are_not_confused() {
+        assert_eq!(token_digest(CredentialSecret::new_cookie().expose()), None);
+        assert_eq!(cookie_digest(CredentialSecret::new_token().expose()), None);
+    }
+
+    /// No secret shows itself in debug output.
+    #[test]
+    fn debug_output_hides_the_secret() {
+        let token = CredentialSecret::new_token();
+        assert_eq!(format!("{token:?}"), "CredentialSecret(…)");
+        assert_eq!(format!("{:?}", token.digest()), "Digest(…)");
+    }
+
+    proptest! {
+        /// One changed character is noticed by the checksum or the form.
+        #[test]
+        fn a_mistyped_token_is_refused(at in 0_usize..57, letter in "[ -~]") {
+            let token = CredentialSecret::new_token().expose().to_owned();
+            let mut typed = token.clone();
+            typed.replace_range(at..=at, &letter);
+            prop_assume!(typed != token);
+            prop_assert_eq!(token_digest(&typed), None);
+        }
+
+        /// Nothing that a stranger sends makes the parser panic.
+        #[test]
+        fn any_text_is_parsed_without_panic(text in ".{0,80}") {
+            prop_assert_eq!(token_digest(&text), None);
+            let _ = cookie_digest(&text);
+        }
+    }
+}

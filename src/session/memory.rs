@@ -1,0 +1,325 @@
+//! The store of a single replica: everything in this process's memory, gone with it.
+//!
+//! Looking up a credential reads one map shard and takes no other lock. All changes go through one mutex that is held
+//! for a few map operations and never across an await.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dashmap::DashMap;
+use jiff::Timestamp;
+
+use super::{
+    AddTokenError, Credential, CredentialId, CredentialKind, Ending, Found, Grant, MAX_SESSIONS_PER_USER,
+    MAX_TOKENS_PER_USER, Session, SessionId, StoreError, UserKey,
+};
+use crate::secret::Digest;
+
+/// Sessions and credentials in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    /// What requests read.
+    found: DashMap<Digest, Found>,
+    /// What changes go through.
+    index: Mutex<Index>,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    sessions: HashMap<SessionId, Held>,
+    users: HashMap<UserKey, User>,
+}
+
+#[derive(Debug)]
+struct Held {
+    session: Arc<Session>,
+    grant: Grant,
+    credentials: HashSet<CredentialId>,
+}
+
+#[derive(Debug, Default)]
+struct User {
+    sessions: Vec<SessionId>,
+    credentials: HashMap<CredentialId, Digest>,
+}
+
+impl MemoryStore {
+    /// Finds a presented credential. What has expired is found too: the caller says so to its user.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn find(&self, digest: &Digest) -> Result<Option<Found>, StoreError> {
+        Ok(self.found.get(digest).map(|found| found.clone()))
+    }
+
+    /// Begins a session with its first credential, a browser's cookie.
+    ///
+    /// `supersedes` is the session that the same browser had before: for the same user its live tokens move along, for
+    /// another user it ends naturally. Returns the credentials that lost their session.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn begin(
+        &self,
+        session: Arc<Session>,
+        grant: Grant,
+        cookie: Arc<Credential>,
+        supersedes: Option<&SessionId>,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        let mut index = self.lock();
+        let mut ended = Vec::new();
+        let held = Held { session: session.clone(), grant, credentials: HashSet::new() };
+        index.sessions.insert(session.id.clone(), held);
+        let user = index.users.entry(session.user.clone()).or_default();
+        user.sessions.push(session.id.clone());
+        let oldest = (user.sessions.len() > MAX_SESSIONS_PER_USER).then(|| user.sessions[0].clone());
+        self.link(&mut index, &cookie, &session);
+        if let Some(old) = supersedes {
+            let moves = index.sessions.get(old).is_some_and(|held| held.session.user == session.user);
+            if moves {
+                self.move_tokens(&mut index, old, &session);
+            }
+            ended.extend(self.end(&mut index, old, Ending::Natural));
+        }
+        if let Some(oldest) = oldest {
+            ended.extend(self.end(&mut index, &oldest, Ending::Natural));
+        }
+        Ok(ended)
+    }
+
+    /// Adds a proxy token to a session.
+    ///
+    /// # Errors
+    /// When the session has ended or the user has too many tokens.
+    pub async fn add_token(&self, session: &SessionId, token: Arc<Credential>) -> Result<(), AddTokenError> {
+        let mut index = self.lock();
+        let session =
+            index.sessions.get(session).map(|held| held.session.clone()).ok_or(AddTokenError::SessionGone)?;
+        if self.tokens_of(&index, &token.user).len() >= MAX_TOKENS_PER_USER {
+            return Err(AddTokenError::TooMany);
+        }
+        self.link(&mut index, &token, &session);
+        Ok(())
+    }
+
+    /// The user's proxy tokens, oldest first.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn tokens(&self, user: &UserKey) -> Result<Vec<Found>, StoreError> {
+        let mut tokens = self.tokens_of(&self.lock(), user);
+        tokens.sort_by_key(|found| found.credential.created_at);
+        Ok(tokens)
+    }
+
+    /// Arms the user's dormant tokens among `ids` (`None`: all) with a session of the same user.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn arm(
+        &self,
+        session: &SessionId,
+        ids: Option<&[CredentialId]>,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        let mut index = self.lock();
+        let Some(session) = index.sessions.get(session).map(|held| held.session.clone()) else { return Ok(()) };
+        for found in self.tokens_of(&index, &session.user) {
+            let wanted = ids.is_none_or(|ids| ids.contains(&found.credential.id));
+            if wanted && found.session.is_none() && !found.credential.is_over(now) {
+                self.link(&mut index, &found.credential, &session);
+            }
+        }
+        Ok(())
+    }
+
+    /// Revokes one token of the user, for ever. Returns its id, where there was one.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn revoke(
+        &self,
+        user: &UserKey,
+        id: &CredentialId,
+    ) -> Result<Option<CredentialId>, StoreError> {
+        let mut index = self.lock();
+        let is_token = self.tokens_of(&index, user).iter().any(|found| found.credential.id == *id);
+        if is_token {
+            self.unlink(&mut index, user, id);
+        }
+        Ok(is_token.then(|| id.clone()))
+    }
+
+    /// Ends one session. Returns the credentials that lost it.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn end_session(
+        &self,
+        session: &SessionId,
+        ending: Ending,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        Ok(self.end(&mut self.lock(), session, ending))
+    }
+
+    /// Ends all sessions and tokens of a user, dormant ones too. Returns all their credentials.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn end_user(&self, user: &UserKey) -> Result<Vec<CredentialId>, StoreError> {
+        let mut index = self.lock();
+        let Some(gone) = index.users.remove(user) else { return Ok(Vec::new()) };
+        for session in &gone.sessions {
+            index.sessions.remove(session);
+        }
+        for digest in gone.credentials.values() {
+            self.found.remove(digest);
+        }
+        Ok(gone.credentials.into_keys().collect())
+    }
+
+    /// Ends, naturally, the sessions that Entra knows by this session id. Returns the credentials that lost theirs.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn end_by_sid(&self, sid: &Digest) -> Result<Vec<CredentialId>, StoreError> {
+        let mut index = self.lock();
+        let sessions: Vec<SessionId> = index
+            .sessions
+            .values()
+            .filter(|held| held.session.sid.as_ref() == Some(sid))
+            .map(|held| held.session.id.clone())
+            .collect();
+        Ok(sessions.iter().flat_map(|id| self.end(&mut index, id, Ending::Natural)).collect())
+    }
+
+    /// What Entra gave the session; `None` when the session has ended.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn grant(&self, session: &SessionId) -> Result<Option<Grant>, StoreError> {
+        Ok(self.lock().sessions.get(session).map(|held| held.grant.clone()))
+    }
+
+    /// Replaces the session's grant by a newer one. `false` when the session has ended: nothing is brought back.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn renew(&self, session: &SessionId, grant: Grant) -> Result<bool, StoreError> {
+        let mut index = self.lock();
+        let Some(held) = index.sessions.get_mut(session) else { return Ok(false) };
+        if grant.granted_at >= held.grant.granted_at {
+            held.grant = grant;
+        }
+        Ok(true)
+    }
+
+    /// Removes what has expired. Returns the credentials that lost their session by it.
+    ///
+    /// # Errors
+    /// Never for this store.
+    pub async fn sweep(&self, now: Timestamp) -> Result<Vec<CredentialId>, StoreError> {
+        let mut index = self.lock();
+        let over: Vec<SessionId> = index
+            .sessions
+            .values()
+            .filter(|held| held.session.is_over(now))
+            .map(|held| held.session.id.clone())
+            .collect();
+        let mut ended: Vec<CredentialId> =
+            over.iter().flat_map(|id| self.end(&mut index, id, Ending::Natural)).collect();
+        let expired: Vec<Found> = self
+            .found
+            .iter()
+            .filter(|found| found.credential.is_over(now))
+            .map(|found| found.value().clone())
+            .collect();
+        for found in expired {
+            ended.push(found.credential.id.clone());
+            self.unlink(&mut index, &found.credential.user, &found.credential.id);
+        }
+        Ok(ended)
+    }
+
+    /// How many sessions there are.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.lock().sessions.len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Index> {
+        // No code that holds it can panic half-way through a change.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes the credential open the session.
+    fn link(&self, index: &mut Index, credential: &Arc<Credential>, session: &Arc<Session>) {
+        if let Some(held) = index.sessions.get_mut(&session.id) {
+            held.credentials.insert(credential.id.clone());
+        }
+        let user = index.users.entry(credential.user.clone()).or_default();
+        user.credentials.insert(credential.id.clone(), credential.digest);
+        let found = Found { credential: credential.clone(), session: Some(session.clone()) };
+        self.found.insert(credential.digest, found);
+    }
+
+    /// Removes the credential everywhere.
+    fn unlink(&self, index: &mut Index, user: &UserKey, id: &CredentialId) {
+        let Some(entry) = index.users.get_mut(user) else { return };
+        if let Some(digest) = entry.credentials.remove(id)
+            && let Some((_, found)) = self.found.remove(&digest)
+            && let Some(session) = found.session
+            && let Some(held) = index.sessions.get_mut(&session.id)
+        {
+            held.credentials.remove(id);
+        }
+        index.forget_empty(user);
+    }
+
+    fn move_tokens(&self, index: &mut Index, from: &SessionId, to: &Arc<Session>) {
+        for found in self.tokens_of(index, &to.user) {
+            let id = &found.credential.id;
+            if found.session.as_ref().is_some_and(|session| session.id == *from) {
+                if let Some(held) = index.sessions.get_mut(from) {
+                    held.credentials.remove(id);
+                }
+                self.link(index, &found.credential, to);
+            }
+        }
+    }
+
+    fn end(&self, index: &mut Index, session: &SessionId, ending: Ending) -> Vec<CredentialId> {
+        let Some(held) = index.sessions.remove(session) else { return Vec::new() };
+        let user_key = &held.session.user;
+        let ended: Vec<CredentialId> = held.credentials.into_iter().collect();
+        let Some(user) = index.users.get_mut(user_key) else { return ended };
+        user.sessions.retain(|id| id != session);
+        for id in &ended {
+            let Some(digest) = user.credentials.get(id).copied() else { continue };
+            let sleeps = ending == Ending::Natural
+                && self.found.get(&digest).is_some_and(|found| found.credential.kind == CredentialKind::Token);
+            if sleeps {
+                self.found.alter(&digest, |_, found| Found { session: None, ..found });
+            } else {
+                self.found.remove(&digest);
+                user.credentials.remove(id);
+            }
+        }
+        index.forget_empty(user_key);
+        ended
+    }
+
+    fn tokens_of(&self, index: &Index, user: &UserKey) -> Vec<Found> {
+        let digests = index.users.get(user).into_iter().flat_map(|user| user.credentials.values());
+        let found = digests.filter_map(|digest| self.found.get(digest).map(|found| found.clone()));
+        found.filter(|found| found.credential.kind == CredentialKind::Token).collect()
+    }
+}
+
+impl Index {
+    fn forget_empty(&mut self, user: &UserKey) {
+        if self.users.get(user).is_some_and(|user| user.sessions.is_empty() && user.credentials.is_empty()) {
+            self.users.remove(user);
+        }
+    }
+}

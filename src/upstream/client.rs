@@ -1,0 +1,172 @@
+//! The connection pool to the API server, and its trust: a new pool when the CA changes.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::uri::Authority;
+use http::{Request, Response};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::{self, Error};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use super::UpstreamError;
+use crate::config::ApiServer;
+use crate::metrics::Metrics;
+use crate::reload::Reload;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Shorter than the API server's own, which would else close a connection just as we use it.
+const POOL_IDLE: Duration = Duration::from_secs(60);
+/// A handshake costs more than an idle connection: generous, so that a burst leaves its connections for the next.
+const POOL_IDLE_CONNECTIONS: usize = 1_024;
+const KEEPALIVE: Duration = Duration::from_secs(30);
+
+type Pool = legacy::Client<HttpsConnector<HttpConnector>, Outgoing>;
+
+/// The body of a request on its way to the API server.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Empty,
+    Client(Incoming),
+}
+
+#[derive(Debug)]
+pub(super) struct Client {
+    pool: ArcSwap<Pool>,
+    authority: Authority,
+    ca_file: PathBuf,
+    metrics: Arc<Metrics>,
+}
+
+impl Client {
+    pub(super) fn new(config: &ApiServer, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+        let pem = std::fs::read(&config.ca_file).context("ENTRADA_API_SERVER_CA_FILE")?;
+        Ok(Self {
+            pool: ArcSwap::from_pointee(pool(&pem).context("ENTRADA_API_SERVER_CA_FILE")?),
+            authority: config.authority.clone(),
+            ca_file: config.ca_file.clone(),
+            metrics,
+        })
+    }
+
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Exchanges under way keep their connections; new ones use the new trust.
+    pub(super) async fn keep_ca_fresh(&self) {
+        let files = [self.ca_file.clone()];
+        let reload = Reload { what: "api_server_ca", files: &files, metrics: &self.metrics };
+        reload
+            .run(|content| {
+                self.pool.store(Arc::new(pool(&content[0])?));
+                Ok(())
+            })
+            .await;
+    }
+
+    pub(super) async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, UpstreamError> {
+        let response = self.pool.load().request(request);
+        response.await.map_err(|error| describe(&error))
+    }
+}
+
+fn pool(ca_pem: &[u8]) -> anyhow::Result<Pool> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca_pem) {
+        roots.add(certificate?)?;
+    }
+    anyhow::ensure!(!roots.is_empty(), "the file holds no certificate");
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let tls = rustls::ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    // Offers HTTP/1.1 alone: ALPN decides the protocol, not the request's version.
+    let connector =
+        HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+    Ok(legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE)
+        .pool_max_idle_per_host(POOL_IDLE_CONNECTIONS)
+        // A pooled connection that the API server closed before anything was sent is replaced by a new one.
+        .retry_canceled_requests(true)
+        .set_host(true)
+        .build(connector))
+}
+
+fn describe(error: &Error) -> UpstreamError {
+    let mut text = error.to_string();
+    let mut untrusted = false;
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        // rustls hides inside an io::Error, whose `source` skips it.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
+        untrusted |= matches!(tls, Some(rustls::Error::InvalidCertificate(_)));
+        cause = error.source();
+    }
+    match (error.is_connect(), untrusted) {
+        (_, true) => UpstreamError::Untrusted(text),
+        (true, false) => UpstreamError::Unreachable(text),
+        (false, false) => UpstreamError::Broken(text),
+    }
+}
+
+impl Outgoing {
+    pub(super) fn from_client(body: Incoming) -> Self {
+        if body.is_end_stream() { Self::Empty } else { Self::Client(body) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+        }
+    }
+}
