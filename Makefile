@@ -17,7 +17,7 @@ test: ## every test, with real kubectls and a real browser
 	scripts/tools all
 	cargo test --workspace
 
-check: fmt clippy doc deny test ## all that a change must pass
+check: fmt clippy doc test deny ## all that a change must pass
 
 fmt: ## formatting
 	cargo fmt --all --check
@@ -31,7 +31,8 @@ doc: ## the documentation builds, and its links lead somewhere
 # Not part of `test`: it asks the network for the latest advisories, and a new one must not fail an old commit.
 deny: ## licences, advisories and sources of every dependency
 	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
-	cargo deny check
+	cargo deny check bans licenses sources
+	cargo deny check advisories
 
 # Needs a docker engine that can run (or podman's stand-in for it).
 image: ## the container image, as entrada:latest
