@@ -1,0 +1,39 @@
+# `make` alone lists the targets.
+
+# Where cargo puts what it builds, if a developer has moved that.
+target_dir := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help demo test check fmt clippy doc deny image
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## sign in, and use kubectl, on this computer: stand-ins play Entra and the cluster
+	scripts/tools build kubectl
+	cargo build --workspace
+	cargo run -q -p standin --bin demo -- $(target_dir)/debug/entrada
+
+test: ## every test, with real kubectls and a real browser
+	scripts/tools all
+	cargo test --workspace
+
+check: fmt clippy doc test deny ## all that a change must pass
+
+fmt: ## formatting
+	cargo fmt --all --check
+
+clippy: ## lints
+	cargo clippy --workspace --all-targets -- -D warnings
+
+doc: ## the documentation builds, and its links lead somewhere
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+# Not part of `test`: it asks the network for the latest advisories, and a new one must not fail an old commit.
+deny: ## licences, advisories and sources of every dependency
+	cargo deny --version >/dev/null 2>&1 || cargo install cargo-deny --locked
+	cargo deny check bans licenses sources
+	cargo deny check advisories
+
+# Needs a docker engine that can run (or podman's stand-in for it).
+image: ## the container image, as entrada:latest
+	docker build --tag entrada:latest .
