@@ -53,6 +53,12 @@ impl Entra {
         Ok(Self { config, redirect_uri, http, provider: provider::ProviderCache::default(), clock, metrics })
     }
 
+    /// Whether `issuer` is this tenant's, as discovery names it.
+    #[must_use]
+    pub fn is_issuer(&self, issuer: &str) -> bool {
+        self.provider().is_ok_and(|provider| provider.issuer == issuer)
+    }
+
     /// The address at which an administrator consents to the app in the whole tenant.
     #[must_use]
     pub fn admin_consent_url(&self) -> String {

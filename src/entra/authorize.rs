@@ -61,17 +61,6 @@ impl Entra {
         drop(query);
         Ok(url)
     }
-
-    /// Where a browser ends its session with Entra itself and comes back; `None` where discovery names no such place.
-    #[must_use]
-    pub fn end_session_url(&self, back_to: &str, logout_hint: Option<&str>) -> Option<Url> {
-        let mut url = self.provider().ok()?.end_session_endpoint.clone()?;
-        url.query_pairs_mut().append_pair("post_logout_redirect_uri", back_to);
-        if let Some(hint) = logout_hint {
-            url.query_pairs_mut().append_pair("logout_hint", hint);
-        }
-        Some(url)
-    }
 }
 
 /// The scopes of a token or authorization request, with or without the AKS server.

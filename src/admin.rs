@@ -1,0 +1,102 @@
+//! The management listener: `/livez`, `/readyz`, `/metrics`, in plain HTTP, never on the public port.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use crate::entra::Entra;
+use crate::metrics::Metrics;
+use crate::session::MemoryStore;
+use crate::shutdown::Shutdown;
+
+/// Probes and scrapers send a head at once, or are none.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What the management listener tells.
+#[derive(Debug)]
+pub struct Admin {
+    /// Ready needs discovery and keys.
+    pub entra: Arc<Entra>,
+    /// Rendered on demand.
+    pub metrics: Arc<Metrics>,
+    /// Counted when metrics are rendered.
+    pub store: Arc<MemoryStore>,
+    /// Set first thing at a graceful stop, so that no new clients are sent here.
+    pub draining: Arc<AtomicBool>,
+}
+
+impl Admin {
+    /// Serves until the hard stop: probes and scrapers are answered during the whole drain.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: Shutdown) {
+        loop {
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let this = self.clone();
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = this.answer(request.method(), request.uri().path());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let ended = shutdown.clone();
+            shutdown.spawn("admin connection", async move {
+                let connection = hyper::server::conn::http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD_TIMEOUT)
+                    .serve_connection(TokioIo::new(stream), service);
+                tokio::select! {
+                    // A probe that goes away half-way is no event.
+                    _gone = connection => {}
+                    () = ended.begun() => {}
+                }
+            });
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
+        }
+        match path {
+            "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
+            "/readyz" => self.ready(),
+            "/metrics" => {
+                self.metrics.sessions.set(i64::try_from(self.store.sessions()).unwrap_or(i64::MAX));
+                let mut response = text(StatusCode::OK, self.metrics.render());
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            _ => text(StatusCode::NOT_FOUND, "/livez, /readyz or /metrics\n".to_owned()),
+        }
+    }
+
+    /// Whether new clients should come here, and why not. One that lost Entra after it was ready stays ready: people
+    /// with a good token notice nothing.
+    fn ready(&self) -> Response<Full<Bytes>> {
+        if self.draining.load(Ordering::Relaxed) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "[-] stopping\n".to_owned());
+        }
+        match self.entra.ready() {
+            Ok(()) => text(StatusCode::OK, "[+] entra\nok\n".to_owned()),
+            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("[-] entra: {error}\n")),
+        }
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

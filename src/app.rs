@@ -1,0 +1,321 @@
+//! The only wiring: builds every part, and [`App::handle`] leads a request through them.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context;
+use http::{HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use crate::admin::Admin;
+use crate::broker::Broker;
+use crate::clock::{Clock, after};
+use crate::config::Config;
+use crate::entra::Entra;
+use crate::http::body::Body;
+use crate::http::forwarded::{Forwarding, Via};
+use crate::http::stack::edge;
+use crate::identity::Authenticator;
+use crate::identity::signin::SignIn;
+use crate::listen::{Certificates, Listener};
+use crate::metrics::Metrics;
+use crate::pages::{Pages, Visit};
+use crate::policy::{self, origin::Origins};
+use crate::problem::{Asker, Problem, advise_sign_in};
+use crate::route::{Facts, Route, route};
+use crate::secret::random_guid;
+use crate::session::MemoryStore;
+use crate::shutdown::Shutdown;
+use crate::streams::Streams;
+use crate::upstream::Upstream;
+use crate::view::View;
+
+/// Expired sessions and tokens hold memory for at most this long.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// Of the drain window, for endpoints and load balancers to notice that we are not ready any more.
+const NOTICE_SHARE: u32 = 5;
+const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
+const AUDIT_ID: &str = "audit-id";
+const MAX_AUDIT_ID_BYTES: usize = 64;
+
+/// A running Entrada.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients connect.
+    pub addr: SocketAddr,
+    /// Where probes connect.
+    pub admin_addr: SocketAddr,
+    shutdown: Shutdown,
+    draining: Arc<AtomicBool>,
+    drain: Duration,
+}
+
+/// The stages of a request.
+#[derive(Debug)]
+struct App {
+    pages: Pages,
+    authenticator: Authenticator,
+    origins: Origins,
+    broker: Arc<Broker>,
+    upstream: Upstream,
+    forwarding: Forwarding,
+    view: Arc<View>,
+    metrics: Arc<Metrics>,
+}
+
+/// Builds everything from checked settings and starts it.
+///
+/// # Errors
+/// When a file changed for the worse since the check, or a port cannot be opened.
+pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
+    let shutdown = Shutdown::default();
+    let draining = Arc::new(AtomicBool::new(false));
+    let metrics = Arc::new(Metrics::default());
+    let store = Arc::new(MemoryStore::default());
+    let redirect_uri = config.public_url.join("/callback");
+    let entra = Entra::new(config.entra.clone(), redirect_uri, clock.clone(), metrics.clone())?;
+    let entra = Arc::new(entra);
+    let certificates = config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
+    let certificates = certificates.map(Arc::new);
+    let app = App::build(&config, &clock, &shutdown, &metrics, &store, &entra)?;
+
+    let socket = TcpListener::bind(config.listen).await.context("ENTRADA_LISTEN")?;
+    let admin_socket = TcpListener::bind(config.admin_listen).await.context("ENTRADA_ADMIN_LISTEN")?;
+    let admin_addr = admin_socket.local_addr()?;
+    let listener = Listener {
+        socket,
+        certificates: certificates.clone(),
+        limits: config.limits,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let addr = listener.addr()?;
+
+    if let Some(certificates) = certificates {
+        let metrics = metrics.clone();
+        shutdown.spawn_vital("certificate reload", async move { certificates.keep_fresh(&metrics).await });
+    }
+    shutdown.spawn_vital("keys", entra.clone().keep_fresh());
+    shutdown.spawn_vital("ca reload", {
+        let app = app.clone();
+        async move { app.upstream.keep_ca_fresh().await }
+    });
+    shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
+    let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
+    shutdown.spawn_vital("admin", admin.serve(admin_socket, shutdown.clone()));
+    shutdown.spawn_vital("listener", listener.run(move |peer| app.clone().edge(peer)));
+    tracing::info!(%addr, %admin_addr, config = ?config, "started");
+    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
+}
+
+impl Running {
+    /// Resolves when a task crashed that the process cannot do without.
+    pub async fn crashed(&self) {
+        self.shutdown.crashed().await;
+    }
+
+    /// Stops gracefully: not ready, then no new connections, then whatever is left is closed when the window ends.
+    pub async fn stop(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        tracing::info!(window = ?self.drain, "stopping");
+        let notice = (self.drain / NOTICE_SHARE).min(NOTICE_AT_MOST);
+        let _passed = tokio::time::timeout(notice, self.shutdown.begun()).await;
+        self.shutdown.begin();
+        let window = self.drain.saturating_sub(notice);
+        if tokio::time::timeout(window, self.shutdown.ended()).await.is_err() {
+            tracing::info!("the window has ended; closing what is left");
+            self.kill().await;
+        }
+    }
+
+    /// Closes everything at once.
+    pub async fn kill(&self) {
+        self.shutdown.force();
+        self.shutdown.ended().await;
+    }
+}
+
+impl App {
+    fn build(
+        config: &Config,
+        clock: &Clock,
+        shutdown: &Shutdown,
+        metrics: &Arc<Metrics>,
+        store: &Arc<MemoryStore>,
+        entra: &Arc<Entra>,
+    ) -> anyhow::Result<Arc<Self>> {
+        let streams = Streams::new(config.limits.streams_per_user, clock.clone(), metrics.clone());
+        let authenticator = Authenticator::new(store.clone(), clock.clone());
+        let origins = Origins::new(config.public_url.origin().to_owned());
+        let broker = Broker::new(
+            entra.clone(),
+            store.clone(),
+            streams.clone(),
+            clock.clone(),
+            shutdown.clone(),
+            metrics.clone(),
+        );
+        let upstream = Upstream::new(
+            &config.api_server,
+            broker.clone(),
+            authenticator.clone(),
+            streams.clone(),
+            shutdown.clone(),
+            metrics.clone(),
+        )?;
+        let authority = config.entra.authority.origin().ascii_serialization();
+        let view = Arc::new(View::new(config.public_url.clone(), &authority));
+        let sign_in = Arc::new(SignIn {
+            entra: entra.clone(),
+            store: store.clone(),
+            streams: streams.clone(),
+            authenticator: authenticator.clone(),
+            clock: clock.clone(),
+            lifetimes: config.lifetimes,
+            shutdown: shutdown.clone(),
+            metrics: metrics.clone(),
+        });
+        let pages = Pages {
+            view: view.clone(),
+            sign_in,
+            authenticator: authenticator.clone(),
+            store: store.clone(),
+            streams,
+            broker: broker.clone(),
+            origins: origins.clone(),
+            clock: clock.clone(),
+            lifetimes: config.lifetimes,
+            rearm: config.rearm,
+            cluster_name: config.cluster_name.clone(),
+            public_ca_pem: config.public_ca_pem.clone(),
+        };
+        let public_authority = config.public_url.origin().trim_start_matches("https://");
+        let forwarding = Forwarding::new(config.trusted_proxies.clone(), public_authority);
+        Ok(Arc::new(Self {
+            pages,
+            authenticator,
+            origins,
+            broker,
+            upstream,
+            forwarding,
+            view,
+            metrics: metrics.clone(),
+        }))
+    }
+
+    /// The application as one connection sees it.
+    fn edge(self: Arc<Self>, peer: IpAddr) -> crate::http::stack::Edge {
+        let direct = Arc::new(self.forwarding.direct(peer));
+        edge(move |request| {
+            let (app, direct) = (self.clone(), direct.clone());
+            async move { app.answer(request, &direct).await }
+        })
+    }
+
+    /// One request from its head to its answer's head, counted and logged.
+    async fn answer(&self, mut request: Request<Incoming>, direct: &Via) -> Response<Body> {
+        let started = tokio::time::Instant::now();
+        let via = self.forwarding.of(direct, request.headers());
+        let audit_id = audit_id(&mut request);
+        let (parts, body) = request.into_parts();
+        let target = route(&parts);
+        let asker = Asker::of(&parts);
+        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let kind = if matches!(target, Route::Kubernetes(_)) { "kubernetes" } else { "page" };
+        let handled = self.handle(target, Request::from_parts(parts, body), &via).await;
+        let mut response = handled.unwrap_or_else(|problem| {
+            problem.log(audit_id.to_str().unwrap_or_default());
+            self.metrics.problems.with_label_values(&[problem.reason()]).inc();
+            problem.respond(&asker, &self.view)
+        });
+        let status = response.status();
+        response.headers_mut().entry(AUDIT_ID).or_insert_with(|| audit_id.clone());
+        self.metrics.requests.with_label_values(&[kind, class(status.as_u16())]).inc();
+        let seconds = started.elapsed().as_secs_f64();
+        self.metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
+        // Never the query: codes and states of sign-ins stand there.
+        tracing::info!(
+            %method,
+            path,
+            status = status.as_u16(),
+            seconds,
+            client = %via.client,
+            audit_id = audit_id.to_str().unwrap_or_default(),
+            "request"
+        );
+        response
+    }
+
+    /// The path of a request: own page, or who, may, as them, forward.
+    async fn handle(
+        &self,
+        target: Route,
+        request: Request<Incoming>,
+        via: &Via,
+    ) -> Result<Response<Body>, Problem> {
+        match target {
+            Route::Page(page) => self.pages.answer(page, Visit::new(request, via.client)).await,
+            Route::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
+            Route::Kubernetes(facts) => self.proxy(facts, request, via).await,
+        }
+    }
+
+    async fn proxy(
+        &self,
+        facts: Facts,
+        request: Request<Incoming>,
+        via: &Via,
+    ) -> Result<Response<Body>, Problem> {
+        let identity = self.authenticator.identify(request.headers(), via.client).await?;
+        let (parts, body) = request.into_parts();
+        let permit = policy::permit(identity, facts, &parts, &self.origins)?;
+        let delegated = self.broker.delegate(permit).await?;
+        let mut answer =
+            self.upstream.forward(delegated, Request::from_parts(parts, body), via).await?;
+        if answer.refused_user {
+            advise_sign_in(answer.response.headers_mut(), &self.view);
+        }
+        Ok(answer.response)
+    }
+
+    /// Forgets what has expired, for ever.
+    async fn sweep(self: Arc<Self>, store: Arc<MemoryStore>, clock: Clock) {
+        loop {
+            clock.sleep_until(after(clock.now(), SWEEP_EVERY)).await;
+            match store.sweep(clock.now()).await {
+                Ok(ended) => self.pages.streams.end(&ended),
+                Err(error) => tracing::warn!(%error, "could not sweep"),
+            }
+            self.broker.sweep().await;
+        }
+    }
+}
+
+/// The caller's audit id, or a new one: it goes upstream and comes back, and stands in our log.
+fn audit_id(request: &mut Request<Incoming>) -> HeaderValue {
+    let given = request.headers().get(AUDIT_ID);
+    let plain = |id: &&HeaderValue| {
+        let bytes = id.as_bytes();
+        !bytes.is_empty()
+            && bytes.len() <= MAX_AUDIT_ID_BYTES
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    };
+    let id = given.filter(plain).cloned();
+    let id = id.or_else(|| HeaderValue::try_from(random_guid()).ok());
+    let id = id.unwrap_or(HeaderValue::from_static("none"));
+    request.headers_mut().insert(AUDIT_ID, id.clone());
+    id
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}

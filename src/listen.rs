@@ -1,0 +1,85 @@
+//! The public listener: accepts connections within bounds and hands each to its own task.
+
+mod bounds;
+mod conn;
+mod tls;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+
+use self::bounds::Bounds;
+pub use self::tls::Certificates;
+use crate::config::Limits;
+use crate::http::stack::Edge;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+
+/// After a failed accept (no file descriptors, mostly): a moment for connections to end, instead of a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The public listener.
+pub struct Listener {
+    /// Bound already.
+    pub socket: TcpListener,
+    /// `None`: plain HTTP, because TLS ends in front of us.
+    pub certificates: Option<Arc<Certificates>>,
+    /// Bounds on connections.
+    pub limits: Limits,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+    /// Soft stop: no new connections; those that are open finish what they do.
+    pub shutdown: Shutdown,
+}
+
+impl Listener {
+    /// The address that was bound.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the soft stop. `edge` makes the application for a connection from an address.
+    pub async fn run(self, edge: impl Fn(IpAddr) -> Edge + Send + 'static) {
+        let bounds = Bounds::new(self.limits);
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.socket.accept() => accepted,
+                () = self.shutdown.begun() => return,
+            };
+            let (stream, peer) = match accepted {
+                Ok((stream, peer)) => (stream, peer.ip().to_canonical()),
+                Err(error) => {
+                    tracing::warn!(%error, "could not accept a connection");
+                    self.refuse("accept_failed");
+                    let _pause = tokio::time::timeout(ACCEPT_PAUSE, self.shutdown.begun()).await;
+                    continue;
+                }
+            };
+            match bounds.admit(peer) {
+                Err(reason) => self.refuse(reason),
+                Ok(seat) => {
+                    let connection = conn::Connection {
+                        stream,
+                        certificates: self.certificates.clone(),
+                        edge: edge(peer),
+                        shutdown: self.shutdown.clone(),
+                        metrics: self.metrics.clone(),
+                    };
+                    self.shutdown.spawn("connection", async move {
+                        connection.serve().await;
+                        drop(seat);
+                    });
+                }
+            }
+        }
+    }
+
+    fn refuse(&self, reason: &str) {
+        self.metrics.connections_refused.with_label_values(&[reason]).inc();
+    }
+}

@@ -1,0 +1,131 @@
+//! One connection: TLS, then HTTP/1.1 or HTTP/2 as ALPN chose, until it ends or the process stops.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+
+use super::Certificates;
+use crate::http::stack::Edge;
+use crate::metrics::Metrics;
+use crate::shutdown::Shutdown;
+
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// A request line with 60 KiB of selectors, and headers beside it.
+const MAX_HEAD_BYTES: usize = 128 * 1024;
+const MAX_HEADERS: usize = 200;
+/// What the API server itself allows on one connection.
+const H2_MAX_STREAMS: u32 = 250;
+/// Each stream's own window, so that one slow reader holds up only itself.
+const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// What waits for one slow reader in our memory.
+const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// Streams that a client opened and reset before we looked: more is the rapid-reset attack.
+const H2_MAX_PENDING_RESETS: usize = 50;
+
+pub(super) struct Connection {
+    pub(super) stream: TcpStream,
+    pub(super) certificates: Option<Arc<Certificates>>,
+    pub(super) edge: Edge,
+    pub(super) shutdown: Shutdown,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Connection {
+    pub(super) async fn serve(self) {
+        let Self { stream, certificates, edge, shutdown, metrics } = self;
+        prepare(&stream);
+        metrics.connections.inc();
+        match certificates {
+            None => serve_h1(stream, edge, &shutdown).await,
+            Some(certificates) => {
+                let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                    Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
+                        serve_h2(stream, edge, &shutdown).await;
+                    }
+                    Ok(Ok(stream)) => serve_h1(stream, edge, &shutdown).await,
+                    Ok(Err(error)) => {
+                        metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
+                        tracing::debug!(%error, "a TLS handshake failed");
+                    }
+                    Err(_) => metrics.connections_refused.with_label_values(&["handshake_slow"]).inc(),
+                }
+            }
+        }
+        metrics.connections.dec();
+    }
+}
+
+fn prepare(stream: &TcpStream) {
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    // A socket that refuses these options still carries bytes.
+    let _unsupported = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _unsupported = stream.set_nodelay(true);
+}
+
+async fn serve_h1<S>(stream: S, edge: Edge, shutdown: &Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge))
+        .with_upgrades();
+    let mut connection = pin!(connection);
+    until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
+}
+
+async fn serve_h2<S>(stream: S, edge: Edge, shutdown: &Shutdown)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(HEAD_TIMEOUT)
+        .max_concurrent_streams(H2_MAX_STREAMS)
+        .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .max_send_buf_size(H2_SEND_BUFFER_BYTES)
+        .max_pending_accept_reset_streams(H2_MAX_PENDING_RESETS)
+        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge));
+    let mut connection = pin!(connection);
+    until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
+}
+
+/// Runs the connection to its end; at the soft stop it is told to finish what it does and to take nothing new.
+async fn until_stopped<C, E>(
+    mut connection: std::pin::Pin<&mut C>,
+    shutdown: &Shutdown,
+    finish: impl FnOnce(std::pin::Pin<&mut C>),
+) where
+    C: Future<Output = Result<(), E>>,
+    E: std::fmt::Display,
+{
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = shutdown.begun() => {
+            finish(connection.as_mut());
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}

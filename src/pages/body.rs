@@ -1,0 +1,123 @@
+//! Bodies of requests to own pages: small, whole, JSON or form.
+
+use std::time::Duration;
+
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use crate::problem::Problem;
+
+/// A name and a list of ids fit many times over.
+const MAX_BYTES: usize = 64 * 1024;
+const TIMEOUT: Duration = Duration::from_secs(10);
+const MAX_NAME_CHARS: usize = 64;
+
+/// What a new token is asked to be; an empty body asks for the defaults.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct TokenRequest {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    lifetime_seconds: Option<u64>,
+}
+
+/// Which tokens to arm; none named: all.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct ArmRequest {
+    #[serde(default)]
+    pub(super) ids: Option<Vec<String>>,
+}
+
+impl TokenRequest {
+    /// The name as it will be shown, or `default`.
+    pub(super) fn name(&self, default: &str) -> Result<String, Problem> {
+        let name = self.name.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or(default);
+        if name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
+            return Err(Problem::bad_body("A token's name has at most 64 characters and no control characters."));
+        }
+        Ok(name.to_owned())
+    }
+
+    /// The lifetime that was asked for, at most `max`.
+    pub(super) fn lifetime(&self, max: Duration) -> Result<Duration, Problem> {
+        let asked = self.lifetime_seconds.map_or(max, Duration::from_secs);
+        if asked.is_zero() || asked > max {
+            return Err(Problem::bad_body("The lifetime must be more than nothing and at most the cluster's maximum."));
+        }
+        Ok(asked)
+    }
+}
+
+pub(super) async fn token_request(headers: &HeaderMap, body: Incoming) -> Result<TokenRequest, Problem> {
+    let bytes = read(body).await?;
+    if bytes.is_empty() {
+        return Ok(TokenRequest::default());
+    }
+    if is_json(headers) {
+        return parse_json(&bytes);
+    }
+    let mut request = TokenRequest::default();
+    for (name, value) in form(headers, &bytes)? {
+        match name.as_str() {
+            "name" => request.name = Some(value),
+            "lifetime_seconds" => {
+                let seconds = value.trim().parse();
+                request.lifetime_seconds =
+                    Some(seconds.map_err(|_| Problem::bad_body("lifetime_seconds must be a whole number."))?);
+            }
+            _ => {}
+        }
+    }
+    Ok(request)
+}
+
+pub(super) async fn arm_request(headers: &HeaderMap, body: Incoming) -> Result<ArmRequest, Problem> {
+    let bytes = read(body).await?;
+    if bytes.is_empty() {
+        return Ok(ArmRequest::default());
+    }
+    if is_json(headers) {
+        return parse_json(&bytes);
+    }
+    let ids = form(headers, &bytes)?.into_iter().filter(|(name, _)| name == "ids").map(|(_, id)| id);
+    Ok(ArmRequest { ids: Some(ids.collect()) })
+}
+
+/// Whether a form says that it stands for DELETE, which forms cannot send.
+pub(super) async fn says_delete(headers: &HeaderMap, body: Incoming) -> Result<bool, Problem> {
+    let bytes = read(body).await?;
+    let says = form(headers, &bytes)?.iter().any(|(name, value)| name == "_method" && value == "delete");
+    Ok(says)
+}
+
+async fn read(body: Incoming) -> Result<Vec<u8>, Problem> {
+    let read = Limited::new(body, MAX_BYTES).collect();
+    match tokio::time::timeout(TIMEOUT, read).await {
+        Err(_) => Err(Problem::body_too_slow()),
+        Ok(Err(_)) => Err(Problem::body_too_large()),
+        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
+    }
+}
+
+fn parse_json<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|_| Problem::bad_body("The body is not the JSON that this page takes."))
+}
+
+fn form(headers: &HeaderMap, bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
+    if !content_type_is(headers, "application/x-www-form-urlencoded") {
+        return Err(Problem::bad_body("The body must be JSON or a form, and its Content-Type must say which."));
+    }
+    Ok(url::form_urlencoded::parse(bytes).into_owned().collect())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    content_type_is(headers, "application/json")
+}
+
+fn content_type_is(headers: &HeaderMap, wanted: &str) -> bool {
+    let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(wanted)
+}

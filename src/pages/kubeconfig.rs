@@ -1,0 +1,50 @@
+//! A kubeconfig with a fresh proxy token in it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::Response;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
+use minijinja::context;
+
+use super::{Pages, Visit, body};
+use crate::http::body::Body;
+use crate::problem::Problem;
+use crate::view::protect;
+
+impl Pages {
+    /// `POST /kubeconfig`
+    pub(super) async fn create_kubeconfig(&self, visit: Visit) -> Result<Response<Body>, Problem> {
+        let identity = self.browser(&visit).await?;
+        let request = body::token_request(&visit.parts.headers, visit.body).await?;
+        let fresh = self.make_token(&identity, &request, "kubeconfig").await?;
+        let username = &identity.session().username;
+        let file = self.view.render(
+            "token.yaml",
+            context! {
+                cluster => self.cluster_name,
+                public_url => self.view.public_url().origin(),
+                ca_data => self.public_ca_pem.as_ref().map(|pem| STANDARD.encode(pem)),
+                user => format!("{username}@{}", self.cluster_name),
+                username => username,
+                token => fresh.token,
+                expires_at => fresh.expires_at,
+                namespace => (),
+            },
+        );
+        let mut response = Response::new(Body::from(file));
+        protect(response.headers_mut());
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+        let disposition = format!("attachment; filename=\"{}.yaml\"", file_name(&self.cluster_name));
+        if let Ok(disposition) = HeaderValue::from_str(&disposition) {
+            headers.insert(CONTENT_DISPOSITION, disposition);
+        }
+        Ok(response)
+    }
+}
+
+/// A cluster's name as a file's, on any system.
+fn file_name(cluster: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    cluster.chars().map(plain).collect()
+}

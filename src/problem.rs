@@ -1,0 +1,275 @@
+//! The one place where errors become responses. Each has a public text, a log text and a side.
+//!
+//! kubectl and scripts get a `metav1.Status` whose code equals the HTTP status, with `Entrada-Reason`, and a `Warning`
+//! where the user can do something: kubectl prints that even where it hides the body. A browser gets a page, or is
+//! sent to sign in where that helps.
+
+mod causes;
+
+use std::time::Duration;
+
+use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING, WWW_AUTHENTICATE};
+use http::request::Parts;
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::json;
+
+use crate::http::body::Body;
+use crate::route;
+use crate::view::{Action, Message, View, protect};
+
+/// Names the error, so that nobody mistakes it for the API server's.
+pub const ENTRADA_REASON: HeaderName = HeaderName::from_static("entrada-reason");
+
+/// Whose fault it is: decides the log level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The caller's.
+    Client,
+    /// Entra's.
+    Entra,
+    /// The session store's.
+    Store,
+    /// The API server's.
+    Upstream,
+    /// Ours, or our administrator's.
+    Us,
+}
+
+/// What the user can do about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Help {
+    /// Nothing in particular.
+    None,
+    /// Sign in (again).
+    SignIn,
+    /// Meet a demand in the browser, by signing in again.
+    StepUp,
+    /// Look at the portal.
+    Portal,
+}
+
+/// An error on its way to the caller.
+#[derive(Debug)]
+pub struct Problem {
+    reason: &'static str,
+    status: StatusCode,
+    side: Side,
+    title: &'static str,
+    /// Ends with a full stop; says no more than the caller may know.
+    sentence: String,
+    /// For the log only.
+    log: String,
+    help: Help,
+    retry_after: Option<Duration>,
+    details: Vec<(&'static str, String)>,
+    allow: Option<String>,
+}
+
+/// Who asks, as far as an error's form depends on it.
+#[derive(Debug)]
+pub struct Asker {
+    navigates: bool,
+    reads_pages: bool,
+    presented_bearer: bool,
+    /// Path and query, to come back to.
+    target: String,
+}
+
+impl Asker {
+    /// Reads a request's head.
+    #[must_use]
+    pub fn of(parts: &Parts) -> Self {
+        Self {
+            navigates: route::is_navigation(parts),
+            reads_pages: route::wants_page(&parts.headers),
+            presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
+            target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+        }
+    }
+}
+
+impl Problem {
+    fn new(status: StatusCode, reason: &'static str, side: Side, sentence: impl Into<String>) -> Self {
+        Self {
+            reason,
+            status,
+            side,
+            title: title(status),
+            sentence: sentence.into(),
+            log: String::new(),
+            help: Help::None,
+            retry_after: None,
+            details: Vec::new(),
+            allow: None,
+        }
+    }
+
+    /// The value of `Entrada-Reason`, also the metric's label.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// Writes the log line: the caller's own mistakes quietly, everything else to be seen.
+    pub fn log(&self, audit_id: &str) {
+        let (reason, status, cause) = (self.reason, self.status.as_u16(), self.log.as_str());
+        match self.side {
+            Side::Client => tracing::info!(reason, status, cause, audit_id, "refused"),
+            Side::Entra | Side::Store | Side::Upstream => {
+                tracing::warn!(reason, status, cause, audit_id, side = ?self.side, "failed");
+            }
+            Side::Us => tracing::error!(reason, status, cause, audit_id, "failed"),
+        }
+    }
+
+    /// The response in the form that the asker can use.
+    pub fn respond(&self, asker: &Asker, view: &View) -> Response<Body> {
+        let sends_to_sign_in = matches!(self.help, Help::SignIn | Help::StepUp)
+            && asker.navigates
+            && !asker.presented_bearer
+            && self.status == StatusCode::UNAUTHORIZED;
+        let mut response = if sends_to_sign_in {
+            redirect(&view.public_url().join(&login_path(&asker.target)))
+        } else if asker.reads_pages && !asker.presented_bearer {
+            self.page(view, &asker.target)
+        } else {
+            self.status_object(view)
+        };
+        let headers = response.headers_mut();
+        headers.insert(ENTRADA_REASON, HeaderValue::from_static(self.reason));
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            headers.insert(ALLOW, allow);
+        }
+        response
+    }
+
+    /// The page for a person, with a link that starts anew.
+    pub fn page(&self, view: &View, return_to: &str) -> Response<Body> {
+        let action = match self.help {
+            Help::None => None,
+            Help::SignIn => Some(Action { label: "Sign in", href: login_path(return_to) }),
+            Help::StepUp => Some(Action { label: "Continue", href: login_path(return_to) }),
+            Help::Portal => Some(Action { label: "Open the portal", href: "/".to_owned() }),
+        };
+        let message =
+            Message { title: self.title, sentence: &self.sentence, details: &self.details, action };
+        view.message(self.status, &message)
+    }
+
+    fn status_object(&self, view: &View) -> Response<Body> {
+        let message = match self.advice(view) {
+            Some(advice) => format!("{} {advice}", self.sentence),
+            None => self.sentence.clone(),
+        };
+        let mut object = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": message,
+            "reason": kubernetes_reason(self.status),
+            "code": self.status.as_u16(),
+        });
+        if let Some(wait) = self.retry_after {
+            object["details"] = json!({ "retryAfterSeconds": wait.as_secs().max(1) });
+        }
+        let mut response = json_response(self.status, &object);
+        let headers = response.headers_mut();
+        if self.help != Help::None
+            && let Ok(warning) = HeaderValue::from_str(&warning(&message))
+        {
+            headers.insert(WARNING, warning);
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+
+    fn advice(&self, view: &View) -> Option<String> {
+        let login = || view.public_url().join("/login");
+        match self.help {
+            Help::None => None,
+            Help::SignIn => Some(format!("Sign in again: {}", login())),
+            Help::StepUp => Some(format!("Continue in a browser: {}", login())),
+            Help::Portal => Some(format!("See {}", view.public_url().join("/"))),
+        }
+    }
+}
+
+/// Adds to an answer of the API server what its user can do about it.
+pub fn advise_sign_in(headers: &mut HeaderMap, view: &View) {
+    let login = view.public_url().join("/login");
+    let text = format!("The cluster does not accept your sign-in any more. Sign in again: {login}");
+    if let Ok(value) = HeaderValue::from_str(&warning(&text)) {
+        headers.append(WARNING, value);
+    }
+}
+
+/// A JSON answer of our own.
+#[must_use]
+pub fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(body.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    protect(response.headers_mut());
+    response
+}
+
+/// A redirect that is followed with GET.
+#[must_use]
+pub fn redirect(location: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::FOUND;
+    if let Ok(location) = HeaderValue::from_str(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    protect(response.headers_mut());
+    response
+}
+
+/// Where to sign in and come back from.
+#[must_use]
+pub fn login_path(return_to: &str) -> String {
+    let query: String =
+        url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
+    format!("/login?{query}")
+}
+
+/// RFC 9111 section 5.5: 299 is a lasting warning for the user; the text is a quoted string.
+fn warning(text: &str) -> String {
+    let plain: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
+    format!("299 - \"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn title(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "That did not work",
+        401 => "Please sign in",
+        403 => "Not allowed",
+        404 => "Nothing here",
+        405 => "Not like this",
+        429 => "Too many",
+        502..=504 => "Not available right now",
+        _ => "Something went wrong",
+    }
+}
+
+/// The API's own words: `metav1.StatusReason`.
+fn kubernetes_reason(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "BadRequest",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "NotFound",
+        405 => "MethodNotAllowed",
+        413 => "RequestEntityTooLarge",
+        429 => "TooManyRequests",
+        503 => "ServiceUnavailable",
+        504 => "Timeout",
+        _ => "InternalError",
+    }
+}

@@ -1,0 +1,340 @@
+//! Every error that a request can meet, as a [`Problem`].
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::{Help, Problem, Side};
+use crate::broker::{BrokerError, RenewError};
+use crate::entra::{Class, EntraFault, NotReady};
+use crate::identity::Refused;
+use crate::identity::signin::SignInError;
+use crate::policy::Denied;
+use crate::session::{AddTokenError, CredentialKind, MAX_TOKENS_PER_USER, StoreError};
+use crate::upstream::UpstreamError;
+
+/// client-go repeats up to ten times and waits this long each time: short, and only where waiting helps.
+const SOON: Duration = Duration::from_secs(1);
+const SHORTLY: Duration = Duration::from_secs(5);
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        let problem = |reason, sentence| Self {
+            help: Help::SignIn,
+            log: refused.to_string(),
+            ..Self::new(StatusCode::UNAUTHORIZED, reason, Side::Client, sentence)
+        };
+        match refused {
+            Refused::NotPresented => problem("no_credential", "You are not signed in."),
+            Refused::Unknown(CredentialKind::Token) => {
+                problem("unknown_token", "This token is not valid, or not any more.")
+            }
+            Refused::Unknown(CredentialKind::Cookie) => problem("unknown_cookie", "Your sign-in has ended."),
+            Refused::Expired(CredentialKind::Token) => problem("expired_token", "This token has expired."),
+            Refused::Expired(CredentialKind::Cookie) => problem("expired_cookie", "Your sign-in has ended."),
+            Refused::Dormant => problem("session_ended", "Your sign-in has ended."),
+            Refused::Twice => Self::new(
+                StatusCode::BAD_REQUEST,
+                "two_authorizations",
+                Side::Client,
+                "The request has two Authorization headers.",
+            ),
+            Refused::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let (reason, sentence) = match denied {
+            Denied::CrossOrigin => {
+                ("cross_origin", "A browser's cookie is accepted only for requests of Entrada's own pages.")
+            }
+            Denied::ProxyByCookie => (
+                "proxy_by_cookie",
+                "A browser's cookie opens no proxy path. Use kubectl port-forward, or a token.",
+            ),
+            Denied::AmbiguousPath => ("ambiguous_path", "The path can be read in more than one way."),
+            Denied::ServiceWorker => ("service_worker", "No service worker is served from the cluster."),
+        };
+        Self {
+            log: denied.to_string(),
+            ..Self::new(StatusCode::FORBIDDEN, reason, Side::Client, sentence)
+        }
+    }
+}
+
+impl From<&EntraFault> for Problem {
+    fn from(fault: &EntraFault) -> Self {
+        let (status, reason, side, help) = match fault.class {
+            Class::SignIn | Class::Revoked => {
+                (StatusCode::UNAUTHORIZED, "session_ended", Side::Client, Help::SignIn)
+            }
+            Class::StepUp => (StatusCode::UNAUTHORIZED, "step_up_required", Side::Client, Help::StepUp),
+            Class::Blocked => (StatusCode::FORBIDDEN, "blocked_by_policy", Side::Client, Help::Portal),
+            // Waiting does not help before a person has acted: no Retry-After, so that kubectl says it at once.
+            Class::Admin => (StatusCode::SERVICE_UNAVAILABLE, "administrator_required", Side::Us, Help::Portal),
+            Class::Transient => {
+                (StatusCode::SERVICE_UNAVAILABLE, "entra_unavailable", Side::Entra, Help::None)
+            }
+        };
+        let mut details = vec![("Correlation id", fault.correlation_id.clone())];
+        details.extend(fault.code.map(|code| ("Entra's code", format!("AADSTS{code}"))));
+        let sentence = match fault.class {
+            // Whoever helps needs it, and kubectl shows nothing but the sentence.
+            Class::Blocked | Class::Admin => {
+                let code = fault.code.map_or_else(String::new, |code| format!("AADSTS{code}, "));
+                format!("{} ({code}correlation id {})", fault.sentence, fault.correlation_id)
+            }
+            _ => fault.sentence.clone(),
+        };
+        Self {
+            help,
+            details,
+            log: fault.to_string(),
+            retry_after: (fault.class == Class::Transient).then_some(SHORTLY),
+            ..Self::new(status, reason, side, sentence)
+        }
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        match error {
+            BrokerError::Entra(fault) => Self::from(&*fault),
+            BrokerError::SessionEnded => Refused::Dormant.into(),
+            BrokerError::Store(error) => error.into(),
+            BrokerError::Stopping => Self {
+                retry_after: Some(SOON),
+                ..Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "stopping",
+                    Side::Us,
+                    "This replica of Entrada is stopping.",
+                )
+            },
+        }
+    }
+}
+
+impl From<RenewError> for Problem {
+    fn from(error: RenewError) -> Self {
+        match error {
+            RenewError::Failed(error) => error.into(),
+            RenewError::TooSoon(wait) => Self {
+                retry_after: Some(wait),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "renewed_recently",
+                    Side::Client,
+                    "Your access was renewed less than a minute ago.",
+                )
+            },
+        }
+    }
+}
+
+impl From<UpstreamError> for Problem {
+    fn from(error: UpstreamError) -> Self {
+        let problem = |status, reason, sentence| Self {
+            log: error.to_string(),
+            ..Self::new(status, reason, Side::Upstream, sentence)
+        };
+        match error {
+            UpstreamError::Unreachable(_) => Self {
+                retry_after: Some(SOON),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "upstream_unreachable",
+                    "The cluster's API server cannot be reached.",
+                )
+            },
+            UpstreamError::Untrusted(_) => problem(
+                StatusCode::BAD_GATEWAY,
+                "upstream_untrusted",
+                "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
+            ),
+            UpstreamError::Broken(_) => problem(
+                StatusCode::BAD_GATEWAY,
+                "upstream_broken",
+                "The API server broke off before it answered.",
+            ),
+            UpstreamError::Timeout => problem(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_timeout",
+                "The API server did not answer in time.",
+            ),
+            UpstreamError::BadTarget => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_target",
+                Side::Client,
+                "The request's target cannot be forwarded.",
+            ),
+            UpstreamError::TooManyStreams => Self {
+                retry_after: Some(SHORTLY),
+                ..Self::new(
+                    StatusCode::TOO_MANY_REQUESTS,
+                    "too_many_streams",
+                    Side::Client,
+                    "You have too many watches and tunnels open.",
+                )
+            },
+            UpstreamError::Ended(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self {
+            log: error.to_string(),
+            retry_after: Some(SHORTLY),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "store_unavailable",
+                Side::Store,
+                "The session store does not answer. You are not signed out; try again in a moment.",
+            )
+        }
+    }
+}
+
+impl From<AddTokenError> for Problem {
+    fn from(error: AddTokenError) -> Self {
+        match error {
+            AddTokenError::SessionGone => Refused::Dormant.into(),
+            AddTokenError::Store(error) => error.into(),
+            AddTokenError::TooMany => Self {
+                help: Help::Portal,
+                ..Self::new(
+                    StatusCode::FORBIDDEN,
+                    "too_many_tokens",
+                    Side::Client,
+                    format!("You have {MAX_TOKENS_PER_USER} tokens. Revoke some first."),
+                )
+            },
+        }
+    }
+}
+
+impl From<NotReady> for Problem {
+    fn from(error: NotReady) -> Self {
+        Self {
+            log: error.to_string(),
+            retry_after: Some(SHORTLY),
+            ..Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "entra_unavailable",
+                Side::Entra,
+                "Microsoft Entra cannot be reached yet. Try again in a moment.",
+            )
+        }
+    }
+}
+
+impl From<&SignInError> for Problem {
+    /// Whatever went wrong at the callback is a 400 with a link that starts anew.
+    fn from(error: &SignInError) -> Self {
+        let problem = |reason, side, sentence: &str| Self {
+            help: Help::SignIn,
+            log: error.to_string(),
+            title: "You are not signed in",
+            ..Self::new(StatusCode::BAD_REQUEST, reason, side, sentence)
+        };
+        match error {
+            SignInError::NoAttempt => problem(
+                "no_sign_in_attempt",
+                Side::Client,
+                "This sign-in was not begun in this browser, was used already, or took longer than 15 minutes.",
+            ),
+            SignInError::Cancelled => problem("cancelled", Side::Client, "You cancelled the sign-in."),
+            SignInError::Refused { error: word, code } => Self {
+                details: [("Entra's error", word.clone())]
+                    .into_iter()
+                    .chain(code.map(|code| ("Entra's code", format!("AADSTS{code}"))))
+                    .collect(),
+                ..problem("refused_by_entra", Side::Entra, "Microsoft Entra did not sign you in.")
+            },
+            SignInError::Malformed => {
+                problem("malformed_callback", Side::Client, "What came back from Microsoft Entra is incomplete.")
+            }
+            SignInError::Redeem(fault) => {
+                let of_fault = Self::from(fault);
+                let sentence = match fault.class {
+                    Class::SignIn | Class::Revoked => "The sign-in has expired or was used already.",
+                    _ => &fault.sentence,
+                };
+                Self { details: of_fault.details, ..problem("code_refused", of_fault.side, sentence) }
+            }
+            SignInError::IdToken(_) => problem(
+                "id_token_refused",
+                Side::Entra,
+                "What Microsoft Entra said about you could not be verified.",
+            ),
+            SignInError::Store(error) => {
+                Self { status: StatusCode::BAD_REQUEST, help: Help::SignIn, ..Self::from(*error) }
+            }
+            SignInError::Stopping => problem("stopping", Side::Us, "Entrada is restarting."),
+        }
+    }
+}
+
+impl Problem {
+    /// A path of ours with a method that it does not have.
+    #[must_use]
+    pub fn wrong_method(allow: String) -> Self {
+        let sentence = format!("This path takes {allow}.");
+        let new = Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", Side::Client, sentence);
+        Self { allow: Some(allow), ..new }
+    }
+
+    /// A page that the contract names and this version lacks.
+    #[must_use]
+    pub fn not_built(sentence: &'static str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_available", Side::Client, sentence)
+    }
+
+    /// Nothing under this name.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", Side::Client, "There is nothing under this name.")
+    }
+
+    /// A page that takes a browser's cookie only.
+    #[must_use]
+    pub fn cookie_required() -> Self {
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "cookie_required",
+            Side::Client,
+            "This is done in the browser where you are signed in, not with a token.",
+        )
+    }
+
+    /// A body that is not what the page takes.
+    #[must_use]
+    pub fn bad_body(sentence: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_body", Side::Client, sentence)
+    }
+
+    /// A body larger than own pages take.
+    #[must_use]
+    pub fn body_too_large() -> Self {
+        let sentence = "The request's body is too large for this page.";
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Side::Client, sentence)
+    }
+
+    /// A body that did not arrive in time.
+    #[must_use]
+    pub fn body_too_slow() -> Self {
+        let sentence = "The request's body did not arrive in time.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", Side::Client, sentence)
+    }
+
+    /// Re-arming is switched off.
+    #[must_use]
+    pub fn rearm_off() -> Self {
+        let sentence = "Dormant tokens are not armed again on this cluster. Make a new one.";
+        Self::new(StatusCode::FORBIDDEN, "rearm_off", Side::Client, sentence)
+    }
+}

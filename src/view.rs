@@ -1,0 +1,117 @@
+//! What people see: pages out of templates, with the headers that keep them ours.
+
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
+    X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderMap, Response, StatusCode};
+use minijinja::Environment;
+use serde::Serialize;
+
+use crate::config::PublicUrl;
+use crate::http::body::Body;
+
+const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
+const OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// Templates and the headers of our own pages.
+#[derive(Debug)]
+pub struct View {
+    templates: Environment<'static>,
+    public_url: PublicUrl,
+    policy: HeaderValue,
+}
+
+/// A page that says one thing.
+#[derive(Debug, Serialize)]
+pub struct Message<'a> {
+    /// Heading.
+    pub title: &'a str,
+    /// What happened and what to do.
+    pub sentence: &'a str,
+    /// Facts for whoever helps, as label and value.
+    pub details: &'a [(&'a str, String)],
+    /// Where to go next.
+    pub action: Option<Action>,
+}
+
+/// A link that looks like a button.
+#[derive(Debug, Serialize)]
+pub struct Action {
+    /// Its text.
+    pub label: &'static str,
+    /// Its address.
+    pub href: String,
+}
+
+impl View {
+    /// `authority` is the origin of Entra's sign-in host, where a sign-out form may end.
+    ///
+    /// # Panics
+    /// Never: the templates are part of the program, and a test renders each.
+    #[must_use]
+    pub fn new(public_url: PublicUrl, authority: &str) -> Self {
+        let mut templates = Environment::new();
+        templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        for (name, source) in [
+            ("base.html", include_str!("pages/templates/base.html")),
+            ("portal.html", include_str!("pages/templates/portal.html")),
+            ("message.html", include_str!("pages/templates/message.html")),
+            ("token.yaml", include_str!("../kubeconfig-templates/token.yaml")),
+        ] {
+            templates.add_template(name, source).expect("the templates in the program are well-formed");
+        }
+        // Proxied paths are 'self' too, so scripts and styles are named by their own path. Chromium holds redirects
+        // after a form to `form-action` as well, and a sign-out form may lead on to Entra.
+        let assets = public_url.join("/assets/");
+        let policy = format!(
+            "default-src 'none'; script-src {assets}; style-src {assets}; img-src {assets}; \
+             form-action 'self' {authority}; frame-ancestors 'none'; base-uri 'none'"
+        );
+        let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
+        Self { templates, public_url, policy }
+    }
+
+    /// The origin that users see.
+    #[must_use]
+    pub fn public_url(&self) -> &PublicUrl {
+        &self.public_url
+    }
+
+    /// Renders a template as text.
+    ///
+    /// # Panics
+    /// When the context lacks what the template needs, which the tests of each page would show.
+    pub fn render(&self, template: &str, context: impl Serialize) -> String {
+        let rendered = self.templates.get_template(template).and_then(|template| template.render(context));
+        rendered.expect("every page is given what its template needs")
+    }
+
+    /// An HTML page.
+    pub fn page(&self, status: StatusCode, template: &str, context: impl Serialize) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.render(template, context)));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
+        headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=()"));
+        protect(headers);
+        response
+    }
+
+    /// A page that says one thing.
+    pub fn message(&self, status: StatusCode, message: &Message<'_>) -> Response<Body> {
+        self.page(status, "message.html", message)
+    }
+}
+
+/// Headers of every answer of our own.
+pub fn protect(headers: &mut HeaderMap) {
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // `no-referrer` would make our own forms say `Origin: null`.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+}
