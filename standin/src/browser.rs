@@ -1,1 +1,358 @@
-//! To be written.
+//! A person's browser, scripted: cookies, redirects, and the form of the sign-in page.
+//!
+//! Like a real one it keeps cookies by their attributes, refuses malformed `__Host-` cookies, follows redirects of
+//! navigations and sends `Sec-Fetch-*`. Unlike one, it keeps cookies apart by port, and calls two ports of `localhost`
+//! two sites: so that the stand-in Entra is as foreign to the proxy as the real one is. It runs no script and loads
+//! nothing that a page embeds.
+
+mod form;
+mod jar;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use anyhow::{Context as _, bail};
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use crate::time::Time;
+use jar::Jar;
+
+/// Longest chain of redirects that a navigation follows.
+const HOPS_MAX: usize = 20;
+
+/// A browser with a cookie jar of its own. Each request opens a connection of its own.
+pub struct Browser {
+    tls: TlsConnector,
+    jar: Mutex<Jar>,
+}
+
+/// An answer, and the address that gave it.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The address that answered, without fragment.
+    pub url: Url,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its whole body.
+    pub body: Bytes,
+    /// Every address of the navigation, the first to the last; of a plain request just that one.
+    pub hops: Vec<Url>,
+}
+
+/// Where a navigation stands.
+struct Navigation {
+    method: Method,
+    url: Url,
+    fields: Vec<(String, String)>,
+    /// `Sec-Fetch-Site`: `none` for a typed address.
+    site: &'static str,
+    /// The origin of the page whose form is sent.
+    origin: Option<String>,
+}
+
+impl Page {
+    /// The body as text; what is not UTF-8 is replaced.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Errors
+    /// When it is not JSON.
+    pub fn json(&self) -> anyhow::Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).with_context(|| format!("no JSON: {}", self.text()))
+    }
+
+    /// A header's value, empty where it is absent or not text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The target of a redirect, made absolute, fragment included.
+    #[must_use]
+    pub fn location(&self) -> Option<Url> {
+        let target = self.headers.get(LOCATION)?.to_str().ok()?;
+        self.url.join(target).ok()
+    }
+}
+
+impl Browser {
+    /// A browser that trusts the certificates of this authority (PEM) and no others.
+    ///
+    /// # Errors
+    /// When the PEM holds no certificate.
+    pub fn new(ca_pem: &str) -> anyhow::Result<Self> {
+        Self::with_time(ca_pem, Time::default())
+    }
+
+    /// A browser whose cookies expire by this clock.
+    ///
+    /// # Errors
+    /// When the PEM holds no certificate.
+    pub fn with_time(ca_pem: &str, time: Time) -> anyhow::Result<Self> {
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+            roots.add(certificate?)?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls: TlsConnector::from(Arc::new(config)), jar: Mutex::new(Jar::new(time)) })
+    }
+
+    /// One GET, redirects not followed. Cookies are sent and kept.
+    ///
+    /// # Errors
+    /// When the URL is not https, or no answer comes.
+    pub async fn get(&self, url: &str) -> anyhow::Result<Page> {
+        self.get_with(url, &[]).await
+    }
+
+    /// One GET with these headers beside the cookies.
+    ///
+    /// # Errors
+    /// As [`Browser::get`], or when a header is malformed.
+    pub async fn get_with(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Page> {
+        self.request(Method::GET, url, headers, Bytes::new()).await
+    }
+
+    /// One POST of a form. No header is added but the content type: an `Origin` is the caller's to give.
+    ///
+    /// # Errors
+    /// As [`Browser::get_with`].
+    pub async fn post_form(
+        &self,
+        url: &str,
+        fields: &[(&str, &str)],
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Page> {
+        let mut all = vec![("content-type", "application/x-www-form-urlencoded")];
+        all.extend_from_slice(headers);
+        let body = serde_urlencoded::to_string(fields)?;
+        self.request(Method::POST, url, &all, body.into()).await
+    }
+
+    /// One POST of JSON.
+    ///
+    /// # Errors
+    /// As [`Browser::get_with`].
+    pub async fn post_json(
+        &self,
+        url: &str,
+        body: &serde_json::Value,
+        headers: &[(&str, &str)],
+    ) -> anyhow::Result<Page> {
+        let mut all = vec![("content-type", "application/json")];
+        all.extend_from_slice(headers);
+        self.request(Method::POST, url, &all, body.to_string().into()).await
+    }
+
+    /// One DELETE.
+    ///
+    /// # Errors
+    /// As [`Browser::get_with`].
+    pub async fn delete(&self, url: &str, headers: &[(&str, &str)]) -> anyhow::Result<Page> {
+        self.request(Method::DELETE, url, headers, Bytes::new()).await
+    }
+
+    /// One request of any method, redirects not followed. Cookies are sent and kept.
+    ///
+    /// # Errors
+    /// As [`Browser::get_with`].
+    pub async fn request(
+        &self,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> anyhow::Result<Page> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(HeaderName::try_from(*name)?, HeaderValue::from_str(value)?);
+        }
+        self.send(method, Url::parse(url)?, map, body, false).await
+    }
+
+    /// Types an address and follows its redirects, at most 20, as a browser does.
+    ///
+    /// # Errors
+    /// As [`Browser::get`], or when the redirects do not end.
+    pub async fn navigate(&self, url: &str) -> anyhow::Result<Page> {
+        let url = Url::parse(url)?;
+        self.follow(Navigation { method: Method::GET, url, fields: Vec::new(), site: "none", origin: None })
+            .await
+    }
+
+    /// Sends the first form of a page with these fields besides its hidden ones, and follows the redirects.
+    ///
+    /// # Errors
+    /// When the page has no form, and as [`Browser::navigate`].
+    pub async fn submit(&self, page: &Page, fields: &[(&str, &str)]) -> anyhow::Result<Page> {
+        let form = form::first(&page.text()).context("the page has no form")?;
+        let url = page.url.join(&form.action)?;
+        let mut all = form.hidden;
+        all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let site = if url.origin() == page.url.origin() { "same-origin" } else { "cross-site" };
+        let origin = Some(page.url.origin().ascii_serialization());
+        self.follow(Navigation { method: Method::POST, url, fields: all, site, origin }).await
+    }
+
+    /// Opens `{entrada_url}/login`, picks the user on the stand-in Entra's page (if it asks), and ends where that leads.
+    ///
+    /// # Errors
+    /// When the chooser does not list the user, and as [`Browser::navigate`].
+    pub async fn sign_in(&self, entrada_url: &str, user: &str) -> anyhow::Result<Page> {
+        let page = self.navigate(&format!("{}/login", entrada_url.trim_end_matches('/'))).await?;
+        self.choose(page, user).await
+    }
+
+    /// Picks the user, if the page is the stand-in Entra's chooser; returns any other page as it is.
+    ///
+    /// # Errors
+    /// When the chooser does not list the user, and as [`Browser::navigate`].
+    pub async fn choose(&self, page: Page, user: &str) -> anyhow::Result<Page> {
+        let Some(form) = form::first(&page.text()).filter(|form| form.is_chooser()) else {
+            return Ok(page);
+        };
+        if !form.users.iter().any(|listed| listed == user) {
+            bail!("the chooser lists {:?}, not {user}", form.users);
+        }
+        self.submit(&page, &[("user", user)]).await
+    }
+
+    /// The value of the cookie of this name that would be sent to this address.
+    #[must_use]
+    pub fn cookie(&self, url: &str, name: &str) -> Option<String> {
+        let url = Url::parse(url).ok()?;
+        self.jar().matching(&url).find(|cookie| cookie.name == name).map(|cookie| cookie.value.clone())
+    }
+
+    /// The names of all cookies that would be sent to this address.
+    #[must_use]
+    pub fn cookie_names(&self, url: &str) -> Vec<String> {
+        let Ok(url) = Url::parse(url) else { return Vec::new() };
+        self.jar().matching(&url).map(|cookie| cookie.name.clone()).collect()
+    }
+
+    /// Puts a cookie into the jar, as if this address had set it with this `Set-Cookie` line. False: it was refused.
+    pub fn set_cookie(&self, url: &str, line: &str) -> bool {
+        Url::parse(url).is_ok_and(|url| self.jar().keep(&url, line))
+    }
+
+    /// Forgets every cookie of this address' host and port.
+    pub fn clear_cookies(&self, url: &str) {
+        if let Ok(url) = Url::parse(url) {
+            self.jar().clear(&url);
+        }
+    }
+
+    async fn follow(&self, mut at: Navigation) -> anyhow::Result<Page> {
+        let mut hops = Vec::new();
+        for _ in 0..HOPS_MAX {
+            hops.push(at.url.clone());
+            let (headers, body) = at.request()?;
+            let cross_site = at.site == "cross-site";
+            let mut page = self.send(at.method.clone(), at.url.clone(), headers, body, cross_site).await?;
+            let Some(next) = page.location().filter(|_| page.status.is_redirection()) else {
+                page.hops = hops;
+                return Ok(page);
+            };
+            at.redirect(page.status, next);
+        }
+        bail!("more than {HOPS_MAX} redirects: {hops:?}")
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        mut url: Url,
+        mut headers: HeaderMap,
+        body: Bytes,
+        cross_site: bool,
+    ) -> anyhow::Result<Page> {
+        url.set_fragment(None);
+        let host = url.host_str().context("the address has no host")?.to_owned();
+        let port = url.port_or_known_default().context("the address has no port")?;
+        if url.scheme() != "https" {
+            bail!("{url} is not https");
+        }
+        if let Some(cookies) = self.jar().header(&url, cross_site) {
+            headers.insert(COOKIE, HeaderValue::from_str(&cookies)?);
+        }
+        if !headers.contains_key(HOST) {
+            headers.insert(HOST, HeaderValue::from_str(&format!("{host}:{port}"))?);
+        }
+        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        stream.set_nodelay(true)?;
+        let stream = self.tls.connect(ServerName::try_from(host)?, stream).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let target = &url[url::Position::BeforePath..];
+        let mut request = Request::builder().method(method).uri(target).body(Full::new(body))?;
+        *request.headers_mut() = headers;
+        let answer = sender.send_request(request).await?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await?.to_bytes();
+        connection.abort();
+        for line in parts.headers.get_all(SET_COOKIE) {
+            self.jar().keep(&url, line.to_str()?);
+        }
+        Ok(Page { hops: vec![url.clone()], url, status: parts.status, headers: parts.headers, body })
+    }
+
+    fn jar(&self) -> MutexGuard<'_, Jar> {
+        self.jar.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Navigation {
+    fn request(&self) -> anyhow::Result<(HeaderMap, Bytes)> {
+        let mut headers = HeaderMap::new();
+        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert("upgrade-insecure-requests", HeaderValue::from_static("1"));
+        headers.insert("sec-fetch-site", HeaderValue::from_static(self.site));
+        headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+        headers.insert("sec-fetch-dest", HeaderValue::from_static("document"));
+        headers.insert("sec-fetch-user", HeaderValue::from_static("?1"));
+        if self.method != Method::POST {
+            return Ok((headers, Bytes::new()));
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        if let Some(origin) = &self.origin {
+            headers.insert(ORIGIN, HeaderValue::from_str(origin)?);
+        }
+        Ok((headers, serde_urlencoded::to_string(&self.fields)?.into()))
+    }
+
+    /// Goes on to `next`. A typed address stays `none` through all redirects; a form's navigation becomes
+    /// `cross-site` at the first foreign hop and stays so.
+    fn redirect(&mut self, status: StatusCode, next: Url) {
+        let keeps_method = matches!(status.as_u16(), 307 | 308);
+        let foreign = next.origin() != self.url.origin();
+        if self.site != "none" && foreign {
+            self.site = "cross-site";
+            self.origin = self.origin.take().map(|_| "null".to_owned());
+        }
+        if !keeps_method {
+            self.method = Method::GET;
+            self.fields.clear();
+        }
+        self.url = next;
+    }
+}
