@@ -1,0 +1,12 @@
+//! The stand-in Entra, driven through the scripted browser and by raw requests.
+
+#[path = "entra/desk.rs"]
+mod desk;
+#[path = "entra/faults.rs"]
+mod faults;
+#[path = "entra/policy.rs"]
+mod policy;
+#[path = "entra/signin.rs"]
+mod signin;
+#[path = "entra/tokens.rs"]
+mod tokens;
