@@ -3,7 +3,7 @@
 //! Like a real one it keeps cookies by their attributes, refuses malformed `__Host-` cookies, follows redirects of
 //! navigations and sends `Sec-Fetch-*`. Unlike one, it keeps cookies apart by port, and calls two ports of `localhost`
 //! two sites: so that the stand-in Entra is as foreign to the proxy as the real one is. It runs no script and loads
-//! nothing that a page embeds.
+//! nothing that a page embeds, except by [`Browser::load_frames`].
 
 mod form;
 mod jar;
@@ -23,7 +23,7 @@ use tokio_rustls::TlsConnector;
 use url::Url;
 
 use crate::time::Time;
-use jar::Jar;
+use jar::{From, Jar};
 
 /// Longest chain of redirects that a navigation follows.
 const HOPS_MAX: usize = 20;
@@ -185,7 +185,7 @@ impl Browser {
         for (name, value) in headers {
             map.append(HeaderName::try_from(*name)?, HeaderValue::from_str(value)?);
         }
-        self.send(method, Url::parse(url)?, map, body, false).await
+        self.send(method, Url::parse(url)?, map, body, From::Itself).await
     }
 
     /// Types an address and follows its redirects, at most 20, as a browser does.
@@ -235,6 +235,25 @@ impl Browser {
         self.submit(&page, &[("user", user)]).await
     }
 
+    /// Loads what a page holds in frames, as a browser does by itself: with frame headers, from another site, and so
+    /// with none of the cookies that a browser keeps from third parties.
+    ///
+    /// # Errors
+    /// When a frame's address is malformed, and as [`Browser::get`].
+    pub async fn load_frames(&self, page: &Page) -> anyhow::Result<Vec<Page>> {
+        let mut loaded = Vec::new();
+        for source in form::frames(&page.text()) {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, HeaderValue::from_static("text/html,*/*;q=0.8"));
+            headers.insert("sec-fetch-site", HeaderValue::from_static("cross-site"));
+            headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
+            headers.insert("sec-fetch-dest", HeaderValue::from_static("iframe"));
+            let url = page.url.join(&source)?;
+            loaded.push(self.send(Method::GET, url, headers, Bytes::new(), From::ThirdParty).await?);
+        }
+        Ok(loaded)
+    }
+
     /// The value of the cookie of this name that would be sent to this address.
     #[must_use]
     pub fn cookie(&self, url: &str, name: &str) -> Option<String> {
@@ -266,8 +285,12 @@ impl Browser {
         for _ in 0..HOPS_MAX {
             hops.push(at.url.clone());
             let (headers, body) = at.request()?;
-            let cross_site = at.site == "cross-site";
-            let mut page = self.send(at.method.clone(), at.url.clone(), headers, body, cross_site).await?;
+            let from = if at.site == "cross-site" {
+                From::OtherSite(at.method == Method::GET)
+            } else {
+                From::Itself
+            };
+            let mut page = self.send(at.method.clone(), at.url.clone(), headers, body, from).await?;
             let Some(next) = page.location().filter(|_| page.status.is_redirection()) else {
                 page.hops = hops;
                 return Ok(page);
@@ -283,7 +306,7 @@ impl Browser {
         mut url: Url,
         mut headers: HeaderMap,
         body: Bytes,
-        cross_site: bool,
+        from: From,
     ) -> anyhow::Result<Page> {
         url.set_fragment(None);
         let host = url.host_str().context("the address has no host")?.to_owned();
@@ -291,7 +314,7 @@ impl Browser {
         if url.scheme() != "https" {
             bail!("{url} is not https");
         }
-        if let Some(cookies) = self.jar().header(&url, cross_site) {
+        if let Some(cookies) = self.jar().header(&url, from) {
             headers.insert(COOKIE, HeaderValue::from_str(&cookies)?);
         }
         if !headers.contains_key(HOST) {

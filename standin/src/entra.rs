@@ -1,8 +1,8 @@
 //! A stand-in Microsoft Entra: one tenant with one app registration, on one loopback port.
 //!
-//! A sign-in goes through these files in order: [`routes`] (which endpoint, is it to fail?), [`discovery`],
-//! [`authorize`] and its [`page`] (who is it?), [`token`] with [`federation`] (is it the app?), [`scope`] and
-//! [`policy`] (may they?), [`mint`] with [`keys`] (the tokens). [`faults`] breaks it on request, [`record`] remembers.
+//! A sign-in goes through these files in order: `routes` (which endpoint, is it to fail?), `discovery`, `authorize`
+//! and its `page` (who is it?), `token` with `federation` (is it the app?), `scope` and `policy` (may they?), `mint`
+//! with `keys` (the tokens). `faults` breaks it on request, `record` remembers.
 //!
 //! Invariants: nothing is issued that a check of the real one would have refused; a code works once; a refresh token
 //! belongs to one user and one client; all state lies behind one lock, so a setter acts on the very next request.
@@ -14,6 +14,7 @@ mod faults;
 mod federation;
 mod form;
 mod keys;
+mod logout;
 mod mint;
 mod page;
 mod policy;
@@ -143,6 +144,12 @@ impl Entra {
     /// Signs everyone who comes to `/authorize` in as this user, without a page; `None` shows the page again.
     pub fn sign_in_directly(&self, user: Option<&str>) {
         self.lock().direct = user.map(str::to_owned);
+    }
+
+    /// Sets the app's front-channel logout URL. A sign-out at the tenant then shows a page that loads it, with the
+    /// session's `sid`, in a frame, before the page leads on.
+    pub fn set_frontchannel_logout_url(&self, url: Option<&str>) {
+        self.lock().frontchannel = url.map(str::to_owned);
     }
 
     /// Whether a refresh token dies when its successor is issued. Off at first, as with the real one.

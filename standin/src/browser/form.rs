@@ -36,6 +36,12 @@ pub(crate) fn first(html: &str) -> Option<PageForm> {
     Some(PageForm { action, hidden, users })
 }
 
+/// The sources of a page's frames.
+pub(crate) fn frames(html: &str) -> Vec<String> {
+    let tags = html.split("<iframe").skip(1).filter_map(|piece| piece.split_once('>').map(|(tag, _)| tag));
+    tags.filter_map(|tag| attribute(tag, "src")).collect()
+}
+
 fn attribute(tag: &str, name: &str) -> Option<String> {
     let start = tag.find(&format!(" {name}=\""))? + name.len() + 3;
     let end = tag[start..].find('"')?;
@@ -54,7 +60,7 @@ mod tests {
         // Entities in attributes are decoded.
         let html = "<form method=\"post\" action=\"/t/login\"><input type=\"hidden\" name=\"request\" \
                     value=\"a=1&amp;b=&quot;2&quot;\"><button name=\"user\" value=\"alice\">A</button></form>";
-        let form = super::first(html).unwrap();
+        let form = super::first(html).expect("there is a form");
         assert!(form.is_chooser());
         assert_eq!(form.hidden, [("request".to_owned(), "a=1&b=\"2\"".to_owned())]);
         assert_eq!(form.users, ["alice"]);

@@ -13,13 +13,50 @@ pub(crate) struct Cookie {
     host: String,
     path: String,
     secure: bool,
-    strict: bool,
+    same_site: SameSite,
     expires: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SameSite {
+    Strict,
+    /// Also where the attribute is missing.
+    Lax,
+    None,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    /// The same site, or the address bar.
+    Itself,
+    /// A top-level navigation from another site; true for a GET.
+    OtherSite(bool),
+    /// A frame in another site's page.
+    ThirdParty,
 }
 
 pub(crate) struct Jar {
     time: Time,
     cookies: Vec<Cookie>,
+}
+
+impl SameSite {
+    fn parse(value: &str) -> Self {
+        match value.trim().to_ascii_lowercase().as_str() {
+            "strict" => Self::Strict,
+            "none" => Self::None,
+            _ => Self::Lax,
+        }
+    }
+
+    fn allows(self, from: From) -> bool {
+        match self {
+            Self::None => true,
+            Self::Lax => matches!(from, From::Itself | From::OtherSite(true)),
+            Self::Strict => from == From::Itself,
+        }
+    }
 }
 
 impl Jar {
@@ -38,9 +75,9 @@ impl Jar {
         })
     }
 
-    /// The `Cookie` header for this address. From another site, those with `SameSite=Strict` stay at home.
-    pub(crate) fn header(&self, url: &Url, cross_site: bool) -> Option<String> {
-        let sent = self.matching(url).filter(|cookie| !(cross_site && cookie.strict));
+    /// The `Cookie` header for this address, by `SameSite` and where the request comes from.
+    pub(crate) fn header(&self, url: &Url, from: From) -> Option<String> {
+        let sent = self.matching(url).filter(|cookie| cookie.same_site.allows(from));
         let pairs: Vec<String> = sent.map(|cookie| format!("{}={}", cookie.name, cookie.value)).collect();
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
@@ -76,7 +113,7 @@ fn parse(url: &Url, line: &str, now: Timestamp) -> Option<(Cookie, bool)> {
         host: host(url),
         path: default_path(url.path()),
         secure: false,
-        strict: false,
+        same_site: SameSite::Lax,
         expires: None,
     };
     let (mut max_age, mut has_domain) = (None, false);
@@ -86,7 +123,7 @@ fn parse(url: &Url, line: &str, now: Timestamp) -> Option<(Cookie, bool)> {
             "path" if value.starts_with('/') => cookie.path = value.to_owned(),
             "secure" => cookie.secure = true,
             "domain" => has_domain = true,
-            "samesite" => cookie.strict = value.eq_ignore_ascii_case("strict"),
+            "samesite" => cookie.same_site = SameSite::parse(value),
             "max-age" => max_age = value.trim().parse::<i64>().ok(),
             "expires" => {
                 let time = jiff::fmt::rfc2822::parse(value.trim()).ok();
@@ -132,8 +169,12 @@ fn host(url: &Url) -> String {
 mod tests {
     use super::*;
 
+    fn address(text: &str) -> Url {
+        Url::parse(text).expect("the test's addresses are well-formed")
+    }
+
     fn jar_after(lines: &[&str]) -> (Jar, Url) {
-        let url = Url::parse("https://localhost:8443/a/b").unwrap();
+        let url = address("https://localhost:8443/a/b");
         let mut jar = Jar::new(Time::default());
         for line in lines {
             jar.keep(&url, line);
@@ -154,20 +195,25 @@ mod tests {
 
     #[test]
     fn a_cookie_is_replaced_and_removed_by_its_name_and_path() {
-        // The last value counts, and Max-Age=0 takes it away.
+        // The last value counts, and an end in the past takes it away.
         let (jar, url) = jar_after(&["a=1; Path=/", "a=2; Path=/", "b=3; Path=/"]);
-        assert_eq!(jar.header(&url, false).as_deref(), Some("a=2; b=3"));
-        let (jar, url) = jar_after(&["a=1; Path=/", "a=; Path=/; Max-Age=0"]);
-        assert_eq!(jar.header(&url, false), None);
+        assert_eq!(jar.header(&url, From::Itself).as_deref(), Some("a=2; b=3"));
+        for removal in ["a=; Path=/; Max-Age=0", "a=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT"] {
+            let (jar, url) = jar_after(&["a=1; Path=/", removal]);
+            assert_eq!(jar.header(&url, From::Itself), None, "{removal}");
+        }
     }
 
     #[test]
     fn a_cookie_goes_only_to_its_port_and_path() {
         // Another port is another site here, and a path matches whole segments.
         let (jar, url) = jar_after(&["a=1; Path=/a", "strict=1; Path=/; SameSite=Strict"]);
-        assert_eq!(jar.header(&url, true).as_deref(), Some("a=1"));
-        let other = |text: &str| jar.header(&Url::parse(text).unwrap(), true);
-        assert_eq!(other("https://localhost:8443/ab"), None);
+        assert_eq!(jar.header(&url, From::OtherSite(true)).as_deref(), Some("a=1"));
+        assert_eq!(jar.header(&url, From::OtherSite(false)), None);
+        assert_eq!(jar.header(&url, From::ThirdParty), None);
+        assert_eq!(jar.header(&url, From::Itself).as_deref(), Some("a=1; strict=1"));
+        let other = |text: &str| jar.header(&address(text), From::Itself);
+        assert_eq!(other("https://localhost:8443/ab").as_deref(), Some("strict=1"));
         assert_eq!(other("https://localhost:9443/a"), None);
     }
 }

@@ -1,7 +1,7 @@
-//! `/authorize`, the chooser's form, and `/logout`: what a browser does at the tenant.
+//! `/authorize` and the chooser's form: a browser signs in.
 
 mod ask;
-mod cookie;
+pub(crate) mod cookie;
 
 use http::Response;
 use http::request::Parts;
@@ -15,7 +15,7 @@ use super::session::{Code, SignIn};
 use super::state::{Shared, State};
 use super::users::User;
 use super::{policy, random, routes};
-use crate::serve::{Body, full};
+use crate::serve::Body;
 
 /// What to do with a browser that came to `/authorize`.
 enum Step {
@@ -50,28 +50,6 @@ pub(crate) fn chosen(shared: &Shared, parts: &Parts, body: &[u8]) -> anyhow::Res
     let form = Form::parse(body);
     let choice = form.get("user").unwrap_or_default();
     answer(shared, parts, form.get("request").unwrap_or_default(), Some(choice))
-}
-
-/// `GET /logout`: ends the browser's sign-in at the tenant; leads on only to a registered address.
-pub(crate) fn sign_out(shared: &Shared, parts: &Parts) -> anyhow::Result<Response<Body>> {
-    let form = Form::parse(parts.uri.query().unwrap_or_default().as_bytes());
-    let mut state = shared.lock();
-    if let Some(value) = cookie::value(&parts.headers) {
-        state.sso.remove(&value);
-    }
-    let target = form.get("post_logout_redirect_uri");
-    let target = target.filter(|uri| state.redirect_uris.iter().any(|known| known == uri));
-    let mut answer = match target {
-        Some(uri) => {
-            let pairs: Vec<_> = form.get("state").map(|state| ("state", state)).into_iter().collect();
-            let gap = if uri.contains('?') { '&' } else { '?' };
-            let tail = if pairs.is_empty() { String::new() } else { format!("{gap}{}", encode(&pairs)) };
-            Response::builder().status(302).header("location", format!("{uri}{tail}")).body(full(""))?
-        }
-        None => page::signed_out()?,
-    };
-    answer.headers_mut().append("set-cookie", cookie::removal()?);
-    Ok(answer)
 }
 
 /// `choice`: what the chooser's form said, `""` for cancelled; `None` when the browser comes from the app.
@@ -122,7 +100,9 @@ fn step_of_arrival(shared: &Shared, state: &State, parts: &Parts, form: &Form, a
         ask.login_hint.as_deref().is_none_or(|hint| user.is_some_and(|user| user.answers_to(hint)))
     });
     let recent = sso.filter(|sign_in| {
-        policy::check_frequency(&state.policy, sign_in.auth_time, shared.time.now()).is_ok()
+        let now = shared.time.now();
+        policy::check_frequency(&state.policy, sign_in.auth_time, now).is_ok()
+            && ask.max_age.is_none_or(|seconds| now.duration_since(sign_in.auth_time).as_secs() < seconds)
     });
     match (recent, ask.prompt) {
         (Some(sign_in), Prompt::Auto | Prompt::Silent) if sign_in.mfa || !needs_mfa(state, ask) => {
@@ -252,8 +232,4 @@ impl Ask {
             used: false,
         }
     }
-}
-
-fn encode(pairs: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
 }

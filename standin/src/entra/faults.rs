@@ -96,10 +96,13 @@ pub(crate) enum Outcome {
 }
 
 impl Faults {
-    pub(crate) fn take(&mut self, endpoint: Endpoint) -> (Option<Arc<Gate>>, Option<Fault>) {
+    pub(crate) fn gate(&self, endpoint: Endpoint) -> Option<Arc<Gate>> {
+        self.gates.get(&endpoint).cloned()
+    }
+
+    pub(crate) fn take(&mut self, endpoint: Endpoint) -> Option<Fault> {
         let queued = self.next.get_mut(&endpoint).and_then(VecDeque::pop_front);
-        let fault = queued.or_else(|| self.always.get(&endpoint).cloned());
-        (self.gates.get(&endpoint).cloned(), fault)
+        queued.or_else(|| self.always.get(&endpoint).cloned())
     }
 }
 
@@ -232,7 +235,8 @@ impl Entra {
         state.faults.always.clear();
     }
 
-    /// Holds every request to `endpoint` back until the returned guard is dropped. They are counted on arrival.
+    /// Holds every request to `endpoint` back until the returned guard is dropped. They are counted on
+    /// arrival; which failure they meet, if any, is decided when they go on.
     #[must_use]
     pub fn hold(&self, endpoint: Endpoint) -> Hold {
         let gate = Arc::new(Gate { open: watch::Sender::new(false), arrived: watch::Sender::new(0) });

@@ -37,13 +37,10 @@ impl Federation {
 
 /// Verifies the client of a token request, as the real one does for a federated credential.
 pub(crate) fn authenticate(shared: &Shared, state: &State, form: &Form) -> Result<(), Refusal> {
-    let assertion = match (form.get("client_assertion_type"), form.get("client_assertion")) {
-        (Some(JWT_BEARER), Some(assertion)) => assertion,
-        _ => {
-            let text =
-                "The request must prove the client: 'client_assertion' (or 'client_secret') is absent.";
-            return Err(Refusal::new(7_000_218, text));
-        }
+    let presented = (form.get("client_assertion_type"), form.get("client_assertion"));
+    let (Some(JWT_BEARER), Some(assertion)) = presented else {
+        let text = "The request must prove the client: 'client_assertion' (or 'client_secret') is absent.";
+        return Err(Refusal::new(7_000_218, text));
     };
     let claims = verified(state, assertion)?;
     let (issuer, subject) = expected(shared, state)?;

@@ -58,9 +58,20 @@ pub(crate) fn refusal(
     )
 }
 
-/// Said after a sign-out that leads nowhere else.
-pub(crate) fn signed_out() -> anyhow::Result<Response<Body>> {
-    html(200, "Signed out", "<h1>You are signed out</h1>\n<p>You may close this window.</p>")
+/// Said after a sign-out. `frame` is loaded, so that the app hears of it; `next` is where the browser then goes.
+pub(crate) fn signed_out(frame: Option<&str>, next: Option<&str>) -> anyhow::Result<Response<Body>> {
+    let frame =
+        frame.map_or_else(String::new, |url| format!("<iframe hidden src=\"{}\"></iframe>\n", escape(url)));
+    let next = next.map_or_else(
+        || "<p>You may close this window.</p>".to_owned(),
+        |url| {
+            let url = escape(url);
+            format!(
+                "<meta http-equiv=\"refresh\" content=\"2;url={url}\">\n<p><a href=\"{url}\">Continue</a></p>"
+            )
+        },
+    );
+    html(200, "Signed out", &format!("<h1>You are signed out</h1>\n{frame}{next}"))
 }
 
 fn html(status: u16, title: &str, body: &str) -> anyhow::Result<Response<Body>> {

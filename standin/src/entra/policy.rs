@@ -139,6 +139,9 @@ pub(crate) fn check_silent(
     if *resource != Resource::Aks {
         return Ok(());
     }
+    if let Some(code) = user.refused_with {
+        return Err(Refusal::scripted(code));
+    }
     if state.policy.blocked {
         return Err(blocked());
     }

@@ -14,7 +14,7 @@ use super::faults::{self, Endpoint, Outcome};
 use super::form::Form;
 use super::record::TokenCall;
 use super::state::{Shared, State};
-use super::{authorize, discovery, page, token};
+use super::{authorize, discovery, logout, page, token};
 use crate::serve::{Body, full};
 
 /// A place below the origin. Those of the tenant carry its name as the path has it.
@@ -45,14 +45,15 @@ pub(crate) async fn handle(
     let mut refuse = None;
     let mut looping = false;
     if let Some(endpoint) = route.endpoint(&body) {
-        let (gate, fault) = {
+        let gate = {
             let mut state = shared.lock();
             looping = note(&shared, &mut state, endpoint, &parts, &body);
-            state.faults.take(endpoint)
+            state.faults.gate(endpoint)
         };
         if let Some(gate) = gate {
             gate.pass().await;
         }
+        let fault = shared.lock().faults.take(endpoint);
         match faults::play(fault).await? {
             Outcome::Answer(answer) => return Ok(answer),
             Outcome::Refuse(code) => refuse = Some(Refusal::scripted(code)),
@@ -100,7 +101,7 @@ fn dispatch(
         }
         Route::Authorize(_) => authorize::ask(shared, parts),
         Route::Choose(_) if parts.method == Method::POST => authorize::chosen(shared, parts, body),
-        Route::Logout(_) => authorize::sign_out(shared, parts),
+        Route::Logout(_) => logout::sign_out(shared, parts),
         Route::ClusterDiscovery => discovery::cluster(shared),
         Route::ClusterKeys => discovery::cluster_keys(shared),
         _ => Ok(Response::builder().status(404).body(full("there is nothing here\n"))?),

@@ -34,6 +34,8 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) record: Record,
     pub(crate) direct: Option<String>,
+    /// The app's front-channel logout URL.
+    pub(crate) frontchannel: Option<String>,
     pub(crate) strict_rotation: bool,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
@@ -84,6 +86,7 @@ impl State {
             faults: Faults::default(),
             record: Record::new(options.keep_secrets),
             direct: None,
+            frontchannel: None,
             strict_rotation: false,
             lifetime: None,
             refresh_in: None,

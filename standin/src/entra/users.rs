@@ -36,6 +36,8 @@ pub struct User {
     pub assigned: bool,
     /// Whether the account is disabled (50057).
     pub disabled: bool,
+    /// Every AKS token request of this user is refused with this AADSTS number.
+    pub refused_with: Option<u32>,
     /// Sign-ins before this moment were revoked (50173).
     pub tokens_valid_from: Option<Timestamp>,
 }
@@ -57,6 +59,7 @@ impl User {
             groups: Vec::new(),
             assigned: true,
             disabled: false,
+            refused_with: None,
             tokens_valid_from: None,
         }
     }
@@ -160,6 +163,11 @@ impl Entra {
     /// Disables the account (50057), or enables it again.
     pub fn set_disabled(&self, name: &str, disabled: bool) {
         self.edit_user(name, |user| user.disabled = disabled);
+    }
+
+    /// Refuses every AKS token request of this user alone with this AADSTS number; `None` ends that.
+    pub fn set_refused_with(&self, name: &str, code: Option<u32>) {
+        self.edit_user(name, |user| user.refused_with = code);
     }
 
     /// Revokes all of the user's sign-ins up to now: refreshes answer 50173, browsers must sign in anew.

@@ -23,11 +23,14 @@ pub(crate) struct Desk {
 
 impl Desk {
     pub(crate) async fn open() -> Self {
-        let ca = Ca::new("test").unwrap();
+        Self::open_with(&Ca::new("test").unwrap()).await
+    }
+
+    pub(crate) async fn open_with(ca: &Ca) -> Self {
         let time = Time::default();
         let options = Options { redirect_uris: vec![REDIRECT.to_owned()], ..Options::default() };
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let entra = Entra::start(addr, &ca, time.clone(), options).await.unwrap();
+        let entra = Entra::start(addr, ca, time.clone(), options).await.unwrap();
         let browser = Browser::with_time(ca.pem(), time.clone()).unwrap();
         Self { entra, browser, time, ca_pem: ca.pem().to_owned() }
     }

@@ -111,6 +111,19 @@ async fn revoked_disabled_deleted_and_aged_sign_ins_end() {
 }
 
 #[tokio::test]
+async fn one_user_alone_can_be_refused_with_any_number() {
+    // The others go on.
+    let desk = Desk::open().await;
+    let (alice, bob) = (desk.signed_in("alice").await, desk.signed_in("bob").await);
+    desk.entra.set_refused_with("alice", Some(50158));
+    let body = refused(&desk.refresh(&refresh_token(&alice)).await, 400, "invalid_grant", 50158);
+    assert!(body["claims"].is_string());
+    assert_eq!(desk.refresh(&refresh_token(&bob)).await.status, 200);
+    desk.entra.set_refused_with("alice", None);
+    assert_eq!(desk.refresh(&refresh_token(&alice)).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_loop_of_refreshes_is_detected() {
     // The fifteenth within five minutes is one too many; later it works again.
     let desk = Desk::open().await;

@@ -39,6 +39,8 @@ pub(crate) struct Ask {
     pub(crate) login_hint: Option<String>,
     pub(crate) claims: Option<Value>,
     pub(crate) client_info: bool,
+    /// Oldest sign-in that will do, in seconds.
+    pub(crate) max_age: Option<i64>,
 }
 
 impl Target {
@@ -125,6 +127,7 @@ impl Ask {
             login_hint: form.get("login_hint").map(str::to_owned),
             claims: claims(form)?,
             client_info: form.get("client_info") == Some("1"),
+            max_age: form.get("max_age").and_then(|seconds| seconds.parse().ok()),
         })
     }
 }
