@@ -43,7 +43,7 @@ impl Refusal {
     pub(crate) fn scripted(code: u32) -> Self {
         let refusal = Self::new(code, "The stand-in was told to refuse this request.");
         match suberror(code) {
-            Some("basic_action" | "additional_action" | "message_only") => {
+            Some("basic_action" | "message_only" | "device_authentication_failed") => {
                 refusal.with_claims(super::policy::claims_challenge())
             }
             _ => refusal,
@@ -68,7 +68,7 @@ impl Refusal {
     /// The HTTP status at the token endpoint.
     pub(crate) fn status(&self) -> u16 {
         match self.code {
-            90_033 | 90_006 | 90_012 | 90_024 | 50_033 => 503,
+            90_033 | 90_006 | 90_012 | 90_024 | 90_090 | 50_033 => 503,
             90_055 => 429,
             650_057 => 400,
             _ if self.error() == "invalid_client" => 401,
@@ -135,30 +135,34 @@ impl Telling {
     }
 }
 
-/// The OAuth `error` that goes with a number at the token endpoint.
+/// The OAuth `error` that goes with a number at the token endpoint. Most of what a user can mend is `invalid_grant`.
 fn error(code: u32) -> &'static str {
     match code {
-        700_016 | 70_001 | 7_000_112 => "unauthorized_client",
-        7_000_218 | 7_000_215 | 7_000_222 | 50_027 | 70_025 | 700_024 | 700_027 | 700_211 | 700_212
-        | 700_213 | 90_061 | 650_057 => "invalid_client",
-        500_011 => "invalid_resource",
-        70_011 | 28_000 | 28_003 | 700_022 => "invalid_scope",
+        700_016 | 700_011 | 700_038 | 70_001 | 7_000_112 | 7_000_229 => "unauthorized_client",
+        7_000_218 | 7_000_215 | 7_000_222 | 70_002 | 700_025 => "invalid_client",
+        50_027 | 70_025 | 700_024 | 700_027 | 700_211 | 700_212 | 700_213 | 90_061 | 650_057 => {
+            "invalid_client"
+        }
+        500_011 | 50_001 => "invalid_resource",
+        70_011 | 28_000 | 28_002 | 28_003 | 700_022 | 700_023 | 1_002_012 => "invalid_scope",
         70_003 => "unsupported_grant_type",
         70_005 => "unsupported_response_type",
-        900_144 | 9_000_411 | 900_561 | 9_002_326 | 90_002 | 90_013 | 90_014 | 90_023 | 50_011 | 501_491 => {
-            "invalid_request"
-        }
+        900_144 | 9_000_411 | 900_561 | 90_002 | 90_013 | 90_014 | 90_023 | 501_491 => "invalid_request",
+        9_002_326 | 9_002_327 | 50_011 | 500_113 | 900_971 | 70_004 | 70_021 => "invalid_request",
+        50_194 | 900_382 | 900_432 | 900_439 => "invalid_request",
         50_058 => "login_required",
+        16_000 => "interaction_required",
         65_004 => "access_denied",
-        90_033 | 90_006 | 90_012 | 90_024 | 90_055 | 50_033 => "temporarily_unavailable",
+        90_033 | 90_006 | 90_012 | 90_024 | 90_055 | 90_090 | 50_033 => "temporarily_unavailable",
         _ => "invalid_grant",
     }
 }
 
 fn suberror(code: u32) -> Option<&'static str> {
     match code {
-        50_076 | 50_079 | 50_072 | 50_074 | 50_078 | 50_158 => Some("basic_action"),
-        53_000 | 53_001 | 53_002 | 53_003 | 53_004 | 53_011 => Some("message_only"),
+        50_005 | 50_072 | 50_074 | 50_076 | 50_078 | 50_079 | 50_158 => Some("basic_action"),
+        53_000..=53_004 | 53_011 | 50_131 | 530_032 | 530_034 | 530_035 => Some("message_only"),
+        50_097 | 50_129 | 50_155 => Some("device_authentication_failed"),
         65_001 => Some("consent_required"),
         70_043 => Some("token_expired"),
         700_082 | 700_084 | 50_173 | 50_132 | 50_133 => Some("bad_token"),

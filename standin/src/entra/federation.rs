@@ -1,5 +1,7 @@
 //! The cluster's service-account issuer, and the app's federated credential that trusts it.
 
+use std::sync::{Arc, Mutex};
+
 use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, Validation};
 use serde_json::{Map, Value, json};
@@ -7,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::Entra;
 use super::errors::Refusal;
 use super::form::Form;
-use super::keys::SigningKey;
+use super::keys::{Common, SigningKey};
 use super::random;
 use super::state::{Shared, State};
 
@@ -20,9 +22,12 @@ const SUBJECT: &str = "system:serviceaccount:entrada:entrada";
 /// How far the clocks of cluster and tenant may differ, in seconds.
 const SKEW_SECONDS: i64 = 300;
 
+/// The clusters of one process share a key; an assertion from another tenant's cluster differs in its issuer.
+static CLUSTER: Common = Mutex::new(None);
+
 /// The issuer's key, and what the app registration expects of an assertion.
 pub(crate) struct Federation {
-    pub(crate) cluster_key: SigningKey,
+    pub(crate) cluster_key: Arc<SigningKey>,
     /// Issuer and subject as configured by hand; `None`: the stand-in's own cluster and [`SUBJECT`].
     credential: Option<(String, String)>,
     /// False: the app has no federated credential at all.
@@ -31,7 +36,7 @@ pub(crate) struct Federation {
 
 impl Federation {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self { cluster_key: SigningKey::generate("cluster")?, credential: None, exists: true })
+        Ok(Self { cluster_key: SigningKey::common(&CLUSTER, "cluster")?, credential: None, exists: true })
     }
 }
 

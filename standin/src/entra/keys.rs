@@ -1,6 +1,6 @@
 //! Signing keys, each with a real certificate, and their rollover.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
@@ -23,6 +23,12 @@ pub(crate) struct SigningKey {
     exponent: String,
 }
 
+/// Where the keys lie that every tenant of one process has in common.
+pub(crate) type Common = Mutex<Option<Arc<SigningKey>>>;
+
+/// The key that is published beside the one that signs. It never signs, so tenants may share it.
+static STANDBY: Common = Mutex::new(None);
+
 /// The tenant's keys: all that are published, one of which signs.
 pub(crate) struct KeyRing {
     published: Vec<Arc<SigningKey>>,
@@ -43,6 +49,17 @@ impl SigningKey {
         let exponent = URL_SAFE_NO_PAD.encode(public.exponent().big_endian_without_leading_zero());
         let (kid, certificate) = (URL_SAFE_NO_PAD.encode(sha1), STANDARD.encode(certificate.der()));
         Ok(Self { pair, kid, certificate, modulus, exponent })
+    }
+
+    /// A key made once in this process: generating one takes a tenth of a second, and tests start many tenants.
+    pub(crate) fn common(place: &Common, common_name: &str) -> anyhow::Result<Arc<Self>> {
+        let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = place.as_ref() {
+            return Ok(Arc::clone(key));
+        }
+        let key = Arc::new(Self::generate(common_name)?);
+        *place = Some(Arc::clone(&key));
+        Ok(key)
     }
 
     /// A signed JWT (RS256) with exactly this header and these claims.
@@ -91,7 +108,7 @@ impl KeyRing {
     /// Two keys: one on standby, one that signs.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let name = "accounts.accesscontrol.standin.example";
-        let published = vec![Arc::new(SigningKey::generate(name)?), Arc::new(SigningKey::generate(name)?)];
+        let published = vec![SigningKey::common(&STANDBY, name)?, Arc::new(SigningKey::generate(name)?)];
         Ok(Self { published, active: 1 })
     }
 

@@ -204,9 +204,11 @@ pub(crate) fn unknown_tenant(shared: &Shared, name: &str) -> Option<Refusal> {
         .then(|| Refusal::new(90_002, format!("There is no tenant '{name}'; check its id and the cloud.")))
 }
 
-/// The ids and the time for one answer; the client's own correlation id where it sent one.
+/// The ids and the time for one answer; the client's own correlation id where it sent a GUID.
 pub(crate) fn telling(shared: &Shared, state: &State, headers: &HeaderMap) -> Telling {
-    let correlation = headers.get("client-request-id").and_then(|value| value.to_str().ok());
+    let is_guid =
+        |text: &&str| text.len() == 36 && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let correlation = headers.get("client-request-id").and_then(|value| value.to_str().ok()).filter(is_guid);
     Telling::new(shared.origin(), state.error_style, shared.time.now(), correlation)
 }
 

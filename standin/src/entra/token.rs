@@ -95,7 +95,6 @@ fn respond(asked: &HeaderMap, status: u16, code: u32, body: &Value) -> anyhow::R
         .header("cache-control", "no-store, no-cache")
         .header("pragma", "no-cache")
         .header("expires", "-1")
-        .header("strict-transport-security", "max-age=31536000; includeSubDomains")
         .header("x-content-type-options", "nosniff")
         .header("p3p", "CP=\"DSP CUR OTPi IND OTRi ONL FIN\"")
         .header("x-ms-request-id", random::guid())
