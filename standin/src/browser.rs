@@ -3,17 +3,20 @@
 //! Like a real one it keeps cookies by their attributes, refuses malformed `__Host-` cookies, follows redirects of
 //! navigations and sends `Sec-Fetch-*`. Unlike one, it keeps cookies apart by port, and calls two ports of `localhost`
 //! two sites: so that the stand-in Entra is as foreign to the proxy as the real one is. It runs no script and loads
-//! nothing that a page embeds, except by [`Browser::load_frames`].
+//! nothing that a page embeds, except by [`Browser::load_frames`]. Hosts below `.localhost`, `.example` and `.test`
+//! are this machine.
 
 mod form;
 mod jar;
+mod navigation;
+mod page;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, SET_COOKIE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::header::{ACCEPT, COOKIE, HOST, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::pem::PemObject as _;
@@ -22,8 +25,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
 
+pub use page::Page;
+
 use crate::time::Time;
+use form::PageForm;
 use jar::{From, Jar};
+use navigation::Navigation;
 
 /// Longest chain of redirects that a navigation follows.
 const HOPS_MAX: usize = 20;
@@ -32,61 +39,6 @@ const HOPS_MAX: usize = 20;
 pub struct Browser {
     tls: TlsConnector,
     jar: Mutex<Jar>,
-}
-
-/// An answer, and the address that gave it.
-#[derive(Clone, Debug)]
-pub struct Page {
-    /// The address that answered, without fragment.
-    pub url: Url,
-    /// Its status.
-    pub status: StatusCode,
-    /// Its headers.
-    pub headers: HeaderMap,
-    /// Its whole body.
-    pub body: Bytes,
-    /// Every address of the navigation, the first to the last; of a plain request just that one.
-    pub hops: Vec<Url>,
-}
-
-/// Where a navigation stands.
-struct Navigation {
-    method: Method,
-    url: Url,
-    fields: Vec<(String, String)>,
-    /// `Sec-Fetch-Site`: `none` for a typed address.
-    site: &'static str,
-    /// The origin of the page whose form is sent.
-    origin: Option<String>,
-}
-
-impl Page {
-    /// The body as text; what is not UTF-8 is replaced.
-    #[must_use]
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON.
-    ///
-    /// # Errors
-    /// When it is not JSON.
-    pub fn json(&self) -> anyhow::Result<serde_json::Value> {
-        serde_json::from_slice(&self.body).with_context(|| format!("no JSON: {}", self.text()))
-    }
-
-    /// A header's value, empty where it is absent or not text.
-    #[must_use]
-    pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
-    }
-
-    /// The target of a redirect, made absolute, fragment included.
-    #[must_use]
-    pub fn location(&self) -> Option<Url> {
-        let target = self.headers.get(LOCATION)?.to_str().ok()?;
-        self.url.join(target).ok()
-    }
 }
 
 impl Browser {
@@ -203,13 +155,24 @@ impl Browser {
     /// # Errors
     /// When the page has no form, and as [`Browser::navigate`].
     pub async fn submit(&self, page: &Page, fields: &[(&str, &str)]) -> anyhow::Result<Page> {
-        let form = form::first(&page.text()).context("the page has no form")?;
-        let url = page.url.join(&form.action)?;
-        let mut all = form.hidden;
-        all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
-        let site = if url.origin() == page.url.origin() { "same-origin" } else { "cross-site" };
-        let origin = Some(page.url.origin().ascii_serialization());
-        self.follow(Navigation { method: Method::POST, url, fields: all, site, origin }).await
+        let form = form::all(&page.text()).into_iter().next().context("the page has no form")?;
+        self.send_form(page, form, fields).await
+    }
+
+    /// Like [`Browser::submit`], for the form whose `action` is exactly this text.
+    ///
+    /// # Errors
+    /// When the page has no such form, and as [`Browser::navigate`].
+    pub async fn submit_to(
+        &self,
+        page: &Page,
+        action: &str,
+        fields: &[(&str, &str)],
+    ) -> anyhow::Result<Page> {
+        let mut forms = form::all(&page.text()).into_iter();
+        let form = forms.find(|form| form.action == action);
+        let form = form.with_context(|| format!("the page has no form for {action}"))?;
+        self.send_form(page, form, fields).await
     }
 
     /// Opens `{entrada_url}/login`, picks the user on the stand-in Entra's page (if it asks), and ends where that leads.
@@ -226,7 +189,7 @@ impl Browser {
     /// # Errors
     /// When the chooser does not list the user, and as [`Browser::navigate`].
     pub async fn choose(&self, page: Page, user: &str) -> anyhow::Result<Page> {
-        let Some(form) = form::first(&page.text()).filter(|form| form.is_chooser()) else {
+        let Some(form) = form::all(&page.text()).into_iter().find(|form| form.is_chooser()) else {
             return Ok(page);
         };
         if !form.users.iter().any(|listed| listed == user) {
@@ -280,6 +243,15 @@ impl Browser {
         }
     }
 
+    async fn send_form(&self, page: &Page, form: PageForm, fields: &[(&str, &str)]) -> anyhow::Result<Page> {
+        let url = page.url.join(&form.action)?;
+        let mut all = form.hidden;
+        all.extend(fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+        let site = if url.origin() == page.url.origin() { "same-origin" } else { "cross-site" };
+        let origin = Some(page.url.origin().ascii_serialization());
+        self.follow(Navigation { method: Method::POST, url, fields: all, site, origin }).await
+    }
+
     async fn follow(&self, mut at: Navigation) -> anyhow::Result<Page> {
         let mut hops = Vec::new();
         for _ in 0..HOPS_MAX {
@@ -320,7 +292,7 @@ impl Browser {
         if !headers.contains_key(HOST) {
             headers.insert(HOST, HeaderValue::from_str(&format!("{host}:{port}"))?);
         }
-        let stream = TcpStream::connect((host.as_str(), port)).await?;
+        let stream = TcpStream::connect((address_of(&host), port)).await?;
         stream.set_nodelay(true)?;
         let stream = self.tls.connect(ServerName::try_from(host)?, stream).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -343,39 +315,8 @@ impl Browser {
     }
 }
 
-impl Navigation {
-    fn request(&self) -> anyhow::Result<(HeaderMap, Bytes)> {
-        let mut headers = HeaderMap::new();
-        let accept = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
-        headers.insert(ACCEPT, HeaderValue::from_static(accept));
-        headers.insert("upgrade-insecure-requests", HeaderValue::from_static("1"));
-        headers.insert("sec-fetch-site", HeaderValue::from_static(self.site));
-        headers.insert("sec-fetch-mode", HeaderValue::from_static("navigate"));
-        headers.insert("sec-fetch-dest", HeaderValue::from_static("document"));
-        headers.insert("sec-fetch-user", HeaderValue::from_static("?1"));
-        if self.method != Method::POST {
-            return Ok((headers, Bytes::new()));
-        }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
-        if let Some(origin) = &self.origin {
-            headers.insert(ORIGIN, HeaderValue::from_str(origin)?);
-        }
-        Ok((headers, serde_urlencoded::to_string(&self.fields)?.into()))
-    }
-
-    /// Goes on to `next`. A typed address stays `none` through all redirects; a form's navigation becomes
-    /// `cross-site` at the first foreign hop and stays so.
-    fn redirect(&mut self, status: StatusCode, next: Url) {
-        let keeps_method = matches!(status.as_u16(), 307 | 308);
-        let foreign = next.origin() != self.url.origin();
-        if self.site != "none" && foreign {
-            self.site = "cross-site";
-            self.origin = self.origin.take().map(|_| "null".to_owned());
-        }
-        if !keeps_method {
-            self.method = Method::GET;
-            self.fields.clear();
-        }
-        self.url = next;
-    }
+/// Names of `localhost` and of the domains reserved for examples and tests are this machine.
+fn address_of(host: &str) -> &str {
+    let ours = [".localhost", ".example", ".test"].iter().any(|end| host.ends_with(end));
+    if ours { "127.0.0.1" } else { host }
 }

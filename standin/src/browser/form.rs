@@ -1,6 +1,6 @@
-//! Just enough HTML to send the first form of a page.
+//! Just enough HTML to send a page's forms and load its frames.
 
-/// The first form of a page.
+/// A form, as far as it is filled in already.
 pub(crate) struct PageForm {
     pub(crate) action: String,
     /// Names and values of its hidden fields.
@@ -16,15 +16,17 @@ impl PageForm {
     }
 }
 
-/// Finds the first form; `None` when there is none.
-pub(crate) fn first(html: &str) -> Option<PageForm> {
-    let start = html.find("<form")?;
-    let form = &html[start..];
-    let form = &form[..form.find("</form>").unwrap_or(form.len())];
-    let mut tags = form.split('<').filter_map(|piece| piece.split_once('>').map(|(tag, _)| tag));
-    let action = attribute(tags.next()?, "action").unwrap_or_default();
+/// All forms of a page, in their order.
+pub(crate) fn all(html: &str) -> Vec<PageForm> {
+    html.split("<form").skip(1).filter_map(|piece| one(piece.split("</form>").next()?)).collect()
+}
+
+/// A form from the text after `<form`.
+fn one(text: &str) -> Option<PageForm> {
+    let (opening, inside) = text.split_once('>')?;
+    let action = attribute(opening, "action").unwrap_or_default();
     let (mut hidden, mut users) = (Vec::new(), Vec::new());
-    for tag in tags {
+    for tag in inside.split('<').filter_map(|piece| piece.split_once('>').map(|(tag, _)| tag)) {
         let Some(name) = attribute(tag, "name") else { continue };
         let value = attribute(tag, "value").unwrap_or_default();
         if tag.starts_with("input") && attribute(tag, "type").as_deref() == Some("hidden") {
@@ -56,13 +58,15 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_first_form_gives_action_hidden_fields_and_users() {
+    fn a_form_gives_action_hidden_fields_and_users() {
         // Entities in attributes are decoded.
         let html = "<form method=\"post\" action=\"/t/login\"><input type=\"hidden\" name=\"request\" \
-                    value=\"a=1&amp;b=&quot;2&quot;\"><button name=\"user\" value=\"alice\">A</button></form>";
-        let form = super::first(html).expect("there is a form");
+                    value=\"a=1&amp;b=&quot;2&quot;\"><button name=\"user\" value=\"alice\">A</button></form><form action='x'></form><form method=\"post\" action=\"/two\"></form>";
+        let forms = super::all(html);
+        let form = &forms[0];
         assert!(form.is_chooser());
         assert_eq!(form.hidden, [("request".to_owned(), "a=1&b=\"2\"".to_owned())]);
         assert_eq!(form.users, ["alice"]);
+        assert_eq!((forms.len(), forms[2].action.as_str()), (3, "/two"));
     }
 }
