@@ -157,6 +157,11 @@ impl Entra {
         self.lock().strict_rotation = strict;
     }
 
+    /// Whether a refresh brings a new refresh token. Off: the answer has none, and the client must keep the old one.
+    pub fn set_rotation(&self, on: bool) {
+        self.lock().rotates = on;
+    }
+
     /// Fixes the lifetime of access tokens (whole seconds); `None`: at random 3600 to 5400 s.
     pub fn set_access_token_lifetime(&self, lifetime: Option<Duration>) {
         self.lock().lifetime = lifetime;

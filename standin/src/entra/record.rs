@@ -47,6 +47,10 @@ pub struct TokenCall {
     pub lib_capability: Option<String>,
     /// `claims` as sent.
     pub claims: Option<String>,
+    /// Names of all headers, in lower case.
+    pub headers: Vec<String>,
+    /// When it came, by the tenant's clock.
+    pub at: Timestamp,
 }
 
 pub(crate) struct Record {

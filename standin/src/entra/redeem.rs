@@ -84,7 +84,8 @@ pub(crate) fn refresh_token(
     }
     policy::check_account(state, &refresh.sign_in)?;
     policy::check_frequency(&state.policy, refresh.sign_in.auth_time, now)?;
-    let scopes = form.get("scope").map_or(refresh.scopes, Scopes::parse);
+    let mut scopes = form.get("scope").map_or(refresh.scopes, Scopes::parse);
+    scopes.offline_access &= state.rotates;
     let granted = grant(shared, state, refresh.sign_in, scopes, None)?;
     let strict = state.strict_rotation;
     if let Some(old) = state.refresh_tokens.get_mut(presented) {

@@ -190,6 +190,8 @@ fn note_token_call(shared: &Shared, state: &mut State, parts: &Parts, form: &For
         correlation_id: header("client-request-id"),
         lib_capability: header("x-ms-lib-capability"),
         claims: field("claims"),
+        headers: parts.headers.keys().map(|name| name.as_str().to_owned()).collect(),
+        at: shared.time.now(),
     };
     let is_refresh = call.grant_type == "refresh_token";
     state.record.token_call(call);

@@ -37,6 +37,7 @@ pub(crate) struct State {
     /// The app's front-channel logout URL.
     pub(crate) frontchannel: Option<String>,
     pub(crate) strict_rotation: bool,
+    pub(crate) rotates: bool,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
     pub(crate) error_style: ErrorStyle,
@@ -88,6 +89,7 @@ impl State {
             direct: None,
             frontchannel: None,
             strict_rotation: false,
+            rotates: true,
             lifetime: None,
             refresh_in: None,
             error_style: ErrorStyle::default(),

@@ -111,6 +111,7 @@ async fn a_token_call_is_recorded_without_its_secrets() {
     let call = desk.entra.token_calls().pop().unwrap();
     assert_eq!((call.grant_type.as_str(), call.user.as_deref()), ("authorization_code", Some("bob")));
     assert!(call.fields.iter().any(|field| field == "code_verifier"));
+    assert!(!call.headers.iter().any(|name| name == "authorization" || name == "origin"));
     assert!(!format!("{call:?}").contains(answer["refresh_token"].as_str().unwrap()));
     assert_eq!(desk.entra.authorize_calls()[0]["nonce"], "n-1");
 }

@@ -20,6 +20,9 @@ async fn the_chooser_signs_in_and_is_skipped_the_next_time() {
         let page = desk.browser.get(&desk.authorize_url(&[("prompt", prompt)])).await.unwrap();
         assert_eq!((page.status.as_u16(), page.location()), (200, None));
     }
+    desk.time.advance(std::time::Duration::from_secs(61));
+    let aged = desk.browser.get(&desk.authorize_url(&[("max_age", "60")])).await.unwrap();
+    assert_eq!(aged.status, 200, "the sign-in is too old");
     let hinted =
         desk.browser.get(&desk.authorize_url(&[("login_hint", "bob@contoso.example")])).await.unwrap();
     assert_eq!(hinted.status, 200, "another user's hint needs the chooser");

@@ -134,6 +134,9 @@ async fn refresh_tokens_rotate_and_old_ones_live_unless_strict() {
     let second = refresh_token(&desk.refresh(&first).await.json().unwrap());
     assert_ne!(first, second);
     assert_eq!(desk.refresh(&first).await.status, 200);
+    desk.entra.set_rotation(false);
+    assert!(desk.refresh(&second).await.json().unwrap().get("refresh_token").is_none());
+    desk.entra.set_rotation(true);
     desk.entra.set_strict_rotation(true);
     let third = refresh_token(&desk.refresh(&second).await.json().unwrap());
     refused(&desk.refresh(&second).await, 400, "invalid_grant", 70000);
