@@ -107,7 +107,7 @@ where
     stream.set_nodelay(true).ok();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |request| handler(request));
+    let service = service_fn(handler);
     let io = TokioIo::new(stream);
     // A connection that its peer or a handler broke is an everyday event here, not an error of the stand-in.
     if is_h2 {
