@@ -19,6 +19,10 @@ use tokio_util::task::TaskTracker;
 /// The body of every answer of a stand-in; an error in it breaks the connection, as a crash would.
 pub type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
 
+/// The address that a request came from, in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
 /// A body that is complete.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
@@ -93,13 +97,13 @@ async fn accept<H, F>(
     F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
 {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let connection = serve(stream, acceptor.clone(), handler.clone());
+        let Ok((stream, peer)) = listener.accept().await else { continue };
+        let connection = serve(stream, Peer(peer), acceptor.clone(), handler.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(connection));
     }
 }
 
-async fn serve<H, F>(stream: TcpStream, acceptor: TlsAcceptor, handler: H)
+async fn serve<H, F>(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
@@ -107,7 +111,10 @@ where
     stream.set_nodelay(true).ok();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(move |request| handler(request));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        handler(request)
+    });
     let io = TokioIo::new(stream);
     // A connection that its peer or a handler broke is an everyday event here, not an error of the stand-in.
     if is_h2 {
