@@ -4,8 +4,9 @@
 //! The path of one request is in `handle`; what is served stands in `discovery/*.json`.
 //!
 //! What it is not: there is no anonymous access, no admission, no ownership of fields, no validation of specs, and
-//! no kubelet; a pod runs as soon as it is created and is gone as soon as it is deleted. Streams are spoken over
-//! WebSocket only. It never runs anything on the host.
+//! no kubelet; a pod runs as soon as it is created and is gone as soon as it is deleted. `exec` and `attach` are
+//! spoken over WebSocket only: SPDY is refused with 400. Port-forward is not served. It never runs anything on the
+//! host: `program` has all there is.
 
 mod accept;
 mod auth;
@@ -19,6 +20,8 @@ mod impersonate;
 mod logs;
 mod openapi;
 mod patch;
+mod program;
+mod protobuf;
 mod query;
 mod rbac;
 mod record;
@@ -31,6 +34,7 @@ mod table;
 mod target;
 mod tunnel;
 mod watch;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

@@ -7,9 +7,10 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::auth::User;
+use super::protobuf;
 use super::query::Query;
 use super::status::Failure;
 use super::target::Target;
@@ -38,16 +39,17 @@ impl Call {
         &self.head.headers
     }
 
-    /// The whole body. Only JSON is understood, whatever else the real server would read.
-    pub(crate) async fn json_body<T: DeserializeOwned>(&mut self) -> Result<T, Failure> {
+    /// The object in the body: JSON, or protobuf of the kinds that [`protobuf`] knows.
+    pub(crate) async fn read_object(&mut self) -> Result<Value, Failure> {
         let sent = self.head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-        if let Some(sent) = sent
-            && !sent.contains("json")
-            && !sent.contains("apply-patch")
-        {
-            return Err(Failure::unsupported_media_type(sent));
-        }
+        let sent = sent.unwrap_or("application/json").to_owned();
         let bytes = self.read_body().await?;
+        if sent.starts_with("application/vnd.kubernetes.protobuf") {
+            return protobuf::read(&bytes).ok_or_else(|| Failure::unsupported_media_type(&sent));
+        }
+        if !sent.starts_with("application/json") {
+            return Err(Failure::unsupported_media_type(&sent));
+        }
         serde_json::from_slice(&bytes).map_err(|error| Failure::bad_request(error.to_string()))
     }
 

@@ -70,15 +70,19 @@ impl Follower {
     pub(crate) async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.changes.mark_unchanged();
-            let text = self.unread();
-            if !text.is_empty() {
-                return Some(text.into());
+            if let Some(text) = self.unread_now() {
+                return Some(text);
             }
             if !self.is_alive() {
                 return None;
             }
             self.changes.changed().await.ok()?;
         }
+    }
+
+    /// Lines not yet read, if there are any now.
+    pub(crate) fn unread_now(&mut self) -> Option<Bytes> {
+        Some(self.unread()).filter(|text| !text.is_empty()).map(Bytes::from)
     }
 
     fn unread(&mut self) -> String {

@@ -146,7 +146,7 @@ fn read_continue(token: &str) -> Result<Continue, Failure> {
 }
 
 async fn create(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answer {
-    let object: Value = call.json_body().await?;
+    let object = call.read_object().await?;
     let created = create_object(cluster, call, resource, object)?;
     show(cluster, call, resource, StatusCode::CREATED, &created)
 }
@@ -201,7 +201,7 @@ fn place(cluster: &Cluster, call: &Call, resource: &Resource, object: &mut Value
 }
 
 async fn update(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answer {
-    let mut object: Value = call.json_body().await?;
+    let mut object = call.read_object().await?;
     let key = own_key(call, resource);
     if object["metadata"]["name"] != key.name.as_str() {
         return Err(Failure::bad_request("the name of the object does not match the name on the URL"));

@@ -14,7 +14,7 @@ pub(crate) async fn answer(call: &mut Call, rules: &[Rule]) -> Answer {
     if call.target.verb != "create" {
         return Err(Failure::method_not_allowed());
     }
-    let mut review: Value = call.json_body().await?;
+    let mut review = call.read_object().await?;
     let user = call.user.clone();
     match call.target.resource.as_str() {
         "selfsubjectreviews" => {

@@ -65,11 +65,6 @@ impl Status {
         Self::new("Success", Some(Box::new(details)))
     }
 
-    /// A success that is about nothing in particular.
-    pub(crate) fn success() -> Self {
-        Self::new("Success", None)
-    }
-
     fn new(status: &'static str, details: Option<Box<Details>>) -> Self {
         Self {
             kind: "Status",

@@ -64,10 +64,6 @@ impl Store {
         self.changed.subscribe()
     }
 
-    pub(crate) fn revision(&self) -> u64 {
-        self.lock().revision
-    }
-
     pub(crate) fn get(&self, key: &Key) -> Option<Value> {
         self.lock().objects.get(key).cloned()
     }
