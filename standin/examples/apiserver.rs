@@ -29,7 +29,7 @@ async fn main() -> anyhow::Result<()> {
             "current-context": "standin",
             "clusters": [{ "name": "standin", "cluster": {
                 "server": server.url(), "certificate-authority": dir.join("ca.pem") } }],
-            "users": [{ "name": name, "user": { "token": signer.token(name) } }],
+            "users": [{ "name": name, "user": { "token": signer.token(name, json!({})) } }],
             "contexts": [{ "name": "standin", "context": {
                 "cluster": "standin", "user": name, "namespace": namespace } }],
         });

@@ -1,5 +1,7 @@
 //! One TLS listener on a loopback port: the floor that both stand-ins stand on.
 
+mod wire;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+use self::wire::Tapped;
+pub use self::wire::Wire;
 
 /// The body of every answer of a stand-in; an error in it breaks the connection, as a crash would.
 pub type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
@@ -111,11 +116,13 @@ where
     stream.set_nodelay(true).ok();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let wire = Wire::default();
+    let io = TokioIo::new(Tapped { inner: stream, wire: wire.clone() });
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(wire.clone());
         handler(request)
     });
-    let io = TokioIo::new(stream);
     // A connection that its peer or a handler broke is an everyday event here, not an error of the stand-in.
     if is_h2 {
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());

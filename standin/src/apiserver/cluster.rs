@@ -52,8 +52,7 @@ impl Cluster {
     pub(crate) fn put(&self, mut object: Value) -> Option<Value> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let resource = Resource::of_kind(&text(&object["apiVersion"]), &text(&object["kind"]))?;
-        let key =
-            resource.key(&text(&object["metadata"]["namespace"]), &text(&object["metadata"]["name"]));
+        let key = resource.key(&text(&object["metadata"]["namespace"]), &text(&object["metadata"]["name"]));
         self.admit(resource, &mut object);
         let updated = self.store.update::<Refused>(&key, false, |_| Ok(object.clone()));
         updated.or_else(|_| self.store.create(&key, object)).ok()

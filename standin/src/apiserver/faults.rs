@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 
 use super::call::stream;
-use crate::serve::{Body, full};
+use crate::serve::{Body, Wire, full};
 
 /// One way to misbehave. Several for one path add up.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub enum Fault {
     DelayHead(Duration),
     /// Breaks the connection without an answer.
     NoAnswer,
+    /// Sends this text as it is, where an answer should be, and breaks the connection.
+    Garbage(String),
     /// Answers this status and this body (as `text/plain`) instead of doing anything.
     Answer(StatusCode, String),
     /// Adds a header to the answer.
@@ -74,11 +76,15 @@ impl Script {
     ///
     /// # Errors
     /// When the connection shall break.
-    pub(crate) async fn before(&self) -> anyhow::Result<Option<Response<Body>>> {
+    pub(crate) async fn before(&self, wire: &Wire) -> anyhow::Result<Option<Response<Body>>> {
         for fault in &self.0 {
             match fault {
                 Fault::DelayHead(delay) => tokio::time::sleep(*delay).await,
                 Fault::NoAnswer => anyhow::bail!("scripted to break without an answer"),
+                Fault::Garbage(text) => {
+                    wire.spoil(text.clone());
+                    return Ok(Some(Response::new(full(""))));
+                }
                 Fault::Answer(code, text) => {
                     let mut response = Response::new(full(text.clone()));
                     *response.status_mut() = *code;
@@ -101,7 +107,7 @@ impl Script {
                 }
                 Fault::ResetBody(bytes) => response = response.map(|body| cut(body, *bytes)),
                 Fault::SlowBody(bytes, pause) => response = response.map(|body| slowed(body, *bytes, *pause)),
-                Fault::DelayHead(_) | Fault::NoAnswer | Fault::Answer(..) => {}
+                Fault::DelayHead(_) | Fault::NoAnswer | Fault::Garbage(_) | Fault::Answer(..) => {}
             }
         }
         response
@@ -112,6 +118,8 @@ fn cut(body: Body, at: usize) -> Body {
     let start = (body.into_data_stream(), at);
     stream(futures_util::stream::unfold(start, |(mut data, left)| async move {
         if left == 0 {
+            // Being not ready once makes the connection flush what it holds.
+            tokio::task::yield_now().await;
             return Some((Err(anyhow::anyhow!("scripted to break in the body")), (data, left)));
         }
         let chunk = data.next().await?;

@@ -21,7 +21,7 @@ use super::store::uid;
 use super::target::Target;
 use super::tunnel::{self, Tunnels};
 use super::{impersonate, logs, openapi, resources, review};
-use crate::serve::Body;
+use crate::serve::{Body, Wire};
 use crate::time::Time;
 
 const AUDIT_ID: &str = "audit-id";
@@ -45,6 +45,7 @@ impl Server {
     ) -> anyhow::Result<Response<Body>> {
         let entry = self.record.add(&request);
         let upgrade = hyper::upgrade::on(&mut request);
+        let wire = request.extensions().get::<Wire>().cloned().unwrap_or_default();
         let (head, body) = request.into_parts();
         let audit_id = audit_id(&head);
         let query = Query::parse(head.uri.query());
@@ -53,7 +54,7 @@ impl Server {
         let caller = self.authenticate(&head);
         entry.edit(|own| own.user = caller.as_ref().map(|user| user.name.clone()));
         let script = self.faults.strike(head.uri.path());
-        let answer = match (script.before().await?, caller) {
+        let answer = match (script.before(&wire).await?, caller) {
             (Some(instead), _) => Ok(instead),
             (None, None) => Err(Failure::unauthorized()),
             (None, Some(caller)) => {

@@ -136,9 +136,7 @@ pub(crate) fn container(call: &Call, pod: &Value) -> Result<String, Failure> {
     let name = &call.target.name;
     match call.query.get("container") {
         Some(wanted) if names.contains(&wanted) => Ok(wanted.to_owned()),
-        Some(wanted) => {
-            Err(Failure::bad_request(format!("container {wanted} is not valid for pod {name}")))
-        }
+        Some(wanted) => Err(Failure::bad_request(format!("container {wanted} is not valid for pod {name}"))),
         None => match names.as_slice() {
             [only] => Ok((*only).to_owned()),
             several => Err(Failure::bad_request(format!(

@@ -48,6 +48,13 @@ impl Patch {
                 }
             }
         }
+        for field in ["annotations", "labels"] {
+            if object["metadata"][field].as_object().is_some_and(Map::is_empty)
+                && let Some(meta) = object["metadata"].as_object_mut()
+            {
+                meta.remove(field);
+            }
+        }
         Ok(object)
     }
 }
@@ -191,10 +198,7 @@ mod tests {
         let patch = json!({ "spec": { "$setElementOrder/containers": [{ "name": "c" }],
                                       "containers": [{ "name": "c", "image": "new" }] } });
         let after = patched("application/strategic-merge-patch+json", &patch).expect("a strategic patch");
-        assert_eq!(
-            after["spec"],
-            json!({ "containers": [{ "name": "c", "image": "new", "tty": true }] })
-        );
+        assert_eq!(after["spec"], json!({ "containers": [{ "name": "c", "image": "new", "tty": true }] }));
     }
 
     #[test]

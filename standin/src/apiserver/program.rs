@@ -114,11 +114,13 @@ async fn script_exit(io: &mut Channels, script: &str) -> Result<Exit, Gone> {
 async fn statements(io: &mut Channels, line: &str, last: u8) -> Result<Step, Gone> {
     let mut code = last;
     for statement in line.split([';', '\n']).map(str::trim).filter(|own| !own.is_empty()) {
-        let (statement, out) = match statement.strip_suffix(">&2").or_else(|| statement.strip_suffix("1>&2")) {
+        let (statement, out) = match statement.strip_suffix(">&2").or_else(|| statement.strip_suffix("1>&2"))
+        {
             Some(rest) => (rest, STDERR),
             None => (statement, STDOUT),
         };
-        let words: Vec<&str> = statement.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
+        let words: Vec<&str> =
+            statement.split_whitespace().map(|word| word.trim_matches(['"', '\''])).collect();
         code = match words.as_slice() {
             ["exit"] => return Ok(Step::Exit(code)),
             ["exit", own] => return Ok(Step::Exit(own.parse().unwrap_or(2))),

@@ -34,11 +34,8 @@ const OBJECT_META: Schema = &[
     (12, "annotations", Field::Texts),
 ];
 const META_ONLY: Schema = &[(1, "metadata", Field::Message(OBJECT_META))];
-const CONFIG_MAP: Schema = &[
-    (1, "metadata", Field::Message(OBJECT_META)),
-    (2, "data", Field::Texts),
-    (4, "immutable", Field::Flag),
-];
+const CONFIG_MAP: Schema =
+    &[(1, "metadata", Field::Message(OBJECT_META)), (2, "data", Field::Texts), (4, "immutable", Field::Flag)];
 const CONTAINER: Schema = &[(1, "name", Field::Text), (2, "image", Field::Text)];
 const POD: Schema = &[
     (1, "metadata", Field::Message(OBJECT_META)),

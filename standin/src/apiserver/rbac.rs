@@ -56,13 +56,13 @@ pub fn default_rules(people: &People) -> Vec<Rule> {
     let viewers = Subject::Group("view-only".to_owned());
     let read = &["get", "list", "watch"];
     vec![
-        Rule::new(&[alice.clone()], &["team-a"], &["*"], &["*"], &["*"]),
-        Rule::new(&[alice.clone()], &["*"], read, &[""], &["namespaces"]),
-        Rule::new(&[alice.clone()], &["*"], &["impersonate"], &[""], &["users"]).named(&[&people.carol]),
-        Rule::new(&[alice], &["*"], &["impersonate"], &[""], &["groups"]).named(&["view-only"]),
-        Rule::new(&[bob], &["team-b"], read, &[""], &["pods"]),
-        Rule::new(&[carol], &["team-a"], read, &[""], &["pods"]),
-        Rule::new(&[viewers], &["team-a"], read, &["*"], &["*"]),
+        Rule::new(&alice, &["team-a"], &["*"], &["*"], &["*"]),
+        Rule::new(&alice, &["*"], read, &[""], &["namespaces"]),
+        Rule::new(&alice, &["*"], &["impersonate"], &[""], &["users"]).named(&[&people.carol]),
+        Rule::new(&alice, &["*"], &["impersonate"], &[""], &["groups"]).named(&["view-only"]),
+        Rule::new(&bob, &["team-b"], read, &[""], &["pods"]),
+        Rule::new(&carol, &["team-a"], read, &[""], &["pods"]),
+        Rule::new(&viewers, &["team-a"], read, &["*"], &["*"]),
     ]
 }
 
@@ -108,17 +108,17 @@ impl Subject {
 }
 
 impl Rule {
-    /// A rule without a limit on names.
+    /// A rule for one subject, without a limit on names.
     #[must_use]
     pub fn new(
-        subjects: &[Subject],
+        subject: &Subject,
         namespaces: &[&str],
         verbs: &[&str],
         groups: &[&str],
         resources: &[&str],
     ) -> Self {
         Self {
-            subjects: subjects.to_vec(),
+            subjects: vec![subject.clone()],
             namespaces: strings(namespaces),
             verbs: strings(verbs),
             api_groups: strings(groups),

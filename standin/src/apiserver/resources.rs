@@ -254,11 +254,8 @@ fn change(
 
 fn delete(cluster: &Cluster, call: &Call, resource: &Resource) -> Answer {
     let key = own_key(call, resource);
-    let last = if is_dry_run(call) {
-        cluster.store.get(&key).ok_or(Refused::Missing)
-    } else {
-        cluster.delete(&key)
-    };
+    let last =
+        if is_dry_run(call) { cluster.store.get(&key).ok_or(Refused::Missing) } else { cluster.delete(&key) };
     let mut last = last.map_err(|why| refused(call, &key.name, &why))?;
     if resource.kind == "Pod" || resource.kind == "Namespace" {
         // These end gracefully: the answer is the object on its way out.

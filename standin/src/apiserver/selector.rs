@@ -57,7 +57,9 @@ fn parse(text: &str) -> Result<Vec<Requirement>, Failure> {
 
 fn requirement(text: &str) -> Result<Requirement, Failure> {
     if text.contains(['(', ')', ' ']) {
-        return Err(Failure::bad_request(format!("unable to parse requirement: {text:?} is not spoken here")));
+        return Err(Failure::bad_request(format!(
+            "unable to parse requirement: {text:?} is not spoken here"
+        )));
     }
     let own = |part: &str| part.trim().to_owned();
     Ok(if let Some((key, value)) = text.split_once("!=") {

@@ -54,8 +54,7 @@ struct Memory {
 
 impl Store {
     pub(crate) fn new(time: Time) -> Self {
-        let memory =
-            Memory { revision: 1, compacted: 0, objects: BTreeMap::new(), history: VecDeque::new() };
+        let memory = Memory { revision: 1, compacted: 0, objects: BTreeMap::new(), history: VecDeque::new() };
         Self { time, memory: Mutex::new(memory), changed: watch::Sender::new(1) }
     }
 
@@ -158,8 +157,7 @@ impl Store {
         memory.revision += 1;
         object["metadata"]["resourceVersion"] = json!(memory.revision.to_string());
         let before = memory.objects.insert(key.clone(), object.clone());
-        let event =
-            Event { revision: memory.revision, key: key.clone(), before, now: Some(object.clone()) };
+        let event = Event { revision: memory.revision, key: key.clone(), before, now: Some(object.clone()) };
         self.publish(memory, event);
         object
     }

@@ -24,8 +24,7 @@ impl Target {
     pub(crate) fn read(method: &Method, raw_path: &str, query: &Query) -> Self {
         let path = percent_decode_str(raw_path).decode_utf8_lossy().into_owned();
         let verb = method.as_str().to_lowercase();
-        let parts: Vec<String> =
-            path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let parts: Vec<String> = path.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
         let mut target = Self { path, verb, ..Self::default() };
         let rest = match parts.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -77,7 +76,8 @@ impl Target {
         };
         verb.clone_into(&mut self.verb);
         if matches!(verb, "list" | "watch" | "deletecollection")
-            && let Some(name) = query.get("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="))
+            && let Some(name) =
+                query.get("fieldSelector").and_then(|text| text.strip_prefix("metadata.name="))
         {
             // A list of exactly one name is authorized as that name.
             name.clone_into(&mut self.name);

@@ -23,8 +23,11 @@ pub(crate) struct Tunnels {
 
 impl Tunnels {
     /// Runs `talk` over the connection once it has switched protocols.
-    pub(crate) fn spawn<F>(&self, upgrade: OnUpgrade, talk: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static)
-    where
+    pub(crate) fn spawn<F>(
+        &self,
+        upgrade: OnUpgrade,
+        talk: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send,
     {
         let tunnel = async move {

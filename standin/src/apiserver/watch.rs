@@ -49,7 +49,8 @@ struct Watching {
 }
 
 pub(crate) fn answer(cluster: &Arc<Cluster>, call: &Call, resource: &'static Resource) -> Answer {
-    let lifetime = Duration::from_secs(call.query.number("timeoutSeconds").unwrap_or(LIFETIME_SECONDS));
+    let asked = call.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
+    let lifetime = Duration::from_secs(asked.unwrap_or(LIFETIME_SECONDS));
     let mut watching = Watching {
         changes: cluster.store.subscribe(),
         end: cluster.watch_ends.subscribe(),

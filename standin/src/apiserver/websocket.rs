@@ -6,6 +6,7 @@ use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOC
 use http::{HeaderMap, HeaderValue, Response};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -49,8 +50,8 @@ pub(crate) fn handshake(headers: &HeaderMap) -> Result<Response<Body>, Failure> 
     let offered = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
     let mut offered = offered.flat_map(|value| value.split(',')).map(str::trim);
     let agreed = offered.find_map(|own| PROTOCOLS.iter().find(|known| **known == own));
-    let agreed =
-        agreed.ok_or_else(|| Failure::bad_request("unable to upgrade: no subprotocol of the offered is spoken"))?;
+    let agreed = agreed
+        .ok_or_else(|| Failure::bad_request("unable to upgrade: no subprotocol of the offered is spoken"))?;
 
     let mut response = switching(HeaderValue::from_static("websocket"));
     let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
@@ -113,6 +114,6 @@ impl Channels {
         let frame = CloseFrame { code: CloseCode::Normal, reason: "".into() };
         self.socket.close(Some(frame)).await?;
         while self.socket.next().await.is_some_and(|message| message.is_ok()) {}
-        Ok(())
+        self.socket.get_mut().shutdown().await.map_err(|_| Gone)
     }
 }

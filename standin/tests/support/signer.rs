@@ -46,13 +46,8 @@ impl Signer {
         Trust { issuer: ISSUER.to_owned(), audience: AUDIENCE.to_owned(), keys }
     }
 
-    /// A token for `<name>@example.com`, good for an hour.
-    pub(crate) fn token(&self, name: &str) -> String {
-        self.token_with(name, json!({}))
-    }
-
-    /// The same with some claims replaced.
-    pub(crate) fn token_with(&self, name: &str, claims: Value) -> String {
+    /// A token for `<name>@example.com`, good for an hour, with some claims replaced.
+    pub(crate) fn token(&self, name: &str, claims: Value) -> String {
         let now = self.time.unix();
         let mut all = json!({
             "iss": ISSUER, "aud": AUDIENCE, "iat": now, "nbf": now, "exp": now + 3600, "ver": "1.0",
