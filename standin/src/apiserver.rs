@@ -122,10 +122,15 @@ impl ApiServer {
         Ok(())
     }
 
-    /// Every request that was sent so far, in the order of arrival, refused ones included.
+    /// The requests that were sent so far (the last 50 000), in the order of arrival, refused ones included.
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
         self.server.record.all()
+    }
+
+    /// Waits until the recorded requests satisfy `is_enough`, and returns them: for tests that must not guess a time.
+    pub async fn requests_until(&self, is_enough: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
+        self.server.record.until(is_enough).await
     }
 
     /// Asserts that every recorded request bore the token of one of these users.

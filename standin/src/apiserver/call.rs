@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::auth::User;
 use super::protobuf;
 use super::query::Query;
+use super::record::Entry;
 use super::status::Failure;
 use super::target::Target;
 use crate::serve::{Body, full};
@@ -32,6 +33,8 @@ pub(crate) struct Call {
     pub(crate) target: Target,
     /// Whom the request acts as.
     pub(crate) user: User,
+    /// Its place in the record; a tunnel keeps it for as long as it lives.
+    pub(crate) entry: Entry,
 }
 
 impl Call {

@@ -40,14 +40,14 @@ pub(crate) fn answer(
             pod: call.target.name.clone(),
             has_stdin,
         };
-        tunnels.spawn(upgrade, move |tunnel| async move {
+        tunnels.spawn(call, upgrade, move |tunnel| async move {
             let channels = Channels::new(tunnel, has_stdin).await;
             let _gone = attached.run(channels, first).await;
         });
     } else {
         let command = call.query.all("command");
         let is_tty = wants("tty");
-        tunnels.spawn(upgrade, move |tunnel| async move {
+        tunnels.spawn(call, upgrade, move |tunnel| async move {
             let channels = Channels::new(tunnel, has_stdin).await;
             let _gone = execute(channels, first, &command, is_tty).await;
         });

@@ -15,7 +15,7 @@ use super::discovery::{self, Resource};
 use super::faults::Faults;
 use super::query::Query;
 use super::rbac::{self, Rule};
-use super::record::{Entry, Record};
+use super::record::Record;
 use super::status::Failure;
 use super::store::uid;
 use super::target::Target;
@@ -59,8 +59,8 @@ impl Server {
             (None, None) => Err(Failure::unauthorized()),
             (None, Some(caller)) => {
                 let target = Target::read(&head.method, head.uri.path(), &query);
-                let call = Call { head, body: Some(body), query, target, user: caller };
-                self.answer(call, &entry, &tunnels, upgrade).await
+                let call = Call { head, body: Some(body), query, target, user: caller, entry: entry.clone() };
+                self.answer(call, &tunnels, upgrade).await
             }
         };
         let mut response =
@@ -70,7 +70,8 @@ impl Server {
             response = script.after(response);
         }
         entry.edit(|own| own.status = Some(response.status().as_u16()));
-        Ok(response)
+        // The body keeps the entry, and so the exchange counts as open for as long as the body lives.
+        Ok(response.map(|body| entry.keep(body)))
     }
 
     fn authenticate(&self, head: &Parts) -> Option<User> {
@@ -78,10 +79,10 @@ impl Server {
         self.trust.authenticate(&head.headers, self.time.unix(), bound)
     }
 
-    async fn answer(&self, mut call: Call, entry: &Entry, tunnels: &Tunnels, upgrade: OnUpgrade) -> Answer {
+    async fn answer(&self, mut call: Call, tunnels: &Tunnels, upgrade: OnUpgrade) -> Answer {
         let rules = self.rules.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         call.user = impersonate::effective(&rules, &call.user, call.headers())?;
-        entry.edit(|own| own.acted_as = Some(call.user.name.clone()));
+        call.entry.edit(|own| own.acted_as = Some(call.user.name.clone()));
         rbac::authorize(&rules, &call.user, &call.target)?;
         if !call.target.is_resource() {
             return self.answer_path(&call, tunnels, upgrade);

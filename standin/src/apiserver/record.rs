@@ -1,12 +1,18 @@
 //! What the server was sent, head by head.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Version};
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use tokio::sync::watch;
 
-use crate::serve::Peer;
+use crate::serve::{Body, Peer};
 
 /// The head of one request as it came, and what became of it.
 #[derive(Clone, Debug)]
@@ -27,6 +33,8 @@ pub struct Recorded {
     pub acted_as: Option<String>,
     /// The status it was answered with; nothing while it waits, or where the connection was broken instead.
     pub status: Option<u16>,
+    /// True until the answer's body, or the tunnel, has ended here, by whichever side.
+    pub is_open: bool,
 }
 
 impl Recorded {
@@ -45,19 +53,45 @@ impl Recorded {
     }
 }
 
-/// All recorded heads, in the order of their arrival.
-#[derive(Clone, Default)]
-pub(crate) struct Record(Arc<Mutex<Vec<Recorded>>>);
+/// How many requests are remembered; older ones are forgotten, so that a long demo does not fill the memory.
+const REMEMBERED: usize = 50_000;
 
-/// The place of one request in the record.
-pub(crate) struct Entry {
+/// The recorded heads, in the order of their arrival.
+#[derive(Clone, Default)]
+pub(crate) struct Record(Arc<watch::Sender<Remembered>>);
+
+#[derive(Default)]
+struct Remembered {
+    requests: VecDeque<Recorded>,
+    forgotten: usize,
+}
+
+/// The place of one request in the record. Once the last clone is gone, the exchange is over.
+#[derive(Clone)]
+pub(crate) struct Entry(Arc<Place>);
+
+struct Place {
     record: Record,
-    at: usize,
+    number: usize,
 }
 
 impl Record {
     pub(crate) fn all(&self) -> Vec<Recorded> {
-        self.edit(|all| all.clone())
+        self.0.borrow().requests.iter().cloned().collect()
+    }
+
+    /// Waits until the record satisfies `is_enough`.
+    pub(crate) async fn until(&self, is_enough: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
+        let mut changes = self.0.subscribe();
+        loop {
+            changes.mark_unchanged();
+            let all = self.all();
+            if is_enough(&all) {
+                return all;
+            }
+            // The sender lives in `self`: this cannot fail.
+            let _changed = changes.changed().await;
+        }
     }
 
     pub(crate) fn add<B>(&self, request: &Request<B>) -> Entry {
@@ -72,22 +106,69 @@ impl Record {
             user: None,
             acted_as: None,
             status: None,
+            is_open: true,
         };
-        let at = self.edit(|all| {
-            all.push(recorded);
-            all.len() - 1
+        let mut number = 0;
+        self.0.send_modify(|own| {
+            own.requests.push_back(recorded);
+            number = own.forgotten + own.requests.len() - 1;
+            if own.requests.len() > REMEMBERED {
+                own.requests.pop_front();
+                own.forgotten += 1;
+            }
         });
-        Entry { record: self.clone(), at }
-    }
-
-    fn edit<T>(&self, change: impl FnOnce(&mut Vec<Recorded>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Entry(Arc::new(Place { record: self.clone(), number }))
     }
 }
 
 impl Entry {
     pub(crate) fn edit(&self, change: impl FnOnce(&mut Recorded)) {
-        self.record.edit(|all| all.get_mut(self.at).map(change));
+        self.0.edit(change);
+    }
+
+    /// The same body, which keeps the entry for as long as it lives.
+    pub(crate) fn keep(self, body: Body) -> Body {
+        Kept { body, _entry: self }.boxed_unsync()
+    }
+}
+
+struct Kept {
+    body: Body,
+    _entry: Entry,
+}
+
+impl http_body::Body for Kept {
+    type Data = Bytes;
+    type Error = anyhow::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<anyhow::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Place {
+    fn edit(&self, change: impl FnOnce(&mut Recorded)) {
+        self.record.0.send_modify(|own| {
+            let at = self.number.checked_sub(own.forgotten);
+            at.and_then(|at| own.requests.get_mut(at)).map(change);
+        });
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.edit(|own| own.is_open = false);
     }
 }
 

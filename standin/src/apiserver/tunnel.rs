@@ -22,15 +22,18 @@ pub(crate) struct Tunnels {
 }
 
 impl Tunnels {
-    /// Runs `talk` over the connection once it has switched protocols.
+    /// Runs `talk` over the call's connection once it has switched protocols.
     pub(crate) fn spawn<F>(
         &self,
+        call: &Call,
         upgrade: OnUpgrade,
         talk: impl FnOnce(TokioIo<Upgraded>) -> F + Send + 'static,
     ) where
         F: Future<Output = ()> + Send,
     {
+        let entry = call.entry.clone();
         let tunnel = async move {
+            let _open = entry;
             if let Ok(upgraded) = upgrade.await {
                 talk(TokioIo::new(upgraded)).await;
             }
@@ -57,7 +60,7 @@ pub(crate) fn answer(call: &Call, tunnels: &Tunnels, upgrade: OnUpgrade) -> Answ
         "/standin/upgrade" => {
             let token = call.headers().get(UPGRADE).cloned();
             let token = token.ok_or_else(|| Failure::bad_request("Upgrade request required"))?;
-            tunnels.spawn(upgrade, echo);
+            tunnels.spawn(call, upgrade, echo);
             Ok(switching(token))
         }
         "/standin/refuse-upgrade" => {

@@ -7,6 +7,7 @@ use http_body_util::BodyExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use standin::apiserver::Recorded;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -36,6 +37,22 @@ async fn a_watch_replays_the_past_and_tells_the_present() -> Outcome {
     assert_eq!(watch.event().await?.0, "DELETED");
     fixture.server.end_watches();
     assert_eq!(watch.next().await?, None);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_record_shows_which_streams_are_still_open() -> Outcome {
+    let fixture = Fixture::start().await?;
+    let mut watch = fixture.watch("alice", &format!("{PODS}?watch=true")).await?;
+    watch.event().await?;
+    let exec = format!("{EXEC}?command=sleep&command=1000&stdout=true");
+    let tunnel = stream(&fixture, &exec, "v5.channel.k8s.io").await?;
+    let open = |all: &[Recorded]| all.iter().filter(|one| one.is_open).count();
+    assert_eq!(open(&fixture.server.requests()), 2);
+    drop(watch);
+    fixture.server.requests_until(|all| open(all) == 1).await;
+    drop(tunnel);
+    fixture.server.requests_until(|all| open(all) == 0).await;
     Ok(())
 }
 
