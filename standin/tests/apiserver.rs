@@ -195,6 +195,22 @@ async fn an_object_lives_from_create_to_delete_and_stale_writes_conflict() -> Ou
 }
 
 #[tokio::test]
+async fn strict_validation_names_the_unknown_field() -> Outcome {
+    let fixture = Fixture::start().await?;
+    let mut object = config_map("typo", &json!({}));
+    object["datta"] = json!({});
+    let path = format!("{MAPS}?fieldValidation=Strict");
+    let reply = fixture.write("alice", "POST", &path, "application/json", &object).await?;
+    assert_eq!(reply.status, StatusCode::BAD_REQUEST);
+    assert!(
+        reply.message().ends_with("strict decoding error: unknown field \"datta\""),
+        "{}",
+        reply.message()
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn server_side_apply_creates_and_then_merges() -> Outcome {
     let fixture = Fixture::start().await?;
     let path = format!("{MAPS}/one?fieldManager=test");

@@ -24,7 +24,7 @@ pub(crate) fn answer(
     let response = websocket::handshake(call.headers())?;
     logs::container(call, pod)?;
     let wants = |channel: &str| call.query.flag(channel);
-    let has_stdin = wants("stdin");
+    let (has_stdin, is_tty) = (wants("stdin"), wants("tty"));
     // The first writable channel gets an empty message as soon as the stream is open.
     let first = match (wants("stdout"), wants("stderr")) {
         (true, _) => STDOUT,
@@ -41,14 +41,13 @@ pub(crate) fn answer(
             has_stdin,
         };
         tunnels.spawn(call, upgrade, move |tunnel| async move {
-            let channels = Channels::new(tunnel, has_stdin).await;
+            let channels = Channels::new(tunnel, has_stdin, is_tty).await;
             let _gone = attached.run(channels, first).await;
         });
     } else {
         let command = call.query.all("command");
-        let is_tty = wants("tty");
         tunnels.spawn(call, upgrade, move |tunnel| async move {
-            let channels = Channels::new(tunnel, has_stdin).await;
+            let channels = Channels::new(tunnel, has_stdin, is_tty).await;
             let _gone = execute(channels, first, &command, is_tty).await;
         });
     }

@@ -145,7 +145,7 @@ async fn shell(io: &mut Channels, is_tty: bool) -> Result<Exit, Gone> {
         for key in keys(&bytes) {
             match key {
                 '\r' | '\n' => {
-                    echo(io, is_tty, "\r\n").await?;
+                    echo(io, is_tty, "\n").await?;
                     match statements(io, &std::mem::take(&mut line), code).await? {
                         Step::Next(next) => code = next,
                         Step::Exit(code) => return Ok(Exit::Code(code)),
@@ -156,7 +156,7 @@ async fn shell(io: &mut Channels, is_tty: bool) -> Result<Exit, Gone> {
                 '\u{3}' if is_tty => {
                     line.clear();
                     code = 130;
-                    echo(io, is_tty, "^C\r\n").await?;
+                    echo(io, is_tty, "^C\n").await?;
                     prompt(io, is_tty).await?;
                 }
                 '\u{7f}' | '\u{8}' if is_tty => {

@@ -17,7 +17,7 @@ use super::patch::Patch;
 use super::selector::Selector;
 use super::status::{Failure, Status};
 use super::store::{Key, Refused};
-use super::{table, watch};
+use super::{openapi, table, watch};
 
 /// A list as the real server orders its fields.
 #[derive(Serialize)]
@@ -174,6 +174,7 @@ fn place(cluster: &Cluster, call: &Call, resource: &Resource, object: &mut Value
             resource.kind
         )));
     }
+    openapi::check_fields(call, resource, object)?;
     let namespace = call.target.namespace_of(resource);
     if resource.is_namespaced {
         let own = object["metadata"]["namespace"].as_str().unwrap_or_default();
@@ -202,6 +203,7 @@ fn place(cluster: &Cluster, call: &Call, resource: &Resource, object: &mut Value
 
 async fn update(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answer {
     let mut object = call.read_object().await?;
+    openapi::check_fields(call, resource, &object)?;
     let key = own_key(call, resource);
     if object["metadata"]["name"] != key.name.as_str() {
         return Err(Failure::bad_request("the name of the object does not match the name on the URL"));
@@ -222,7 +224,11 @@ async fn patch(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answe
         let created = create_object(cluster, call, resource, object.clone())?;
         return show(cluster, call, resource, StatusCode::CREATED, &created);
     }
-    let updated = change(cluster, call, &key, |before| patch.apply(before))?;
+    let updated = change(cluster, call, &key, |before| {
+        let object = patch.apply(before)?;
+        openapi::check_fields(call, resource, &object)?;
+        Ok(object)
+    })?;
     show(cluster, call, resource, StatusCode::OK, &updated)
 }
 

@@ -64,12 +64,13 @@ pub(crate) fn handshake(headers: &HeaderMap) -> Result<Response<Body>, Failure> 
 pub(crate) struct Channels {
     socket: WebSocketStream<TokioIo<Upgraded>>,
     is_stdin_open: bool,
+    is_tty: bool,
 }
 
 impl Channels {
-    pub(crate) async fn new(tunnel: TokioIo<Upgraded>, has_stdin: bool) -> Self {
+    pub(crate) async fn new(tunnel: TokioIo<Upgraded>, has_stdin: bool, is_tty: bool) -> Self {
         let socket = WebSocketStream::from_raw_socket(tunnel, Role::Server, None).await;
-        Self { socket, is_stdin_open: has_stdin }
+        Self { socket, is_stdin_open: has_stdin, is_tty }
     }
 
     /// What comes on standard input; nothing once it is closed. Resizes are read and forgotten.
@@ -101,10 +102,21 @@ impl Channels {
         }
     }
 
+    /// Sends to a channel. A terminal has one output, and begins its lines on the left.
     pub(crate) async fn write(&mut self, channel: u8, content: &[u8]) -> Result<(), Gone> {
+        let is_shown = self.is_tty && matches!(channel, STDOUT | STDERR);
         let mut message = Vec::with_capacity(content.len() + 1);
-        message.push(channel);
-        message.extend_from_slice(content);
+        message.push(if is_shown { STDOUT } else { channel });
+        if is_shown {
+            for byte in content {
+                if *byte == b'\n' {
+                    message.push(b'\r');
+                }
+                message.push(*byte);
+            }
+        } else {
+            message.extend_from_slice(content);
+        }
         Ok(self.socket.send(Message::binary(message)).await?)
     }
 
