@@ -265,6 +265,18 @@ async fn reviews_say_what_rbac_would_decide() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_pod_shows_its_page_through_the_proxy_path() -> Outcome {
+    let fixture = Fixture::start().await?;
+    let reply = fixture.get("alice", &format!("{PODS}/web/proxy/some/page")).await?;
+    assert_eq!(
+        (reply.status, &reply.headers[CONTENT_TYPE]),
+        (StatusCode::OK, &"text/html; charset=utf-8".parse()?)
+    );
+    assert_eq!(fixture.get("bob", &format!("{PODS}/web/proxy/")).await?.status, StatusCode::FORBIDDEN);
+    Ok(())
+}
+
+#[tokio::test]
 async fn requests_are_recorded_as_they_came() -> Outcome {
     let fixture = Fixture::start().await?;
     let target = format!("{PODS}?labelSelector=a%20in%20(b)&x=%2F..%2f");

@@ -22,7 +22,7 @@ pub enum Fault {
     Garbage(String),
     /// Answers this status and this body (as `text/plain`) instead of doing anything.
     Answer(StatusCode, String),
-    /// Adds a header to the answer.
+    /// Adds a header to the answer, upgrades included.
     Header(HeaderName, HeaderValue),
     /// Breaks the connection after so many bytes of the body.
     ResetBody(usize),
@@ -98,10 +98,12 @@ impl Script {
         Ok(None)
     }
 
-    /// Spoils an answer as scripted.
+    /// Spoils an answer as scripted. (A tunnel has no body to spoil.)
     pub(crate) fn after(&self, mut response: Response<Body>) -> Response<Body> {
+        let is_tunnel = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         for fault in &self.0 {
             match fault {
+                Fault::ResetBody(_) | Fault::SlowBody(..) if is_tunnel => {}
                 Fault::Header(name, value) => {
                     response.headers_mut().append(name.clone(), value.clone());
                 }

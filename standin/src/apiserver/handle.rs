@@ -67,8 +67,8 @@ impl Server {
             answer.unwrap_or_else(|failure| call::json(failure.code, &failure.status(), is_indented));
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response.headers_mut().insert(AUDIT_ID, audit_id);
-            response = script.after(response);
         }
+        let response = script.after(response);
         entry.edit(|own| own.status = Some(response.status().as_u16()));
         // The body keeps the entry, and so the exchange counts as open for as long as the body lives.
         Ok(response.map(|body| entry.keep(body)))
@@ -132,14 +132,25 @@ impl Server {
         }
         let pod = self.cluster.store.get(&resource.key(&target.namespace, &target.name));
         let pod = pod.ok_or_else(|| Failure::not_found(target, &target.name))?;
-        if target.subresource == "log" {
-            return logs::answer(&self.cluster, call, &pod);
+        match target.subresource.as_str() {
+            "log" => return logs::answer(&self.cluster, call, &pod),
+            "proxy" => return Ok(page(target)),
+            _ => {}
         }
         // Since 1.35 a stream that is opened with GET needs the right to create it as well.
         let create = Target { verb: "create".to_owned(), ..target.clone() };
         rbac::authorize(rules, &call.user, &create)?;
         super::exec::answer(&self.cluster, call, &pod, tunnels, upgrade)
     }
+}
+
+/// What every pod serves over HTTP: a page with its own name, as `…/proxy/` shows it.
+fn page(target: &Target) -> Response<Body> {
+    let html = format!("<!doctype html><title>{0}</title><h1>{0}</h1>\n", target.name);
+    let mut response = bytes(StatusCode::OK, "text/html; charset=utf-8", html);
+    // The API server adds no caching rules to what a pod says.
+    response.headers_mut().remove(http::header::CACHE_CONTROL);
+    response
 }
 
 fn audit_id(head: &Parts) -> HeaderValue {

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use standin::apiserver::Recorded;
+use standin::apiserver::{Fault, Recorded};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -235,11 +235,14 @@ async fn exec_without_websocket_is_refused_with_400() -> Outcome {
 #[tokio::test]
 async fn a_tunnel_of_any_protocol_echoes_raw_bytes_and_survives_a_half_close() -> Outcome {
     let fixture = Fixture::start().await?;
+    let extra = ("x-extra".parse()?, "yes".parse()?);
+    fixture.server.fault("/standin/", Fault::Header(extra.0, extra.1));
     let head = fixture.ask("bob", "GET", "/standin/upgrade");
     let head = head.header("connection", "Upgrade").header("upgrade", "Invented/7.3");
     let mut response = fixture.open(head, "").await?;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()["upgrade"], "Invented/7.3");
+    assert_eq!(response.headers()["x-extra"], "yes");
     let mut tunnel = TokioIo::new(hyper::upgrade::on(&mut response).await?);
     let bytes: Vec<u8> = (0..=255).cycle().take(10_000).collect();
     tunnel.write_all(&bytes).await?;
