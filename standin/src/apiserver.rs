@@ -3,10 +3,10 @@
 //! Its words and shapes follow kube-apiserver 1.36 as kubectl 1.34 sees it: discovery, tables, watches, logs, exec.
 //! The path of one request is in `handle`; what is served stands in `discovery/*.json`.
 //!
-//! What it is not: there is no anonymous access, no token in a WebSocket subprotocol, no admission, no ownership of fields, no validation of specs, and
-//! no kubelet; a pod runs as soon as it is created and is gone as soon as it is deleted. `exec` and `attach` are
-//! spoken over WebSocket only: SPDY is refused with 400. Port-forward is not served. It never runs anything on the
-//! host: `program` has all there is.
+//! What it is not: there is no anonymous access, no token in a WebSocket subprotocol, no admission, no ownership of
+//! fields, no validation of specs, and no kubelet; a pod runs as soon as it is created and is gone as soon as it is
+//! deleted. `exec` and `attach` are spoken over WebSocket only: SPDY is refused with 400. Port-forward is not served.
+//! It never runs anything on the host: `program` has all there is.
 
 mod accept;
 mod auth;
