@@ -1,5 +1,7 @@
 //! One TLS listener on a loopback port: the floor that both stand-ins stand on.
 
+mod wire;
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,8 +18,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::wire::Tapped;
+pub use self::wire::Wire;
+
 /// The body of every answer of a stand-in; an error in it breaks the connection, as a crash would.
 pub type Body = UnsyncBoxBody<Bytes, anyhow::Error>;
+
+/// The address that a request came from, in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// A body that is complete.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
@@ -93,13 +102,13 @@ async fn accept<H, F>(
     F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
 {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
-        let connection = serve(stream, acceptor.clone(), handler.clone());
+        let Ok((stream, peer)) = listener.accept().await else { continue };
+        let connection = serve(stream, Peer(peer), acceptor.clone(), handler.clone());
         tasks.spawn(stop.clone().run_until_cancelled_owned(connection));
     }
 }
 
-async fn serve<H, F>(stream: TcpStream, acceptor: TlsAcceptor, handler: H)
+async fn serve<H, F>(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
@@ -107,8 +116,13 @@ where
     stream.set_nodelay(true).ok();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let service = service_fn(handler);
-    let io = TokioIo::new(stream);
+    let wire = Wire::default();
+    let io = TokioIo::new(Tapped { inner: stream, wire: wire.clone() });
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(wire.clone());
+        handler(request)
+    });
     // A connection that its peer or a handler broke is an everyday event here, not an error of the stand-in.
     if is_h2 {
         let builder = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
