@@ -53,6 +53,28 @@ pub struct Running {
     drain: Duration,
 }
 
+/// The ports, open before anything is started.
+#[derive(Debug)]
+pub struct Sockets {
+    /// For clients.
+    pub public: TcpListener,
+    /// For probes and scrapers.
+    pub admin: TcpListener,
+}
+
+impl Sockets {
+    /// Opens both ports.
+    ///
+    /// # Errors
+    /// When one cannot be opened.
+    pub async fn bind(config: &Config) -> anyhow::Result<Self> {
+        Ok(Self {
+            public: TcpListener::bind(config.listen).await.context("ENTRADA_LISTEN")?,
+            admin: TcpListener::bind(config.admin_listen).await.context("ENTRADA_ADMIN_LISTEN")?,
+        })
+    }
+}
+
 /// The stages of a request.
 #[derive(Debug)]
 struct App {
@@ -69,8 +91,8 @@ struct App {
 /// Builds everything from checked settings and starts it.
 ///
 /// # Errors
-/// When a file changed for the worse since the check, or a port cannot be opened.
-pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
+/// When a file changed for the worse since the check.
+pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<Running> {
     let shutdown = Shutdown::default();
     let draining = Arc::new(AtomicBool::new(false));
     let metrics = Arc::new(Metrics::default());
@@ -78,15 +100,14 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let redirect_uri = config.public_url.join("/callback");
     let entra = Entra::new(config.entra.clone(), redirect_uri, clock.clone(), metrics.clone())?;
     let entra = Arc::new(entra);
-    let certificates = config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
+    let certificates =
+        config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
     let certificates = certificates.map(Arc::new);
-    let app = App::build(&config, &clock, &shutdown, &metrics, &store, &entra)?;
+    let app = App::build(config, &clock, &shutdown, &metrics, &store, &entra)?;
 
-    let socket = TcpListener::bind(config.listen).await.context("ENTRADA_LISTEN")?;
-    let admin_socket = TcpListener::bind(config.admin_listen).await.context("ENTRADA_ADMIN_LISTEN")?;
-    let admin_addr = admin_socket.local_addr()?;
+    let admin_addr = sockets.admin.local_addr()?;
     let listener = Listener {
-        socket,
+        socket: sockets.public,
         certificates: certificates.clone(),
         limits: config.limits,
         metrics: metrics.clone(),
@@ -105,9 +126,9 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     });
     shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
-    shutdown.spawn_vital("admin", admin.serve(admin_socket, shutdown.clone()));
+    shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| app.clone().edge(peer)));
-    tracing::info!(%addr, %admin_addr, config = ?config, "started");
+    tracing::info!(%addr, %admin_addr, ?config, "started");
     Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
 }
 
@@ -150,14 +171,8 @@ impl App {
         let streams = Streams::new(config.limits.streams_per_user, clock.clone(), metrics.clone());
         let authenticator = Authenticator::new(store.clone(), clock.clone());
         let origins = Origins::new(config.public_url.origin().to_owned());
-        let broker = Broker::new(
-            entra.clone(),
-            store.clone(),
-            streams.clone(),
-            clock.clone(),
-            shutdown.clone(),
-            metrics.clone(),
-        );
+        let broker =
+            Broker::new(entra.clone(), store.clone(), streams.clone(), clock.clone(), shutdown.clone());
         let upstream = Upstream::new(
             &config.api_server,
             broker.clone(),
@@ -273,8 +288,7 @@ impl App {
         let (parts, body) = request.into_parts();
         let permit = policy::permit(identity, facts, &parts, &self.origins)?;
         let delegated = self.broker.delegate(permit).await?;
-        let mut answer =
-            self.upstream.forward(delegated, Request::from_parts(parts, body), via).await?;
+        let mut answer = self.upstream.forward(delegated, Request::from_parts(parts, body), via).await?;
         if answer.refused_user {
             advise_sign_in(answer.response.headers_mut(), &self.view);
         }

@@ -20,7 +20,6 @@ use self::slot::{Slot, Token};
 use crate::clock::{Clock, after, until};
 use crate::entra::{Entra, EntraFault};
 use crate::identity::Identity;
-use crate::metrics::Metrics;
 use crate::policy::Permit;
 use crate::route::Facts;
 use crate::session::{MemoryStore, Session, SessionId, StoreError, UserKey};
@@ -75,7 +74,6 @@ pub struct Broker {
     streams: Streams,
     clock: Clock,
     shutdown: Shutdown,
-    metrics: Arc<Metrics>,
     slots: DashMap<SessionId, Arc<Slot>>,
     faults: FaultMemory,
 }
@@ -108,10 +106,9 @@ impl Broker {
         streams: Streams,
         clock: Clock,
         shutdown: Shutdown,
-        metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let faults = FaultMemory::default();
-        Arc::new(Self { entra, store, streams, clock, shutdown, metrics, slots: DashMap::new(), faults })
+        Arc::new(Self { entra, store, streams, clock, shutdown, slots: DashMap::new(), faults })
     }
 
     /// Gives a permitted request its user's AKS token.
@@ -136,7 +133,8 @@ impl Broker {
         }
         let slot = self.slot(&session.id);
         // Another request may have renewed it meanwhile.
-        if let Some(current) = slot.current().filter(|current| current.minted_at > delegated.token.minted_at) {
+        if let Some(current) = slot.current().filter(|current| current.minted_at > delegated.token.minted_at)
+        {
             return Ok(Delegated { token: current, ..delegated });
         }
         if slot.force(now, RENEW_EVERY).is_err() {

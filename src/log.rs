@@ -10,7 +10,10 @@ const DEFAULT_FILTER: &str = "warn,entrada=info";
 
 /// Starts logging to standard output. Call it once.
 pub fn init() {
-    init_with(std::io::stdout, EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)));
+    init_with(
+        std::io::stdout,
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)),
+    );
 }
 
 /// Starts logging to a writer of the caller's: tests read what was logged.

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         }
     };
     entrada::log::init();
-    match serve(config) {
+    match serve(&config) {
         Ok(code) => code,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "could not start");
@@ -58,12 +58,13 @@ fn parse() -> Cli {
     Cli::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
 }
 
-fn serve(config: Config) -> anyhow::Result<ExitCode> {
+fn serve(config: &Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let running = app::start(config, Clock::system()).await?;
+        let sockets = app::Sockets::bind(config).await?;
+        let running = app::start(config, Clock::system(), sockets)?;
         tokio::select! {
             () = running.crashed() => {
                 running.kill().await;

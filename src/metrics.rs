@@ -4,8 +4,7 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
@@ -70,7 +69,10 @@ impl Default for Metrics {
             ),
             entra_seconds: add(
                 r,
-                Histogram::with_opts(histogram("entra_token_seconds", "Time of calls to the token endpoint.")),
+                Histogram::with_opts(histogram(
+                    "entra_token_seconds",
+                    "Time of calls to the token endpoint.",
+                )),
             ),
             sign_ins: counters(r, "sign_ins_total", "Sign-ins that came back from Entra.", &["outcome"]),
             sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions in this process."))),

@@ -52,12 +52,7 @@ impl Permit {
 ///
 /// # Errors
 /// Which guard refused it.
-pub fn permit(
-    identity: Identity,
-    facts: Facts,
-    parts: &Parts,
-    origins: &Origins,
-) -> Result<Permit, Denied> {
+pub fn permit(identity: Identity, facts: Facts, parts: &Parts, origins: &Origins) -> Result<Permit, Denied> {
     if parts.headers.get("service-worker").is_some_and(|value| value == "script") {
         return Err(Denied::ServiceWorker);
     }
@@ -75,8 +70,7 @@ fn guard_cookie(facts: Facts, parts: &Parts, origins: &Origins) -> Result<(), De
         return Err(Denied::ProxyByCookie);
     }
     let needs_proof = facts.shape == Shape::Upgrade || !parts.method.is_safe();
-    let passes =
-        if needs_proof { origins.prove(&parts.headers) } else { origins.tolerate(parts) };
+    let passes = if needs_proof { origins.prove(&parts.headers) } else { origins.tolerate(parts) };
     if passes { Ok(()) } else { Err(Denied::CrossOrigin) }
 }
 
@@ -123,7 +117,11 @@ mod tests {
         for site in ["same-origin", "none"] {
             assert_eq!(judge("GET", PLAIN, &[("sec-fetch-site", site)]), Ok(()));
         }
-        let navigation = [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")];
+        let navigation = [
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+            ("sec-fetch-dest", "document"),
+        ];
         assert_eq!(judge("GET", PLAIN, &navigation), Ok(()));
         for headers in [
             [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],

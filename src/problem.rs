@@ -6,9 +6,9 @@
 
 mod causes;
 
-use std::time::Duration;
-
-use http::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING, WWW_AUTHENTICATE,
+};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
@@ -54,15 +54,14 @@ pub struct Problem {
     reason: &'static str,
     status: StatusCode,
     side: Side,
-    title: &'static str,
     /// Ends with a full stop; says no more than the caller may know.
     sentence: String,
     /// For the log only.
     log: String,
     help: Help,
-    retry_after: Option<Duration>,
+    retry_after_seconds: Option<u32>,
     details: Vec<(&'static str, String)>,
-    allow: Option<String>,
+    allow: Option<Box<str>>,
 }
 
 /// Who asks, as far as an error's form depends on it.
@@ -94,11 +93,10 @@ impl Problem {
             reason,
             status,
             side,
-            title: title(status),
             sentence: sentence.into(),
             log: String::new(),
             help: Help::None,
-            retry_after: None,
+            retry_after_seconds: None,
             details: Vec::new(),
             allow: None,
         }
@@ -137,8 +135,8 @@ impl Problem {
         };
         let headers = response.headers_mut();
         headers.insert(ENTRADA_REASON, HeaderValue::from_static(self.reason));
-        if let Some(wait) = self.retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             headers.insert(ALLOW, allow);
@@ -154,8 +152,12 @@ impl Problem {
             Help::StepUp => Some(Action { label: "Continue", href: login_path(return_to) }),
             Help::Portal => Some(Action { label: "Open the portal", href: "/".to_owned() }),
         };
-        let message =
-            Message { title: self.title, sentence: &self.sentence, details: &self.details, action };
+        let message = Message {
+            title: title(self.status, self.help),
+            sentence: &self.sentence,
+            details: &self.details,
+            action,
+        };
         view.message(self.status, &message)
     }
 
@@ -173,8 +175,8 @@ impl Problem {
             "reason": kubernetes_reason(self.status),
             "code": self.status.as_u16(),
         });
-        if let Some(wait) = self.retry_after {
-            object["details"] = json!({ "retryAfterSeconds": wait.as_secs().max(1) });
+        if let Some(seconds) = self.retry_after_seconds {
+            object["details"] = json!({ "retryAfterSeconds": seconds });
         }
         let mut response = json_response(self.status, &object);
         let headers = response.headers_mut();
@@ -245,8 +247,9 @@ fn warning(text: &str) -> String {
     format!("299 - \"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn title(status: StatusCode) -> &'static str {
+fn title(status: StatusCode, help: Help) -> &'static str {
     match status.as_u16() {
+        400 if help == Help::SignIn => "You are not signed in",
         400 => "That did not work",
         401 => "Please sign in",
         403 => "Not allowed",

@@ -140,7 +140,8 @@ pub fn is_navigation(parts: &Parts) -> bool {
 pub fn wants_page(headers: &HeaderMap) -> bool {
     let scripted = headers.contains_key("x-requested-with");
     let accept = crate::http::headers::list(headers, &ACCEPT);
-    !scripted && accept.map(|entry| entry.split(';').next().unwrap_or_default()).any(|kind| kind == "text/html")
+    !scripted
+        && accept.map(|entry| entry.split(';').next().unwrap_or_default()).any(|kind| kind == "text/html")
 }
 
 fn bears(headers: &HeaderMap) -> bool {
@@ -211,7 +212,9 @@ mod tests {
     /// Paths that merely look like ours go upstream as they came.
     #[test]
     fn only_exact_paths_are_ours() {
-        for path in ["/Login", "/login/", "/%6cogin", "//login", "/tokens/", "/tokens/a/b", "/devices", "/asset"] {
+        for path in
+            ["/Login", "/login/", "/%6cogin", "//login", "/tokens/", "/tokens/a/b", "/devices", "/asset"]
+        {
             assert!(matches!(routed("GET", path, &[]), Route::Kubernetes(_)), "{path}");
         }
     }

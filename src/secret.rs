@@ -173,7 +173,8 @@ pub fn random_guid() -> String {
 
 fn well_formed(presented: &str, prefix: usize) -> Option<Digest> {
     let body = presented.len().checked_sub(CHECKSUM_CHARS)?;
-    if body != prefix + RANDOM_CHARS || !presented.as_bytes()[prefix..].iter().all(u8::is_ascii_alphanumeric) {
+    if body != prefix + RANDOM_CHARS || !presented.as_bytes()[prefix..].iter().all(u8::is_ascii_alphanumeric)
+    {
         return None;
     }
     (checksum(&presented[..body]) == presented[body..]).then(|| Digest::of(presented))

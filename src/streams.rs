@@ -61,13 +61,8 @@ impl Streams {
     /// No streams yet.
     #[must_use]
     pub fn new(max_per_user: usize, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let inner = Inner {
-            credentials: DashMap::new(),
-            per_user: DashMap::new(),
-            max_per_user,
-            clock,
-            metrics,
-        };
+        let inner =
+            Inner { credentials: DashMap::new(), per_user: DashMap::new(), max_per_user, clock, metrics };
         Self { inner: Arc::new(inner) }
     }
 
@@ -159,8 +154,11 @@ mod tests {
         let (one, two) = (CredentialId::random(), CredentialId::random());
         let first = streams.open(StreamKind::Watch, one.clone(), user(), deadline).unwrap();
         let second = streams.open(StreamKind::Tunnel, two, user(), deadline).unwrap();
-        assert_eq!(streams.open(StreamKind::Watch, one.clone(), user(), deadline).unwrap_err(), TooManyStreams);
-        streams.end(&[one.clone()]);
+        assert_eq!(
+            streams.open(StreamKind::Watch, one.clone(), user(), deadline).unwrap_err(),
+            TooManyStreams
+        );
+        streams.end(std::slice::from_ref(&one));
         first.over().await;
         assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
         drop(first);

@@ -83,26 +83,27 @@ impl View {
     ///
     /// # Panics
     /// When the context lacks what the template needs, which the tests of each page would show.
-    pub fn render(&self, template: &str, context: impl Serialize) -> String {
+    pub fn render(&self, template: &str, context: minijinja::Value) -> String {
         let rendered = self.templates.get_template(template).and_then(|template| template.render(context));
         rendered.expect("every page is given what its template needs")
     }
 
     /// An HTML page.
-    pub fn page(&self, status: StatusCode, template: &str, context: impl Serialize) -> Response<Body> {
+    pub fn page(&self, status: StatusCode, template: &str, context: minijinja::Value) -> Response<Body> {
         let mut response = Response::new(Body::from(self.render(template, context)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
         headers.insert(CONTENT_SECURITY_POLICY, self.policy.clone());
-        headers.insert(PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=()"));
+        headers
+            .insert(PERMISSIONS_POLICY, HeaderValue::from_static("camera=(), geolocation=(), microphone=()"));
         protect(headers);
         response
     }
 
     /// A page that says one thing.
     pub fn message(&self, status: StatusCode, message: &Message<'_>) -> Response<Body> {
-        self.page(status, "message.html", message)
+        self.page(status, "message.html", minijinja::value::Serde(message).into())
     }
 }
 

@@ -75,7 +75,9 @@ impl Checker {
             // The value may hold a password: only its scheme is said.
             let scheme = store.split(':').next().unwrap_or_default();
             self.faults.push(match scheme {
-                "redis" | "rediss" => format!("ENTRADA_STORE: the {scheme} store is not built yet; use `memory`"),
+                "redis" | "rediss" => {
+                    format!("ENTRADA_STORE: the {scheme} store is not built yet; use `memory`")
+                }
                 _ => "ENTRADA_STORE: must be `memory`".to_owned(),
             });
         }
@@ -100,7 +102,7 @@ impl Checker {
     }
 
     fn public_url(&mut self, value: Option<&str>) -> Option<PublicUrl> {
-        let url = self.https_origin("ENTRADA_PUBLIC_URL", self::given(value))?;
+        let url = self.https_origin("ENTRADA_PUBLIC_URL", given(value))?;
         let host = url.host_str()?.to_owned();
         Some(PublicUrl { origin: url.origin().ascii_serialization(), host })
     }
@@ -321,6 +323,7 @@ mod tests {
         let text = faults(&RawConfig {
             public_url: some("http://k8s.example.com"),
             listen: some("localhost"),
+            api_server_ca_file: some("/nonexistent/ca.crt"),
             tls: some("maybe"),
             session_lifetime: some("0s"),
             cookie_idle: some("a day"),

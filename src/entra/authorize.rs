@@ -65,5 +65,9 @@ impl Entra {
 
 /// The scopes of a token or authorization request, with or without the AKS server.
 pub(super) fn scopes(with_aks: bool) -> String {
-    if with_aks { format!("{AKS_SERVER_APP_ID}/.default {SIGN_IN_SCOPES}") } else { SIGN_IN_SCOPES.to_owned() }
+    if with_aks {
+        format!("{AKS_SERVER_APP_ID}/.default {SIGN_IN_SCOPES}")
+    } else {
+        SIGN_IN_SCOPES.to_owned()
+    }
 }

@@ -73,13 +73,16 @@ const STEP_UP: &str = "Your organisation asks for extra verification before you 
 const DEVICE: &str = "Your organisation asks for a managed device or an approved app.";
 const BLOCKED: &str = "A Conditional Access policy of your organisation blocks this access. \
                        Give your IT support the correlation id.";
-const NOT_ASSIGNED: &str = "You are not assigned to this application. Ask an administrator to assign you to it.";
+const NOT_ASSIGNED: &str =
+    "You are not assigned to this application. Ask an administrator to assign you to it.";
 const WRONG_ACCOUNT: &str = "This account does not belong to the cluster's organisation. \
                              Use your work account, or ask to be invited as a guest.";
 const CONSENT: &str = "An administrator must first grant this application access to \
                        \"Azure Kubernetes Service AAD Server\" (user.read).";
-const NO_AKS: &str = "The tenant does not know \"Azure Kubernetes Service AAD Server\" yet; an administrator must add it.";
-const REDIRECT: &str = "Entrada's redirect URI is not registered for its application; an administrator must add it.";
+const NO_AKS: &str =
+    "The tenant does not know \"Azure Kubernetes Service AAD Server\" yet; an administrator must add it.";
+const REDIRECT: &str =
+    "Entrada's redirect URI is not registered for its application; an administrator must add it.";
 const WRONG_APP: &str = "Entrada's tenant or application id is wrong, or the application is disabled; \
                          an administrator must correct it.";
 const FEDERATION: &str = "Entra does not accept Entrada's workload identity; an administrator must correct \
@@ -117,7 +120,10 @@ const TABLE: &[(&[u32], Class, &str)] = &[
     ),
     (&[7_000_218, 7_000_215, 7_000_222, 70002, 700_025, 9_002_326, 9_002_327], Class::Admin, CLIENT),
     (
-        &[28000, 28002, 28003, 70011, 700_022, 700_023, 1_002_012, 900_144, 90014, 900_561, 90013, 90023, 700_005],
+        &[
+            28000, 28002, 28003, 70011, 700_022, 700_023, 1_002_012, 900_144, 90014, 900_561, 90013, 90023,
+            700_005,
+        ],
         Class::Admin,
         MALFORMED,
     ),
@@ -220,8 +226,7 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> EntraFault {
         let status = StatusCode::from_u16(status).unwrap();
-        let answer =
-            Answer { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) };
+        let answer = Answer { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) };
         EntraFault::from_answer(&answer, "ours")
     }
 

@@ -117,7 +117,8 @@ impl Http {
             let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
             let body = body.map_err(|error| CallError::Body(chain(&*error)))?.to_bytes();
             let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let retry_after = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+            let retry_after =
+                retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
             Ok(Answer { status: head.status, retry_after, body })
         };
         tokio::time::timeout(CALL_TIMEOUT, exchange).await.unwrap_or(Err(CallError::Timeout))

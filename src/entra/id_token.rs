@@ -17,8 +17,8 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::provider::{NotReady, Provider};
 use super::Entra;
+use super::provider::{NotReady, Provider};
 use crate::clock::after;
 use crate::secret::{AttemptSecret, RawIdToken};
 
@@ -44,9 +44,6 @@ pub struct SignedIn {
     /// Entra's session id, for its front-channel logout.
     pub sid: Option<String>,
 }
-
-/// `uid.utid`: a guest's is the home tenant's pair.
-pub type HomeAccount = String;
 
 /// Why an ID token was refused.
 #[derive(Debug, Error)]
@@ -145,16 +142,12 @@ fn verifier(
     let to_chrono = |seconds: i64| move || openidconnect_time(seconds);
     let behind = now.as_second() - LEEWAY.as_secs().cast_signed();
     let latest = after(now, LEEWAY).as_second();
-    Ok(IdTokenVerifier::new_public_client(
-        ClientId::new(client_id.to_owned()),
-        issuer,
-        provider.keys.clone(),
-    )
-    .set_allowed_algs([CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256])
-    .set_time_fn(to_chrono(behind))
-    .set_issue_time_verifier_fn(move |issued| {
-        if issued.timestamp() <= latest { Ok(()) } else { Err("issued in the future".to_owned()) }
-    }))
+    Ok(IdTokenVerifier::new_public_client(ClientId::new(client_id.to_owned()), issuer, provider.keys.clone())
+        .set_allowed_algs([CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256])
+        .set_time_fn(to_chrono(behind))
+        .set_issue_time_verifier_fn(move |issued| {
+            if issued.timestamp() <= latest { Ok(()) } else { Err("issued in the future".to_owned()) }
+        }))
 }
 
 /// The library's own type of time, from seconds since 1970.
@@ -163,7 +156,7 @@ fn openidconnect_time(seconds: i64) -> chrono::DateTime<chrono::Utc> {
 }
 
 /// `uid.utid` of a client_info value. It is unsigned: data to keep, never to decide by.
-pub(super) fn home_account_id(client_info: &str) -> Option<HomeAccount> {
+pub(super) fn home_account_id(client_info: &str) -> Option<String> {
     #[derive(Deserialize)]
     struct ClientInfo {
         uid: String,

@@ -169,7 +169,9 @@ const CLOUDS: &[&[&str]] = &[
 
 fn is_our_issuer(issuer: &str, authority: &Url, tenant: &str) -> bool {
     Url::parse(issuer).is_ok_and(|issuer| {
-        same_cloud(&issuer, authority) && issuer.path() == format!("/{tenant}/v2.0") && issuer.query().is_none()
+        same_cloud(&issuer, authority)
+            && issuer.path() == format!("/{tenant}/v2.0")
+            && issuer.query().is_none()
     })
 }
 
@@ -200,8 +202,17 @@ mod tests {
         assert!(accepts("https://localhost:4443/", &issuer("localhost:4443")));
         assert!(!accepts("https://localhost:4443/", &issuer("localhost:4444")));
         assert!(!accepts("https://login.microsoftonline.com/", &issuer("login.microsoftonline.us")));
-        assert!(!accepts("https://login.microsoftonline.com/", &issuer("login.microsoftonline.com.evil.example")));
-        assert!(!accepts("https://login.microsoftonline.com/", "https://login.microsoftonline.com/{tenantid}/v2.0"));
-        assert!(!accepts("https://login.microsoftonline.com/", &issuer("login.microsoftonline.com").replace("https", "http")));
+        assert!(!accepts(
+            "https://login.microsoftonline.com/",
+            &issuer("login.microsoftonline.com.evil.example")
+        ));
+        assert!(!accepts(
+            "https://login.microsoftonline.com/",
+            "https://login.microsoftonline.com/{tenantid}/v2.0"
+        ));
+        assert!(!accepts(
+            "https://login.microsoftonline.com/",
+            &issuer("login.microsoftonline.com").replace("https", "http")
+        ));
     }
 }

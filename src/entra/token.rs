@@ -5,10 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Entra;
 use super::authorize::scopes;
 use super::fault::{Class, EntraFault};
-use super::id_token::{HomeAccount, home_account_id};
-use super::Entra;
+use super::id_token::home_account_id;
 use crate::clock::after;
 use crate::secret::{
     AksToken, AttemptSecret, AuthorizationCode, ClientAssertion, RawIdToken, RefreshToken, random_guid,
@@ -25,7 +25,7 @@ pub struct Redeemed {
     /// Mints AKS tokens.
     pub refresh_token: RefreshToken,
     /// `uid.utid` of client_info, where it came.
-    pub home_account_id: Option<HomeAccount>,
+    pub home_account_id: Option<String>,
     /// An AKS token, where the sign-in named the AKS server.
     pub aks: Option<Minted>,
 }

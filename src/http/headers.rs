@@ -39,7 +39,8 @@ const ORIGIN_WIDE: [&str; 7] = [
 /// Whether the request asks to leave HTTP for another protocol on the same connection.
 #[must_use]
 pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE) && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+    headers.contains_key(UPGRADE)
+        && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
 }
 
 /// The entries of a comma-separated header, over all its lines.
@@ -132,9 +133,7 @@ fn clean_cookies(headers: &mut HeaderMap, cookie_is_credential: bool) {
         return;
     }
     let ours = |pair: &str| pair.trim_start().starts_with(COOKIE_PREFIX);
-    let has_ours = |value: &HeaderValue| {
-        String::from_utf8_lossy(value.as_bytes()).split(';').any(ours)
-    };
+    let has_ours = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).split(';').any(ours);
     if !headers.get_all(COOKIE).into_iter().any(has_ours) {
         return;
     }
@@ -236,7 +235,8 @@ mod tests {
     /// Our own cookies are cut out; where one of them is the credential, no cookie passes at all.
     #[test]
     fn our_cookies_never_reach_upstream() {
-        let lines = [("cookie", "a=1; __Host-entrada=secret; __Host-entrada-login-x=y; b=2"), ("cookie", "c=3")];
+        let lines =
+            [("cookie", "a=1; __Host-entrada=secret; __Host-entrada-login-x=y; b=2"), ("cookie", "c=3")];
         assert_eq!(cleaned(&lines, false), map(&[("cookie", "a=1; b=2"), ("cookie", "c=3")]));
         assert_eq!(cleaned(&lines, true), HeaderMap::new());
         assert_eq!(cleaned(&[("cookie", "__Host-entrada=secret")], false), HeaderMap::new());
@@ -249,7 +249,10 @@ mod tests {
             &[
                 ("connection", "keep-alive, Upgrade"),
                 ("upgrade", "websocket"),
-                ("sec-websocket-protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0"),
+                (
+                    "sec-websocket-protocol",
+                    "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.c2VjcmV0",
+                ),
                 ("x-stream-protocol-version", "v4.channel.k8s.io"),
                 ("x-stream-protocol-version", "v3.channel.k8s.io"),
             ],

@@ -13,12 +13,12 @@ use tower::util::BoxCloneSyncService;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
-use super::body::{Body, BodyError};
+use super::body::Body;
 
 /// The application as one connection sees it.
 pub type Edge = BoxCloneSyncService<
     Request<Incoming>,
-    Response<http_body_util::combinators::UnsyncBoxBody<Bytes, BodyError>>,
+    Response<tower_http::body::UnsyncBoxBody<Bytes, tower::BoxError>>,
     Infallible,
 >;
 

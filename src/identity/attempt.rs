@@ -198,7 +198,18 @@ mod tests {
         for good in ["/", "/api/v1/pods?watch=1", "/a//b"] {
             assert_eq!(safe_return_to(Some(good)), good);
         }
-        for bad in ["//evil", "/\\evil", "https://evil", "evil", "", "/a\r\nb", "/ä", "/login?x", "/callback", "/logout"] {
+        for bad in [
+            "//evil",
+            "/\\evil",
+            "https://evil",
+            "evil",
+            "",
+            "/a\r\nb",
+            "/ä",
+            "/login?x",
+            "/callback",
+            "/logout",
+        ] {
             assert_eq!(safe_return_to(Some(bad)), "/", "{bad}");
         }
     }

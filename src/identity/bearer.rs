@@ -95,12 +95,18 @@ mod tests {
     #[test]
     fn the_subprotocol_is_decoded_strictly() {
         let of = |encoded: &str| {
-            headers(&[("sec-websocket-protocol", &format!("v5.channel.k8s.io, {BEARER_SUBPROTOCOL}{encoded}"))])
+            headers(&[(
+                "sec-websocket-protocol",
+                &format!("v5.channel.k8s.io, {BEARER_SUBPROTOCOL}{encoded}"),
+            )])
         };
         assert_eq!(presented(&of("Pz8_")), token("???"));
         assert_eq!(presented(&of("Pz8/")), Presented::Unusable);
         assert_eq!(presented(&of("YQ==")), Presented::Unusable);
-        assert_eq!(presented(&headers(&[("sec-websocket-protocol", "v5.channel.k8s.io")])), Presented::Nothing);
+        assert_eq!(
+            presented(&headers(&[("sec-websocket-protocol", "v5.channel.k8s.io")])),
+            Presented::Nothing
+        );
     }
 
     proptest! {

@@ -47,8 +47,8 @@ pub fn set(name: &str, value: &str, lives: Duration) -> HeaderValue {
         .same_site(SameSite::Lax)
         .max_age(max_age)
         .build();
-    let mut value =
-        HeaderValue::from_str(&cookie.to_string()).expect("names and values of ours are of base64url's letters");
+    let mut value = HeaderValue::from_str(&cookie.to_string())
+        .expect("names and values of ours are of base64url's letters");
     value.set_sensitive(true);
     value
 }

@@ -250,10 +250,8 @@ impl SignIn {
             step_up = session.stepped_up,
             "signed in"
         );
-        let cookies = vec![
-            cookie::set(cookie::SESSION, secret.expose(), lifetime),
-            cookie::remove(cookie::SIGNED_OUT),
-        ];
+        let cookies =
+            vec![cookie::set(cookie::SESSION, secret.expose(), lifetime), cookie::remove(cookie::SIGNED_OUT)];
         Ok(Completed { session, return_to: attempt.return_to.clone(), cookies })
     }
 

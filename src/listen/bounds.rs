@@ -75,8 +75,7 @@ mod tests {
     /// Seats are given back, and one address cannot take them all.
     #[test]
     fn seats_are_bounded_and_given_back() {
-        let limits =
-            Limits { streams_per_user: 1, connections: Some(3), connections_per_address: Some(2) };
+        let limits = Limits { streams_per_user: 1, connections: Some(3), connections_per_address: Some(2) };
         let bounds = Bounds::new(limits);
         let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let first = bounds.admit(one).unwrap();

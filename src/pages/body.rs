@@ -36,7 +36,9 @@ impl TokenRequest {
     pub(super) fn name(&self, default: &str) -> Result<String, Problem> {
         let name = self.name.as_deref().map(str::trim).filter(|name| !name.is_empty()).unwrap_or(default);
         if name.chars().count() > MAX_NAME_CHARS || name.chars().any(char::is_control) {
-            return Err(Problem::bad_body("A token's name has at most 64 characters and no control characters."));
+            return Err(Problem::bad_body(
+                "A token's name has at most 64 characters and no control characters.",
+            ));
         }
         Ok(name.to_owned())
     }
@@ -45,7 +47,9 @@ impl TokenRequest {
     pub(super) fn lifetime(&self, max: Duration) -> Result<Duration, Problem> {
         let asked = self.lifetime_seconds.map_or(max, Duration::from_secs);
         if asked.is_zero() || asked > max {
-            return Err(Problem::bad_body("The lifetime must be more than nothing and at most the cluster's maximum."));
+            return Err(Problem::bad_body(
+                "The lifetime must be more than nothing and at most the cluster's maximum.",
+            ));
         }
         Ok(asked)
     }
@@ -103,12 +107,15 @@ async fn read(body: Incoming) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse_json<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|_| Problem::bad_body("The body is not the JSON that this page takes."))
+    serde_json::from_slice(bytes)
+        .map_err(|_| Problem::bad_body("The body is not the JSON that this page takes."))
 }
 
 fn form(headers: &HeaderMap, bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
     if !content_type_is(headers, "application/x-www-form-urlencoded") {
-        return Err(Problem::bad_body("The body must be JSON or a form, and its Content-Type must say which."));
+        return Err(Problem::bad_body(
+            "The body must be JSON or a form, and its Content-Type must say which.",
+        ));
     }
     Ok(url::form_urlencoded::parse(bytes).into_owned().collect())
 }

@@ -21,7 +21,7 @@ impl Pages {
         let file = self.view.render(
             "token.yaml",
             context! {
-                cluster => self.cluster_name,
+                cluster => &self.cluster_name,
                 public_url => self.view.public_url().origin(),
                 ca_data => self.public_ca_pem.as_ref().map(|pem| STANDARD.encode(pem)),
                 user => format!("{username}@{}", self.cluster_name),

@@ -2,6 +2,7 @@
 
 use http::{Response, StatusCode};
 use minijinja::context;
+use minijinja::value::Serde;
 use serde::Serialize;
 
 use super::sessions::whole;
@@ -39,20 +40,20 @@ impl Pages {
         let tokens = self.listed(identity, true).await?;
         let now = self.clock.now();
         let page = context! {
-            cluster => self.cluster_name,
+            cluster => self.cluster_name.as_str(),
             public_url => self.view.public_url().origin(),
             user => context! {
-                name => session.name,
-                username => session.username,
+                name => session.name.as_str(),
+                username => session.username.as_str(),
                 oid => &*session.user.oid,
             },
             session => context! {
                 expires_at => whole(session.expires_at),
                 expires_in => in_words(until(now, session.expires_at)),
             },
-            access => self.access(session),
-            tokens,
-            fresh,
+            access => Serde(self.access(session)),
+            tokens => Serde(tokens),
+            fresh => Serde(fresh),
             rearm => self.rearm,
             max_lifetime_days => self.lifetimes.token.as_secs() / 86_400,
         };

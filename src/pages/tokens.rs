@@ -139,7 +139,11 @@ impl Pages {
         let listed = live.map(|Found { credential, session }| Listed {
             id: credential.id.to_string(),
             name: credential.name.clone(),
-            state: if session.as_ref().is_some_and(|session| !session.is_over(now)) { "active" } else { "dormant" },
+            state: if session.as_ref().is_some_and(|session| !session.is_over(now)) {
+                "active"
+            } else {
+                "dormant"
+            },
             created_at: whole(credential.created_at),
             last_used_at: credential.last_used_at().map(whole),
             expires_at: whole(credential.expires_at),

@@ -1,7 +1,5 @@
 //! Every error that a request can meet, as a [`Problem`].
 
-use std::time::Duration;
-
 use http::StatusCode;
 
 use super::{Help, Problem, Side};
@@ -14,8 +12,8 @@ use crate::session::{AddTokenError, CredentialKind, MAX_TOKENS_PER_USER, StoreEr
 use crate::upstream::UpstreamError;
 
 /// client-go repeats up to ten times and waits this long each time: short, and only where waiting helps.
-const SOON: Duration = Duration::from_secs(1);
-const SHORTLY: Duration = Duration::from_secs(5);
+const SOON: u32 = 1;
+const SHORTLY: u32 = 5;
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
@@ -57,10 +55,7 @@ impl From<Denied> for Problem {
             Denied::AmbiguousPath => ("ambiguous_path", "The path can be read in more than one way."),
             Denied::ServiceWorker => ("service_worker", "No service worker is served from the cluster."),
         };
-        Self {
-            log: denied.to_string(),
-            ..Self::new(StatusCode::FORBIDDEN, reason, Side::Client, sentence)
-        }
+        Self { log: denied.to_string(), ..Self::new(StatusCode::FORBIDDEN, reason, Side::Client, sentence) }
     }
 }
 
@@ -73,7 +68,9 @@ impl From<&EntraFault> for Problem {
             Class::StepUp => (StatusCode::UNAUTHORIZED, "step_up_required", Side::Client, Help::StepUp),
             Class::Blocked => (StatusCode::FORBIDDEN, "blocked_by_policy", Side::Client, Help::Portal),
             // Waiting does not help before a person has acted: no Retry-After, so that kubectl says it at once.
-            Class::Admin => (StatusCode::SERVICE_UNAVAILABLE, "administrator_required", Side::Us, Help::Portal),
+            Class::Admin => {
+                (StatusCode::SERVICE_UNAVAILABLE, "administrator_required", Side::Us, Help::Portal)
+            }
             Class::Transient => {
                 (StatusCode::SERVICE_UNAVAILABLE, "entra_unavailable", Side::Entra, Help::None)
             }
@@ -92,7 +89,7 @@ impl From<&EntraFault> for Problem {
             help,
             details,
             log: fault.to_string(),
-            retry_after: (fault.class == Class::Transient).then_some(SHORTLY),
+            retry_after_seconds: (fault.class == Class::Transient).then_some(SHORTLY),
             ..Self::new(status, reason, side, sentence)
         }
     }
@@ -105,7 +102,7 @@ impl From<BrokerError> for Problem {
             BrokerError::SessionEnded => Refused::Dormant.into(),
             BrokerError::Store(error) => error.into(),
             BrokerError::Stopping => Self {
-                retry_after: Some(SOON),
+                retry_after_seconds: Some(SOON),
                 ..Self::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "stopping",
@@ -122,7 +119,7 @@ impl From<RenewError> for Problem {
         match error {
             RenewError::Failed(error) => error.into(),
             RenewError::TooSoon(wait) => Self {
-                retry_after: Some(wait),
+                retry_after_seconds: Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1)),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "renewed_recently",
@@ -142,7 +139,7 @@ impl From<UpstreamError> for Problem {
         };
         match error {
             UpstreamError::Unreachable(_) => Self {
-                retry_after: Some(SOON),
+                retry_after_seconds: Some(SOON),
                 ..problem(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "upstream_unreachable",
@@ -171,7 +168,7 @@ impl From<UpstreamError> for Problem {
                 "The request's target cannot be forwarded.",
             ),
             UpstreamError::TooManyStreams => Self {
-                retry_after: Some(SHORTLY),
+                retry_after_seconds: Some(SHORTLY),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "too_many_streams",
@@ -188,7 +185,7 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self {
             log: error.to_string(),
-            retry_after: Some(SHORTLY),
+            retry_after_seconds: Some(SHORTLY),
             ..Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "store_unavailable",
@@ -221,7 +218,7 @@ impl From<NotReady> for Problem {
     fn from(error: NotReady) -> Self {
         Self {
             log: error.to_string(),
-            retry_after: Some(SHORTLY),
+            retry_after_seconds: Some(SHORTLY),
             ..Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "entra_unavailable",
@@ -238,7 +235,6 @@ impl From<&SignInError> for Problem {
         let problem = |reason, side, sentence: &str| Self {
             help: Help::SignIn,
             log: error.to_string(),
-            title: "You are not signed in",
             ..Self::new(StatusCode::BAD_REQUEST, reason, side, sentence)
         };
         match error {
@@ -255,9 +251,11 @@ impl From<&SignInError> for Problem {
                     .collect(),
                 ..problem("refused_by_entra", Side::Entra, "Microsoft Entra did not sign you in.")
             },
-            SignInError::Malformed => {
-                problem("malformed_callback", Side::Client, "What came back from Microsoft Entra is incomplete.")
-            }
+            SignInError::Malformed => problem(
+                "malformed_callback",
+                Side::Client,
+                "What came back from Microsoft Entra is incomplete.",
+            ),
             SignInError::Redeem(fault) => {
                 let of_fault = Self::from(fault);
                 let sentence = match fault.class {
@@ -285,7 +283,7 @@ impl Problem {
     pub fn wrong_method(allow: String) -> Self {
         let sentence = format!("This path takes {allow}.");
         let new = Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", Side::Client, sentence);
-        Self { allow: Some(allow), ..new }
+        Self { allow: Some(allow.into()), ..new }
     }
 
     /// A page that the contract names and this version lacks.

@@ -76,8 +76,7 @@ fn clean(path: &str) -> Vec<&str> {
 fn is_one(path: &str, decoded: &str) -> bool {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
-    let plain_segments =
-        inner.is_empty() || inner.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
+    let plain_segments = path == "/" || inner.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
     let same_cuts = path.matches('/').count() == decoded.matches('/').count();
     let no_dots = clean(decoded).len() == inner.split('/').filter(|segment| !segment.is_empty()).count();
     let odd = |c: char| c == '\\' || c == '%' || c == '\u{fffd}' || c.is_control();
@@ -105,7 +104,9 @@ mod tests {
         ] {
             assert!(read(path).is_proxy, "{path}");
         }
-        for path in ["/api/v1/namespaces/a/configmaps/proxy", "/api/v1/namespaces/proxy/pods/proxy/log", "/proxy"] {
+        for path in
+            ["/api/v1/namespaces/a/configmaps/proxy", "/api/v1/namespaces/proxy/pods/proxy/log", "/proxy"]
+        {
             assert!(!read(path).is_proxy, "{path}");
         }
     }
@@ -113,10 +114,27 @@ mod tests {
     /// Whatever two readers could cut differently has two readings.
     #[test]
     fn ambiguous_paths_have_two_readings() {
-        for path in ["/a//b", "/a/./b", "/a/../b", "/a%2fb", "/a/%2e%2e/b", "/a/%252e/b", "/a%5cb", "/a\\b", "//", "/a%zz"] {
+        for path in [
+            "/a//b",
+            "/a/./b",
+            "/a/../b",
+            "/a%2fb",
+            "/a/%2e%2e/b",
+            "/a/%252e/b",
+            "/a%5cb",
+            "/a\\b",
+            "//",
+            "/a%zz",
+        ] {
             assert!(!read(path).is_one, "{path}");
         }
-        for path in ["/", "/api", "/api/", "/api/v1/namespaces/a/services/https:web:443/x", "/apis/x.y/v1/z/caf%C3%A9"] {
+        for path in [
+            "/",
+            "/api",
+            "/api/",
+            "/api/v1/namespaces/a/services/https:web:443/x",
+            "/apis/x.y/v1/z/caf%C3%A9",
+        ] {
             assert!(read(path).is_one, "{path}");
         }
     }

@@ -123,7 +123,9 @@ impl MemoryStore {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut index = self.lock();
-        let Some(session) = index.sessions.get(session).map(|held| held.session.clone()) else { return Ok(()) };
+        let Some(session) = index.sessions.get(session).map(|held| held.session.clone()) else {
+            return Ok(());
+        };
         for found in self.tokens_of(&index, &session.user) {
             let wanted = ids.is_none_or(|ids| ids.contains(&found.credential.id));
             if wanted && found.session.is_none() && !found.credential.is_over(now) {
@@ -297,7 +299,10 @@ impl MemoryStore {
         for id in &ended {
             let Some(digest) = user.credentials.get(id).copied() else { continue };
             let sleeps = ending == Ending::Natural
-                && self.found.get(&digest).is_some_and(|found| found.credential.kind == CredentialKind::Token);
+                && self
+                    .found
+                    .get(&digest)
+                    .is_some_and(|found| found.credential.kind == CredentialKind::Token);
             if sleeps {
                 self.found.alter(&digest, |_, found| Found { session: None, ..found });
             } else {
