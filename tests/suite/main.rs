@@ -1,0 +1,10 @@
+//! The whole of Entrada between a stand-in Entra, a stand-in API server and real clients, over real TLS on loopback.
+//!
+//! Each test builds a [`support::World`] of its own. When a world ends, everything that was logged so far is searched
+//! for every secret that was used so far, and the API server's records for requests that were not their user's.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod support;
+
+mod smoke;

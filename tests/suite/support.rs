@@ -1,0 +1,27 @@
+//! What the tests share: a world to act in, the log of it, and clients.
+
+pub(crate) mod kubectl;
+pub(crate) mod log;
+pub(crate) mod world;
+
+use std::future::Future;
+use std::time::Duration;
+
+pub(crate) use self::world::World;
+
+/// Longer than anything here takes on a slow machine; only a fault makes a test wait for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `condition` holds. Polls, because what it looks at is outside this process's reach.
+pub(crate) async fn eventually<F>(what: &str, mut condition: impl FnMut() -> F)
+where
+    F: Future<Output = bool>,
+{
+    let mut poll = tokio::time::interval(Duration::from_millis(10));
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !condition().await {
+            poll.tick().await;
+        }
+    });
+    assert!(waited.await.is_ok(), "waited in vain for: {what}");
+}
