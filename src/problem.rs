@@ -147,16 +147,16 @@ impl Problem {
     /// The page for a person, with a link that starts anew.
     pub fn page(&self, view: &View, return_to: &str) -> Response<Body> {
         let action = match self.help {
-            Help::None => None,
-            Help::SignIn => Some(Action { label: "Sign in", href: login_path(return_to) }),
-            Help::StepUp => Some(Action { label: "Continue", href: login_path(return_to) }),
-            Help::Portal => Some(Action { label: "Open the portal", href: "/".to_owned() }),
+            // Nothing in particular helps, but no page is a dead end.
+            Help::None | Help::Portal => Action { label: "Open the portal", href: "/".to_owned() },
+            Help::SignIn => Action { label: "Sign in", href: login_path(return_to) },
+            Help::StepUp => Action { label: "Continue", href: login_path(return_to) },
         };
         let message = Message {
             title: title(self.status, self.help),
             sentence: &self.sentence,
             details: &self.details,
-            action,
+            action: Some(action),
         };
         view.message(self.status, &message)
     }
@@ -255,7 +255,7 @@ fn title(status: StatusCode, help: Help) -> &'static str {
         403 => "Not allowed",
         404 => "Nothing here",
         405 => "Not like this",
-        429 => "Too many",
+        429 => "Please wait",
         502..=504 => "Not available right now",
         _ => "Something went wrong",
     }

@@ -78,7 +78,7 @@ impl Pages {
         self.streams.end(std::slice::from_ref(&revoked));
         tracing::info!(user = %user.oid, credential = %revoked, "token revoked");
         if is_form {
-            return Ok(self.home());
+            return Ok(self.home(""));
         }
         let mut response = json_response(StatusCode::NO_CONTENT, &json!(null));
         *response.body_mut() = Body::empty();
@@ -99,7 +99,7 @@ impl Pages {
         let session = identity.session();
         self.store.arm(&session.id, ids.as_deref(), self.clock.now()).await?;
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
-        if wants_page { Ok(self.home()) } else { self.tokens_json(&identity).await }
+        if wants_page { Ok(self.home("")) } else { self.tokens_json(&identity).await }
     }
 
     pub(super) async fn make_token(
