@@ -4,6 +4,7 @@
 //! Each has a home of its own that is gone afterwards, and trusts the stand-ins' authority as a company's computers
 //! trust theirs: by a certificate in its store. No check of certificates is switched off.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub(crate) struct Chromium {
 }
 
 /// An answer that the browser got for a page, a file or a script.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Answer {
     pub(crate) url: String,
     pub(crate) status: u64,
@@ -208,16 +209,29 @@ impl Chromium {
         grave.map(|entry| entry["message"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// What came over the network since the last time, redirects left out.
+    /// What came over the network since the last time, whether or not the page was let to see it. Of a chain of
+    /// redirects only the end.
     pub(crate) async fn answers(&self) -> Vec<Answer> {
         let log = self.post("/se/log", json!({ "type": "performance" })).await;
-        let entries = log.as_array().unwrap().iter();
-        let events = entries.map(|entry| {
-            let message: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
-            message["message"].clone()
-        });
-        let received = events.filter(|event| event["method"] == "Network.responseReceived");
-        received.map(|event| Answer::new(&event["params"]["response"])).collect()
+        let mut answers: BTreeMap<String, Answer> = BTreeMap::new();
+        for entry in log.as_array().unwrap() {
+            let mut message: Value = serde_json::from_str(entry["message"].as_str().unwrap()).unwrap();
+            let event = message["message"].take();
+            let parameters = &event["params"];
+            let answer = answers.entry(parameters["requestId"].to_string()).or_default();
+            match event["method"].as_str().unwrap_or_default() {
+                "Network.requestWillBeSent" => {
+                    answer.url = parameters["request"]["url"].as_str().unwrap().to_owned();
+                }
+                // What the network saw; `responseReceived` lacks what the page must not see.
+                "Network.responseReceivedExtraInfo" => {
+                    answer.status = parameters["statusCode"].as_u64().unwrap();
+                    answer.headers = parameters["headers"].clone();
+                }
+                _ => {}
+            }
+        }
+        answers.into_values().filter(|answer| answer.status != 0).collect()
     }
 
     /// Waits until `condition` holds, or tells what was on the screen instead.
@@ -264,14 +278,6 @@ impl Drop for Chromium {
 }
 
 impl Answer {
-    fn new(response: &Value) -> Self {
-        Self {
-            url: response["url"].as_str().unwrap_or_default().to_owned(),
-            status: response["status"].as_u64().unwrap_or_default(),
-            headers: response["headers"].clone(),
-        }
-    }
-
     /// A header's value, by its name in lower case.
     pub(crate) fn header(&self, name: &str) -> &str {
         let mut headers = self.headers.as_object().unwrap().iter();

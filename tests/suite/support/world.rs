@@ -222,7 +222,7 @@ pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
 }
 
 fn settings(dir: &Path, ca: &Ca, url: &str, entra: &Entra, api: &ApiServer) -> RawConfig {
-    let issued = ca.issue(&[]).unwrap();
+    let issued = ca.issue(&["k8s.example.com"]).unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.join(name);
         std::fs::write(&path, text).unwrap();
