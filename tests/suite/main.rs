@@ -7,4 +7,5 @@
 
 mod support;
 
-mod smoke;
+mod kubectl;
+mod sign_in;

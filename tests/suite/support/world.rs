@@ -148,6 +148,11 @@ impl World {
         self.browser().request(method, &self.at(path), headers, bytes::Bytes::new()).await.unwrap()
     }
 
+    /// One GET with this session cookie, and nothing else of a browser's.
+    pub(crate) async fn with_cookie(&self, path: &str, value: &str) -> Page {
+        self.call_with(Method::GET, path, &[("cookie", &format!("__Host-entrada={value}"))]).await
+    }
+
     pub(crate) fn at(&self, path: &str) -> String {
         format!("{}{path}", self.url)
     }
