@@ -7,5 +7,8 @@
 
 mod support;
 
+mod broker;
+mod credentials;
 mod kubectl;
+mod proxy;
 mod sign_in;
