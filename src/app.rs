@@ -146,16 +146,15 @@ impl Running {
         let _passed = tokio::time::timeout(notice, self.shutdown.begun()).await;
         self.shutdown.begin();
         let window = self.drain.saturating_sub(notice);
-        if tokio::time::timeout(window, self.shutdown.ended()).await.is_err() {
+        if tokio::time::timeout(window, self.shutdown.drained()).await.is_err() {
             tracing::info!("the window has ended; closing what is left");
-            self.kill().await;
         }
+        self.kill().await;
     }
 
     /// Closes everything at once.
     pub async fn kill(&self) {
-        self.shutdown.force();
-        self.shutdown.ended().await;
+        self.shutdown.finish().await;
     }
 }
 

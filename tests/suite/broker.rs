@@ -26,7 +26,11 @@ async fn a_thousand_requests_on_an_expired_token_are_one_call() {
         hold.arrived(1).await;
         hold.release();
     });
-    assert!(pages.iter().all(|page| page.status == 200), "{:?}", pages.iter().find(|page| page.status != 200));
+    assert!(
+        pages.iter().all(|page| page.status == 200),
+        "{:?}",
+        pages.iter().find(|page| page.status != 200)
+    );
     assert_eq!(world.entra.calls().token_refresh, 1);
 }
 
@@ -75,7 +79,8 @@ async fn a_token_is_renewed_ahead_of_need_and_in_the_background() {
     hold.arrived(1).await;
     hold.release();
     world.advance(Duration::from_secs(900));
-    eventually("the renewed token", || async { world.call(Method::GET, PODS, &token).await.status == 200 }).await;
+    eventually("the renewed token", || async { world.call(Method::GET, PODS, &token).await.status == 200 })
+        .await;
     assert_eq!(world.entra.calls().token_refresh, 1);
 }
 
@@ -190,7 +195,9 @@ async fn an_upstream_401_forces_one_renewal_and_one_retry() {
     assert_eq!(world.entra.calls().token_refresh, 1);
     // Entra dates tokens five minutes back, so the refused one was dated 420 s ago. Now even fresh ones are refused: a second renewal within the minute is not tried; the 401 comes as it was.
     world.advance(Duration::from_secs(61));
-    world.api.fault("/api", standin::apiserver::Fault::Answer(http::StatusCode::UNAUTHORIZED, "no".to_owned()));
+    world
+        .api
+        .fault("/api", standin::apiserver::Fault::Answer(http::StatusCode::UNAUTHORIZED, "no".to_owned()));
     for _ in 0..5 {
         let page = world.call(Method::GET, PODS, &token).await;
         assert_eq!((page.status.as_u16(), page.text().as_str()), (401, "no"));
@@ -227,8 +234,10 @@ async fn access_is_renewed_on_demand_once_a_minute() {
     let world = World::start().await;
     let token = world.token(&world.signed_in("bob").await).await;
     let groups = async || {
-        let headers = [("authorization", format!("Bearer {token}")), ("content-type", "application/json".to_owned())];
-        let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers =
+            [("authorization", format!("Bearer {token}")), ("content-type", "application/json".to_owned())];
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let review = r#"{"kind":"SelfSubjectReview","apiVersion":"authentication.k8s.io/v1"}"#;
         let url = world.at("/apis/authentication.k8s.io/v1/selfsubjectreviews");
         world.browser().request(Method::POST, &url, &headers, review.into()).await.unwrap().text()
@@ -238,11 +247,13 @@ async fn access_is_renewed_on_demand_once_a_minute() {
     world.entra.edit_user("bob", |bob| bob.groups.push(group.to_owned()));
     assert!(!groups().await.contains(group));
     let renewed = world.call(Method::POST, "/refresh", &token).await;
-    assert_eq!((renewed.status.as_u16(), renewed.json().unwrap()["credential"]["kind"].as_str()), (200, Some("token")));
+    assert_eq!(
+        (renewed.status.as_u16(), renewed.json().unwrap()["credential"]["kind"].as_str()),
+        (200, Some("token"))
+    );
     assert!(groups().await.contains(group));
     let again = world.call(Method::POST, "/refresh", &token).await;
     assert_eq!((again.status.as_u16(), again.header("entrada-reason")), (429, "renewed_recently"));
     world.advance(Duration::from_secs(60));
     assert_eq!(world.call(Method::POST, "/refresh", &token).await.status, 200);
 }
-

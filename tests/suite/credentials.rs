@@ -114,7 +114,11 @@ async fn every_route_knows_every_credential() {
             let expected = if row.path == "/logout" { 303 } else { row.refused };
             assert_eq!(page.status, expected, "{told} with {value} and a good cookie");
         }
-        assert_eq!(ask(&world, row, &[("authorization", &bearer)]).await.status, row.token, "{told} with a token");
+        assert_eq!(
+            ask(&world, row, &[("authorization", &bearer)]).await.status,
+            row.token,
+            "{told} with a token"
+        );
         let good = [("cookie", cookie.as_str()), ("origin", &world.url)];
         assert_eq!(ask(&world, row, &good).await.status, row.cookie, "{told} with a cookie");
     }
@@ -146,7 +150,11 @@ async fn refusals_are_statuses_with_the_way_back() {
     let login = navigation.location().unwrap();
     assert!(login.as_str().ends_with("/login?return_to=%2Fapi%2Fv1%2Fnamespaces%2Fteam-a%2Fpods"), "{login}");
     for headers in [[html, ("x-requested-with", "XMLHttpRequest")], [html, ("sec-fetch-mode", "cors")]] {
-        assert_eq!(world.call_with(Method::GET, PODS, &headers).await.status, 401, "a script is not redirected");
+        assert_eq!(
+            world.call_with(Method::GET, PODS, &headers).await.status,
+            401,
+            "a script is not redirected"
+        );
     }
     assert_eq!(world.call_with(Method::POST, PODS, &[html]).await.status, 401, "a POST would lose its body");
     let with_host = world.call_with(Method::GET, PODS, &[html, ("host", "evil.example")]).await;
@@ -234,7 +242,11 @@ async fn another_sites_pages_cannot_act_with_the_cookie() {
     for path in ["/tokens", "/kubeconfig", "/refresh", "/logout", "/logout/everywhere", PODS] {
         for headers in [&evil[..], &evil[1..], &[]] {
             let page = post(&world, &browser, path, headers).await;
-            assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (403, "cross_origin"), "{path}");
+            assert_eq!(
+                (page.status.as_u16(), page.header("entrada-reason")),
+                (403, "cross_origin"),
+                "{path}"
+            );
         }
     }
     let image = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
@@ -281,9 +293,11 @@ async fn entras_front_channel_ends_its_sessions() {
     // Proves that the frame needs no cookie, tells nothing, may be framed, and believes no foreign issuer.
     let world = World::start().await;
     let browser = world.signed_in("alice").await;
-    let entra_sid = |page: &Page| page.hops.iter().find_map(|hop| {
-        hop.query_pairs().find(|(name, _)| name == "session_state").map(|(_, sid)| sid.into_owned())
-    });
+    let entra_sid = |page: &Page| {
+        page.hops.iter().find_map(|hop| {
+            hop.query_pairs().find(|(name, _)| name == "session_state").map(|(_, sid)| sid.into_owned())
+        })
+    };
     let again = world.browser();
     let page = again.sign_in(&world.url, "alice").await.unwrap();
     world.keep_secret(world.session_cookie(&again).unwrap());

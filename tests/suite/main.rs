@@ -10,5 +10,6 @@ mod support;
 mod broker;
 mod credentials;
 mod kubectl;
+mod process;
 mod proxy;
 mod sign_in;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use entrada::app::{self, Running, Sockets};
 use entrada::clock::Clock;
 use entrada::config::{Config, RawConfig};
-use http::{HeaderMap, Method};
+use http::Method;
 use serde_json::{Value, json};
 use standin::apiserver::{ApiServer, People, Trust, default_rules};
 use standin::browser::{Browser, Page};
@@ -227,14 +227,6 @@ impl Drop for World {
         secrets.append(&mut self.secrets.lock().unwrap());
         log::assert_no_secrets(secrets, self.log_mark);
     }
-}
-
-/// The value of a header that stands once.
-pub(crate) fn header<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
-    let mut values = headers.get_all(name).into_iter();
-    let value = values.next().map_or("", |value| value.to_str().unwrap());
-    assert!(values.next().is_none(), "{name} stands twice");
-    value
 }
 
 fn settings(dir: &Path, ca: &Ca, url: &str, entra: &Entra, api: &ApiServer) -> RawConfig {
