@@ -48,17 +48,13 @@ impl Admin {
                 let response = this.answer(request.method(), request.uri().path());
                 async move { Ok::<_, Infallible>(response) }
             });
-            let ended = shutdown.clone();
-            shutdown.spawn("admin connection", async move {
+            shutdown.spawn_beside("admin connection", async move {
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
-                tokio::select! {
-                    // A probe that goes away half-way is no event.
-                    _gone = connection => {}
-                    () = ended.begun() => {}
-                }
+                // A probe that goes away half-way is no event.
+                let _gone = connection.await;
             });
         }
     }

@@ -142,20 +142,19 @@ impl Running {
     pub async fn stop(&self) {
         self.draining.store(true, Ordering::Relaxed);
         tracing::info!(window = ?self.drain, "stopping");
-        let notice = (self.drain / NOTICE_SHARE).min(NOTICE_AT_MOST);
+        let notice = notice(self.drain);
         let _passed = tokio::time::timeout(notice, self.shutdown.begun()).await;
         self.shutdown.begin();
         let window = self.drain.saturating_sub(notice);
-        if tokio::time::timeout(window, self.shutdown.ended()).await.is_err() {
+        if tokio::time::timeout(window, self.shutdown.drained()).await.is_err() {
             tracing::info!("the window has ended; closing what is left");
-            self.kill().await;
         }
+        self.kill().await;
     }
 
     /// Closes everything at once.
     pub async fn kill(&self) {
-        self.shutdown.force();
-        self.shutdown.ended().await;
+        self.shutdown.finish().await;
     }
 }
 
@@ -168,7 +167,15 @@ impl App {
         store: &Arc<MemoryStore>,
         entra: &Arc<Entra>,
     ) -> anyhow::Result<Arc<Self>> {
-        let streams = Streams::new(config.limits.streams_per_user, clock.clone(), metrics.clone());
+        // What is left of the window after the notice that is given first.
+        let drain = config.drain.saturating_sub(notice(config.drain));
+        let streams = Streams::new(
+            config.limits.streams_per_user,
+            clock.clone(),
+            shutdown.clone(),
+            drain,
+            metrics.clone(),
+        );
         let authenticator = Authenticator::new(store.clone(), clock.clone());
         let origins = Origins::new(config.public_url.origin().to_owned());
         let broker =
@@ -322,6 +329,11 @@ fn audit_id(request: &mut Request<Incoming>) -> HeaderValue {
     let id = id.unwrap_or(HeaderValue::from_static("none"));
     request.headers_mut().insert(AUDIT_ID, id.clone());
     id
+}
+
+/// How long to be not ready before connections are refused.
+fn notice(drain: Duration) -> Duration {
+    (drain / NOTICE_SHARE).min(NOTICE_AT_MOST)
 }
 
 fn class(status: u16) -> &'static str {

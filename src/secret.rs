@@ -150,6 +150,13 @@ pub fn random_base62(len: usize) -> String {
     text
 }
 
+/// A number from 0 to 1 that spreads things out; it keeps no secret.
+#[must_use]
+pub fn random_share() -> f64 {
+    let mut bytes = [0_u8; 2];
+    aws_lc_rs::rand::fill(&mut bytes).map_or(0.5, |()| f64::from(u16::from_be_bytes(bytes)) / f64::from(u16::MAX))
+}
+
 /// A random GUID (version 4), for ids that other systems log.
 ///
 /// # Panics

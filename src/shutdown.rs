@@ -1,4 +1,7 @@
-//! How the process ends: a soft stop (finish what you do), a hard stop (leave now), and one tracker of all tasks.
+//! How the process ends: a soft stop (finish what you do), a hard stop (leave now), and trackers of all tasks.
+//!
+//! Work for clients is waited for at a soft stop. What runs beside it (reloads, key refresh, the management listener)
+//! goes on meanwhile and ends with the hard stop.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -13,7 +16,8 @@ pub struct Shutdown {
     soft: CancellationToken,
     hard: CancellationToken,
     crashed: CancellationToken,
-    tasks: TaskTracker,
+    work: TaskTracker,
+    beside: TaskTracker,
 }
 
 impl Shutdown {
@@ -22,26 +26,14 @@ impl Shutdown {
         self.soft.cancel();
     }
 
-    /// Ends everything now.
-    pub fn force(&self) {
+    fn force(&self) {
         self.soft.cancel();
         self.hard.cancel();
-    }
-
-    /// Whether the soft stop has begun.
-    #[must_use]
-    pub fn has_begun(&self) -> bool {
-        self.soft.is_cancelled()
     }
 
     /// Resolves when the soft stop begins.
     pub async fn begun(&self) {
         self.soft.cancelled().await;
-    }
-
-    /// Resolves at the hard stop.
-    pub async fn forced(&self) {
-        self.hard.cancelled().await;
     }
 
     /// Resolves when a task that must not end has crashed.
@@ -52,33 +44,57 @@ impl Shutdown {
     /// Spawns a task that the process cannot do without: its panic ends the process with code 1.
     pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let crashed = self.crashed.clone();
-        let hard = self.hard.clone();
-        self.tasks.spawn(async move {
-            let guarded = AssertUnwindSafe(task).catch_unwind();
-            if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
-                tracing::error!(task = name, "a vital task crashed");
+        let contained = self.contain(name, task);
+        self.beside.spawn(async move {
+            if contained.await.is_err() {
                 crashed.cancel();
             }
         });
     }
 
-    /// Spawns work for one client: ended by the hard stop; its panic is contained and logged.
+    /// Spawns work for one client: waited for at a soft stop, ended by the hard one; its panic is contained and logged.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let hard = self.hard.clone();
-        self.tasks.spawn(async move {
-            let guarded = AssertUnwindSafe(task).catch_unwind();
-            if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
-                tracing::error!(task = name, "a task crashed; what it served was cut off");
-            }
-        });
+        self.work.spawn(self.contain(name, task));
     }
 
-    /// Waits until every task has ended. Call it after [`Shutdown::begin`].
-    pub async fn ended(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+    /// Spawns what runs beside the clients' work: no soft stop waits for it; its panic is contained and logged.
+    pub fn spawn_beside(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.beside.spawn(self.contain(name, task));
+    }
+
+    /// Waits until all work for clients has ended. Call it after [`Shutdown::begin`].
+    pub async fn drained(&self) {
+        self.work.close();
+        self.work.wait().await;
+    }
+
+    /// Ends everything now, and waits until it has ended.
+    pub async fn finish(&self) {
+        self.force();
+        self.drained().await;
+        self.beside.close();
+        self.beside.wait().await;
+    }
+
+    fn contain(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = Result<(), Crashed>> + Send + 'static {
+        let hard = self.hard.clone();
+        async move {
+            let guarded = AssertUnwindSafe(task).catch_unwind();
+            if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
+                tracing::error!(task = name, "a task crashed");
+                return Err(Crashed);
+            }
+            Ok(())
+        }
     }
 }
+
+/// A task panicked.
+struct Crashed;
 
 #[cfg(test)]
 mod tests {
@@ -90,7 +106,7 @@ mod tests {
         let shutdown = Shutdown::default();
         shutdown.spawn("client", async { panic!("contained") });
         shutdown.begin();
-        shutdown.ended().await;
+        shutdown.drained().await;
         assert!(!shutdown.crashed.is_cancelled());
 
         let shutdown = Shutdown::default();

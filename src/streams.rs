@@ -1,24 +1,33 @@
 //! Open streams, registered with the credential that opened them, so that its end ends them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use jiff::Timestamp;
 use prometheus::IntGauge;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, after};
 use crate::metrics::Metrics;
+use crate::secret::random_share;
 use crate::session::{CredentialId, UserKey};
+use crate::shutdown::Shutdown;
 
-/// What a stream is, for its metric.
+/// What a stream is: its metric's label, and how it leaves when the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
-    /// A watch or another answer that may never end.
+    /// A watch: ended between two events during a graceful stop, for its client then lists anew elsewhere.
     Watch,
-    /// An upgraded connection.
+    /// Followed logs and what a pod streams: left alone until the stop's deadline.
+    Follow,
+    /// An upgraded connection: left alone until the stop's deadline.
     Tunnel,
 }
+
+/// Of the drain window, the part over which watches are spread when they end: their clients come back elsewhere, and
+/// not all at once.
+const SPREAD: f64 = 0.8;
 
 /// All open streams of this process.
 #[derive(Clone, Debug)]
@@ -33,6 +42,8 @@ struct Inner {
     per_user: DashMap<UserKey, usize>,
     max_per_user: usize,
     clock: Clock,
+    shutdown: Shutdown,
+    drain: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -46,6 +57,7 @@ struct Entry {
 #[derive(Debug)]
 pub struct Stream {
     inner: Arc<Inner>,
+    kind: StreamKind,
     credential: CredentialId,
     user: UserKey,
     ended: CancellationToken,
@@ -58,11 +70,17 @@ pub struct Stream {
 pub struct TooManyStreams;
 
 impl Streams {
-    /// No streams yet.
+    /// No streams yet. `drain` is the window over which watches are spread when a soft stop ends them.
     #[must_use]
-    pub fn new(max_per_user: usize, clock: Clock, metrics: Arc<Metrics>) -> Self {
-        let inner =
-            Inner { credentials: DashMap::new(), per_user: DashMap::new(), max_per_user, clock, metrics };
+    pub fn new(
+        max_per_user: usize,
+        clock: Clock,
+        shutdown: Shutdown,
+        drain: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let (credentials, per_user) = (DashMap::new(), DashMap::new());
+        let inner = Inner { credentials, per_user, max_per_user, clock, shutdown, drain, metrics };
         Self { inner: Arc::new(inner) }
     }
 
@@ -93,11 +111,12 @@ impl Streams {
         };
         let label = match kind {
             StreamKind::Watch => "watch",
+            StreamKind::Follow => "follow",
             StreamKind::Tunnel => "tunnel",
         };
         let gauge = self.inner.metrics.streams.with_label_values(&[label]);
         gauge.inc();
-        Ok(Stream { inner: self.inner.clone(), credential, user, ended, deadline, gauge })
+        Ok(Stream { inner: self.inner.clone(), kind, credential, user, ended, deadline, gauge })
     }
 
     /// Ends the streams of credentials that are no more.
@@ -116,7 +135,15 @@ impl Stream {
         tokio::select! {
             () = self.ended.cancelled() => {}
             () = self.inner.clock.sleep_until(self.deadline) => {}
+            () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => {}
         }
+    }
+
+    /// Resolves at a moment of its own within the window of a soft stop.
+    async fn its_turn_to_leave(&self) {
+        self.inner.shutdown.begun().await;
+        let delay = self.inner.drain.mul_f64(SPREAD * random_share());
+        self.inner.clock.sleep_until(after(self.inner.clock.now(), delay)).await;
     }
 }
 
@@ -136,10 +163,7 @@ impl Drop for Stream {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::clock::after;
 
     fn user() -> UserKey {
         UserKey { tid: "t".into(), oid: "o".into() }
@@ -149,7 +173,7 @@ mod tests {
     #[tokio::test]
     async fn a_stream_ends_with_its_credential() {
         let clock = Clock::movable();
-        let streams = Streams::new(2, clock.clone(), Arc::default());
+        let streams = Streams::new(2, clock.clone(), Shutdown::default(), Duration::ZERO, Arc::default());
         let deadline = after(clock.now(), Duration::from_secs(60));
         let (one, two) = (CredentialId::random(), CredentialId::random());
         let first = streams.open(StreamKind::Watch, one.clone(), user(), deadline).unwrap();
@@ -165,5 +189,26 @@ mod tests {
         streams.open(StreamKind::Watch, one, user(), deadline).unwrap();
         clock.advance(Duration::from_secs(61));
         second.over().await;
+    }
+
+    /// At a soft stop a watch leaves within the window, a tunnel does not.
+    #[tokio::test]
+    async fn a_soft_stop_ends_watches_and_spares_tunnels() {
+        let (clock, shutdown) = (Clock::movable(), Shutdown::default());
+        let drain = Duration::from_secs(20);
+        let streams = Streams::new(2, clock.clone(), shutdown.clone(), drain, Arc::default());
+        let deadline = after(clock.now(), Duration::from_secs(3_600));
+        let watch = streams.open(StreamKind::Watch, CredentialId::random(), user(), deadline).unwrap();
+        let tunnel = streams.open(StreamKind::Tunnel, CredentialId::random(), user(), deadline).unwrap();
+        let over = watch.over();
+        tokio::pin!(over);
+        assert!(tokio::time::timeout(Duration::ZERO, &mut over).await.is_err());
+        shutdown.begin();
+        // Looked at once, so that its moment is chosen before the clock moves.
+        if tokio::time::timeout(Duration::ZERO, &mut over).await.is_err() {
+            clock.advance(drain);
+            over.await;
+        }
+        assert!(tokio::time::timeout(Duration::ZERO, tunnel.over()).await.is_err());
     }
 }

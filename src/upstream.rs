@@ -137,7 +137,8 @@ impl Upstream {
     async fn register(&self, delegated: &Delegated) -> Result<Option<Stream>, UpstreamError> {
         let kind = match delegated.facts().shape {
             Shape::Plain => return Ok(None),
-            Shape::Watch | Shape::Follow => StreamKind::Watch,
+            Shape::Watch => StreamKind::Watch,
+            Shape::Follow => StreamKind::Follow,
             Shape::Upgrade => StreamKind::Tunnel,
         };
         let identity = delegated.identity();

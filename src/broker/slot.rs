@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::BrokerError;
 use crate::clock::{after, until};
 use crate::entra::Minted;
+use crate::secret::random_share;
 
 /// A fifth of the lifetime is left when renewal begins, and never less than five minutes where Entra names no time.
 const AHEAD_SHARE: u32 = 5;
@@ -61,15 +62,9 @@ fn renew_at(minted: &Minted) -> Timestamp {
     let lifetime = until(minted.minted_at, minted.expires_at);
     let planned = minted.refresh_in.unwrap_or(lifetime - lifetime / AHEAD_SHARE).min(lifetime);
     let spread = planned / 10;
-    let earlier = spread.mul_f64(jitter());
+    let earlier = spread.mul_f64(random_share());
     let latest = lifetime.saturating_sub(AHEAD_AT_LEAST);
     after(minted.minted_at, (planned - earlier).min(latest))
-}
-
-/// From 0 to 1.
-fn jitter() -> f64 {
-    let mut byte = [0_u8];
-    aws_lc_rs::rand::fill(&mut byte).map_or(0.5, |()| f64::from(byte[0]) / 255.0)
 }
 
 impl Slot {

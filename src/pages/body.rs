@@ -107,8 +107,10 @@ async fn read(body: Incoming) -> Result<Vec<u8>, Problem> {
 }
 
 fn parse_json<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes)
-        .map_err(|_| Problem::bad_body("The body is not the JSON that this page takes."))
+    // A struct would also be read from an array, by position.
+    let object: Result<serde_json::Map<String, serde_json::Value>, _> = serde_json::from_slice(bytes);
+    let parsed = object.and_then(|object| serde_json::from_value(object.into()));
+    parsed.map_err(|_| Problem::bad_body("The body is not the JSON that this page takes."))
 }
 
 fn form(headers: &HeaderMap, bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {

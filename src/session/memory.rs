@@ -7,13 +7,16 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dashmap::DashMap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     AddTokenError, Credential, CredentialId, CredentialKind, Ending, Found, Grant, MAX_SESSIONS_PER_USER,
     MAX_TOKENS_PER_USER, Session, SessionId, StoreError, UserKey,
 };
 use crate::secret::Digest;
+
+/// Whoever presents an expired credential within this time is told that it has expired, not that it is unknown.
+const EXPIRED_IS_KNOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// Sessions and credentials in memory.
 #[derive(Debug, Default)]
@@ -95,7 +98,8 @@ impl MemoryStore {
         let mut index = self.lock();
         let session =
             index.sessions.get(session).map(|held| held.session.clone()).ok_or(AddTokenError::SessionGone)?;
-        if self.tokens_of(&index, &token.user).len() >= MAX_TOKENS_PER_USER {
+        let live = |found: &&Found| !found.credential.is_over(token.created_at);
+        if self.tokens_of(&index, &token.user).iter().filter(live).count() >= MAX_TOKENS_PER_USER {
             return Err(AddTokenError::TooMany);
         }
         self.link(&mut index, &token, &session);
@@ -230,10 +234,11 @@ impl MemoryStore {
             .collect();
         let mut ended: Vec<CredentialId> =
             over.iter().flat_map(|id| self.end(&mut index, id, Ending::Natural)).collect();
+        let long_ago = now.saturating_sub(EXPIRED_IS_KNOWN_FOR).unwrap_or(Timestamp::MIN);
         let expired: Vec<Found> = self
             .found
             .iter()
-            .filter(|found| found.credential.is_over(now))
+            .filter(|found| found.credential.is_over(long_ago))
             .map(|found| found.value().clone())
             .collect();
         for found in expired {

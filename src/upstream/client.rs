@@ -119,11 +119,10 @@ fn describe(error: &Error) -> UpstreamError {
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());
-        // rustls hides inside an io::Error, whose `source` skips it.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
-        untrusted |= matches!(tls, Some(rustls::Error::InvalidCertificate(_)));
-        cause = error.source();
+        untrusted |= matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
+        // An io::Error that wraps another error does not name it as its source, but that error's source.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = wrapped.map(|inner| inner as &dyn std::error::Error).or_else(|| error.source());
     }
     match (error.is_connect(), untrusted) {
         (_, true) => UpstreamError::Untrusted(text),

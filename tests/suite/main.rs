@@ -7,5 +7,10 @@
 
 mod support;
 
+mod broker;
 mod chromium;
-mod smoke;
+mod credentials;
+mod kubectl;
+mod process;
+mod proxy;
+mod sign_in;

@@ -3,6 +3,7 @@
 pub(crate) mod kubectl;
 pub(crate) mod log;
 pub(crate) mod webdriver;
+pub(crate) mod wire;
 pub(crate) mod world;
 
 use std::future::Future;

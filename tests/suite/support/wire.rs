@@ -1,0 +1,61 @@
+//! A TLS connection on which a test writes and reads bytes itself.
+
+use std::sync::Arc;
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{PATIENCE, World};
+
+/// A connection to Entrada that speaks HTTP/1.1 by ALPN, or whatever a test writes.
+pub(crate) struct Wire(pub(crate) TlsStream<TcpStream>);
+
+impl Wire {
+    pub(crate) async fn open(world: &World) -> Self {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(world.ca.pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let stream = TcpStream::connect(world.entrada.addr).await.unwrap();
+        let name = ServerName::try_from("localhost").unwrap();
+        Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+    }
+
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.unwrap();
+        self.0.flush().await.unwrap();
+    }
+
+    /// Reads until what was read ends with `end`.
+    pub(crate) async fn read_to(&mut self, end: &[u8]) -> Vec<u8> {
+        let mut read = Vec::new();
+        let reading = async {
+            while !read.ends_with(end) {
+                read.push(self.0.read_u8().await.unwrap());
+            }
+        };
+        assert!(tokio::time::timeout(PATIENCE, reading).await.is_ok(), "{}", String::from_utf8_lossy(&read));
+        read
+    }
+
+    /// The head of the next answer.
+    pub(crate) async fn head(&mut self) -> String {
+        String::from_utf8(self.read_to(b"\r\n\r\n").await).unwrap()
+    }
+
+    /// Everything until the other side closes, and whether it closed as it should.
+    pub(crate) async fn rest(&mut self) -> (Vec<u8>, bool) {
+        let mut read = Vec::new();
+        let closed = tokio::time::timeout(PATIENCE, self.0.read_to_end(&mut read)).await;
+        (read, closed.expect("the connection is not closed").is_ok())
+    }
+}
