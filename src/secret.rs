@@ -154,7 +154,8 @@ pub fn random_base62(len: usize) -> String {
 #[must_use]
 pub fn random_share() -> f64 {
     let mut bytes = [0_u8; 2];
-    aws_lc_rs::rand::fill(&mut bytes).map_or(0.5, |()| f64::from(u16::from_be_bytes(bytes)) / f64::from(u16::MAX))
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_or(0.5, |()| f64::from(u16::from_be_bytes(bytes)) / f64::from(u16::MAX))
 }
 
 /// A random GUID (version 4), for ids that other systems log.

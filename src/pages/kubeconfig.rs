@@ -35,7 +35,7 @@ impl Pages {
         protect(response.headers_mut());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-        let disposition = format!("attachment; filename=\"{}.yaml\"", file_name(&self.cluster_name));
+        let disposition = format!("attachment; filename=\"{}\"", file_name(&self.cluster_name));
         if let Ok(disposition) = HeaderValue::from_str(&disposition) {
             headers.insert(CONTENT_DISPOSITION, disposition);
         }
@@ -43,8 +43,9 @@ impl Pages {
     }
 }
 
-/// A cluster's name as a file's, on any system.
-fn file_name(cluster: &str) -> String {
+/// The downloaded file's name: the cluster's, in letters that any system takes.
+pub(super) fn file_name(cluster: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    cluster.chars().map(plain).collect()
+    let plain: String = cluster.chars().map(plain).collect();
+    format!("{plain}.yaml")
 }

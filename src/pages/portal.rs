@@ -5,6 +5,7 @@ use minijinja::context;
 use minijinja::value::Serde;
 use serde::Serialize;
 
+use super::kubeconfig::file_name;
 use super::sessions::whole;
 use super::tokens::Fresh;
 use super::{Pages, Visit};
@@ -41,6 +42,7 @@ impl Pages {
         let now = self.clock.now();
         let page = context! {
             cluster => self.cluster_name.as_str(),
+            file_name => file_name(&self.cluster_name),
             public_url => self.view.public_url().origin(),
             user => context! {
                 name => session.name.as_str(),
@@ -61,7 +63,7 @@ impl Pages {
     }
 
     fn access(&self, session: &Session) -> Access {
-        let Some(fault) = self.broker.standing_fault(&session.user) else {
+        let Some(fault) = self.broker.standing_fault(session) else {
             let sentence = "You can use this cluster.".to_owned();
             return Access { state: "ready", sentence, href: None, label: None };
         };
