@@ -47,9 +47,7 @@ pub(crate) struct Address {
 impl Proxy {
     pub(crate) fn spawn(program: &Path, folder: &Folder, around: &Surroundings) -> anyhow::Result<Self> {
         let address = Address::choose()?;
-        around
-            .entra
-            .set_redirect_uris(vec![format!("{}/callback", address.url)]);
+        around.entra.set_redirect_uris(vec![format!("{}/callback", address.url)]);
         around.entra.set_frontchannel_logout_url(Some(&format!("{}/logout/frontchannel", address.url)));
         let log = folder.new_log()?;
         let child = Command::new(program)
