@@ -117,16 +117,16 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
 
     if let Some(certificates) = certificates {
         let metrics = metrics.clone();
-        shutdown.spawn_vital("certificate reload", async move { certificates.keep_fresh(&metrics).await });
+        shutdown.spawn_upkeep("certificate reload", async move { certificates.keep_fresh(&metrics).await });
     }
-    shutdown.spawn_vital("keys", entra.clone().keep_fresh());
-    shutdown.spawn_vital("ca reload", {
+    shutdown.spawn_upkeep("keys", entra.clone().keep_fresh());
+    shutdown.spawn_upkeep("ca reload", {
         let app = app.clone();
         async move { app.upstream.keep_ca_fresh().await }
     });
-    shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
+    shutdown.spawn_upkeep("sweep", app.clone().sweep(store.clone(), clock));
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
-    shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
+    shutdown.spawn_upkeep("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| app.clone().edge(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
     Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
@@ -146,10 +146,10 @@ impl Running {
         let _passed = tokio::time::timeout(notice, self.shutdown.begun()).await;
         self.shutdown.begin();
         let window = self.drain.saturating_sub(notice);
-        if tokio::time::timeout(window, self.shutdown.ended()).await.is_err() {
+        if tokio::time::timeout(window, self.shutdown.drained()).await.is_err() {
             tracing::info!("the window has ended; closing what is left");
-            self.kill().await;
         }
+        self.kill().await;
     }
 
     /// Closes everything at once.

@@ -14,6 +14,7 @@ pub struct Shutdown {
     hard: CancellationToken,
     crashed: CancellationToken,
     tasks: TaskTracker,
+    upkeep: TaskTracker,
 }
 
 impl Shutdown {
@@ -49,17 +50,16 @@ impl Shutdown {
         self.crashed.cancelled().await;
     }
 
-    /// Spawns a task that the process cannot do without: its panic ends the process with code 1.
+    /// Spawns a task that the process cannot do without: its panic ends the process with code 1. It ends by itself
+    /// after the soft stop, and is waited for.
     pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let crashed = self.crashed.clone();
-        let hard = self.hard.clone();
-        self.tasks.spawn(async move {
-            let guarded = AssertUnwindSafe(task).catch_unwind();
-            if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
-                tracing::error!(task = name, "a vital task crashed");
-                crashed.cancel();
-            }
-        });
+        self.tasks.spawn(self.vital(name, task));
+    }
+
+    /// Spawns a task that the process cannot do without and that goes on until the hard stop: what clients need while
+    /// they finish, but nothing that a drain would wait for.
+    pub fn spawn_upkeep(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.upkeep.spawn(self.vital(name, task));
     }
 
     /// Spawns work for one client: ended by the hard stop; its panic is contained and logged.
@@ -73,10 +73,33 @@ impl Shutdown {
         });
     }
 
-    /// Waits until every task has ended. Call it after [`Shutdown::begin`].
-    pub async fn ended(&self) {
+    /// Waits until nobody is served any more. Call it after [`Shutdown::begin`].
+    pub async fn drained(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// Waits until every task has ended. Call it after [`Shutdown::force`].
+    pub async fn ended(&self) {
+        self.drained().await;
+        self.upkeep.close();
+        self.upkeep.wait().await;
+    }
+
+    fn vital(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let crashed = self.crashed.clone();
+        let hard = self.hard.clone();
+        async move {
+            let guarded = AssertUnwindSafe(task).catch_unwind();
+            if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
+                tracing::error!(task = name, "a vital task crashed");
+                crashed.cancel();
+            }
+        }
     }
 }
 
@@ -96,5 +119,17 @@ mod tests {
         let shutdown = Shutdown::default();
         shutdown.spawn_vital("vital", async { panic!("reported") });
         shutdown.crashed().await;
+    }
+
+    /// What goes on until the hard stop does not hold up a drain; the hard stop ends it.
+    #[tokio::test]
+    async fn upkeep_does_not_hold_up_a_drain() {
+        let shutdown = Shutdown::default();
+        shutdown.spawn_upkeep("for ever", std::future::pending());
+        shutdown.begin();
+        shutdown.drained().await;
+        assert!(!shutdown.upkeep.is_empty());
+        shutdown.force();
+        shutdown.ended().await;
     }
 }
