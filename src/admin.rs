@@ -13,11 +13,11 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 
 use crate::entra::Entra;
 use crate::metrics::Metrics;
 use crate::session::MemoryStore;
-use crate::shutdown::Shutdown;
 
 /// Probes and scrapers send a head at once, or are none.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,9 +37,15 @@ pub struct Admin {
 
 impl Admin {
     /// Serves until the hard stop: probes and scrapers are answered during the whole drain.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: Shutdown) {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+        // They end with this task, at the hard stop; a panic in one of them ends that one alone.
+        let mut connections = JoinSet::new();
         loop {
-            let Ok((stream, _)) = listener.accept().await else {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                Some(_ended) = connections.join_next() => continue,
+            };
+            let Ok((stream, _)) = accepted else {
                 tokio::task::yield_now().await;
                 continue;
             };
@@ -48,18 +54,13 @@ impl Admin {
                 let response = this.answer(request.method(), request.uri().path());
                 async move { Ok::<_, Infallible>(response) }
             });
-            let ended = shutdown.clone();
-            shutdown.spawn("admin connection", async move {
-                let connection = hyper::server::conn::http1::Builder::new()
+            // A probe that goes away half-way is no event.
+            connections.spawn(
+                hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
-                    .serve_connection(TokioIo::new(stream), service);
-                tokio::select! {
-                    // A probe that goes away half-way is no event.
-                    _gone = connection => {}
-                    () = ended.begun() => {}
-                }
-            });
+                    .serve_connection(TokioIo::new(stream), service),
+            );
         }
     }
 

@@ -126,7 +126,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     });
     shutdown.spawn_upkeep("sweep", app.clone().sweep(store.clone(), clock));
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
-    shutdown.spawn_upkeep("admin", admin.serve(sockets.admin, shutdown.clone()));
+    shutdown.spawn_upkeep("admin", admin.serve(sockets.admin));
     shutdown.spawn_vital("listener", listener.run(move |peer| app.clone().edge(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
     Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
