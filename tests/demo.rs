@@ -1,5 +1,7 @@
 //! The demo as a person meets it: its program, the files that it names, and how it ends.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -88,12 +88,14 @@ impl Guide {
         let mut text = format!("\n{}\n\n", self.ink.bold("Ready. In a browser:"));
         let Self { url, users, ca, .. } = self;
         let lines = [
-            format!("  {}", self.ink.bold(&format!("{url}/"))),
-            format!("  Sign in as {users}; no password is asked. The browser will warn of a certificate that it does"),
-            "  not know, here and at the sign-in: accept it, or let the browser trust this authority, which is".into(),
-            format!("  made anew for each demo: {ca}"),
-            format!("  Signed in as bob, {url}/api/v1/namespaces/team-b/pods is there for you,"),
-            "  and the same of team-a is not. His kubeconfig, from the portal, may do just as much.".into(),
+            format!("  {}\n", self.ink.bold(&format!("{url}/"))),
+            format!("  Sign in as {users}; no password is asked. Your browser does not know the demo's"),
+            "  certificates and will warn of them, here and at the sign-in: accept them, or trust this"
+                .into(),
+            format!("  authority, which is made anew for each demo: {ca}\n"),
+            "  Signed in as bob, you may open this, but not the same of team-a; so may his kubeconfig:"
+                .into(),
+            format!("  {url}/api/v1/namespaces/team-b/pods"),
         ];
         lines.iter().for_each(|line| push(&mut text, line));
         let kubectl = visit::kubectl();
