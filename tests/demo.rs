@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use standin::browser::Browser;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdout, Command};
@@ -40,6 +41,7 @@ async fn a_person_can_follow_it_and_end_it() {
         demo.assert_private();
         assert!(demo.kubectl(&["auth", "whoami"]).await.contains("alice@contoso.example"));
         assert!(demo.kubectl(&["-n", "team-a", "logs", "worker"]).await.contains("job 1 is done"));
+        demo.assert_bob_sees_what_was_promised().await;
         // So that the search below is known to find what it looks for.
         #[cfg(target_os = "linux")]
         assert!(processes_that_name(demo.dir.path()).len() >= 2, "the demo and entrada");
@@ -127,6 +129,19 @@ impl Demo {
         let output = tokio::time::timeout(PATIENCE, command.output()).await.expect("kubectl ends").unwrap();
         assert!(output.status.success(), "kubectl {arguments:?}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The address that is printed for bob opens in his browser, and the same of the other team does not.
+    async fn assert_bob_sees_what_was_promised(&self) {
+        let browser =
+            Browser::new(&std::fs::read_to_string(self.dir.path().join("ca.pem")).unwrap()).unwrap();
+        let promised =
+            self.said.lines().find(|line| line.ends_with("/namespaces/team-b/pods")).unwrap().trim();
+        let page = browser.navigate(promised).await.unwrap();
+        let page = browser.choose(page, "bob").await.unwrap();
+        assert_eq!((page.status.as_u16(), page.url.as_str()), (200, promised), "{}", page.text());
+        let page = browser.navigate(&promised.replace("team-b", "team-a")).await.unwrap();
+        assert_eq!(page.status, 403, "{}", page.text());
     }
 
     fn signal(&self, signal: Signal) {
