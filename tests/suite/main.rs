@@ -5,12 +5,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-mod streams;
 mod support;
 
 mod broker;
 mod credentials;
+mod drain;
 mod kubectl;
 mod process;
 mod proxy;
 mod sign_in;
+mod streams;
