@@ -1,4 +1,4 @@
-//! The only wiring: builds every part, and [`App::handle`] leads a request through them.
+//! The only wiring: builds every part, and `App::handle` leads a request through them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -63,7 +63,7 @@ async fn a_sweep_leaves_nothing_behind_after_a_day() {
     let token = credential(CredentialKind::Token, now, 60);
     store.add_token(&session.id, token.clone()).await.unwrap();
     let ended = store.sweep(now + SignedDuration::from_secs(61)).await.unwrap();
-    assert_eq!(ended, [token.id.clone()]);
+    assert_eq!(ended, std::slice::from_ref(&token.id));
     assert!(store.find(&token.digest).await.unwrap().is_some());
     store.sweep(now + SignedDuration::from_hours(30)).await.unwrap();
     assert!(store.found.is_empty());
