@@ -11,7 +11,7 @@ help: ## this list
 demo: ## sign in, and use kubectl, on this computer: stand-ins play Entra and the cluster
 	scripts/tools build kubectl
 	cargo build --workspace
-	cargo run -q -p standin --bin demo -- $(target_dir)/debug/entrada
+	@$(target_dir)/debug/demo $(target_dir)/debug/entrada
 
 test: ## every test, with real kubectls and a real browser
 	scripts/tools all

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::entra::Entra;
 use crate::metrics::Metrics;
@@ -21,6 +22,10 @@ use crate::shutdown::Shutdown;
 
 /// Probes and scrapers send a head at once, or are none.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Probes and scrapers are few.
+const MAX_CONNECTIONS: usize = 64;
 
 /// What the management listener tells.
 #[derive(Debug)]
@@ -38,11 +43,14 @@ pub struct Admin {
 impl Admin {
     /// Serves until the hard stop: probes and scrapers are answered during the whole drain.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: Shutdown) {
+        let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::task::yield_now().await;
+                // No file descriptors, mostly: a moment for some to be closed, instead of a busy loop.
+                let _pause = tokio::time::timeout(ACCEPT_PAUSE, std::future::pending::<()>()).await;
                 continue;
             };
+            let Ok(seat) = seats.clone().try_acquire_owned() else { continue };
             let this = self.clone();
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = this.answer(request.method(), request.uri().path());
@@ -55,6 +63,7 @@ impl Admin {
                     .serve_connection(TokioIo::new(stream), service);
                 // A probe that goes away half-way is no event.
                 let _gone = connection.await;
+                drop(seat);
             });
         }
     }

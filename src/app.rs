@@ -1,4 +1,4 @@
-//! The only wiring: builds every part, and [`App::handle`] leads a request through them.
+//! The only wiring: builds every part, and `App::handle` leads a request through them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::entra::Entra;
 use crate::http::body::Body;
 use crate::http::forwarded::{Forwarding, Via};
+use crate::http::framing::has_one_meaning;
 use crate::http::stack::edge;
 use crate::identity::Authenticator;
 use crate::identity::signin::SignIn;
@@ -24,7 +25,7 @@ use crate::listen::{Certificates, Listener};
 use crate::metrics::Metrics;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
-use crate::problem::{Asker, Problem, advise_sign_in};
+use crate::problem::{AUDIT_ID, Asker, Problem, advise_sign_in};
 use crate::route::{Facts, Route, route};
 use crate::secret::random_guid;
 use crate::session::MemoryStore;
@@ -38,7 +39,6 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Of the drain window, for endpoints and load balancers to notice that we are not ready any more.
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
-const AUDIT_ID: &str = "audit-id";
 const MAX_AUDIT_ID_BYTES: usize = 64;
 
 /// A running Entrada.
@@ -244,30 +244,22 @@ impl App {
         let audit_id = audit_id(&mut request);
         let (parts, body) = request.into_parts();
         let target = route(&parts);
-        let asker = Asker::of(&parts);
-        let (method, path) = (parts.method.clone(), parts.uri.path().to_owned());
+        let (asker, method) = (Asker::of(&parts), parts.method.clone());
         let kind = if matches!(target, Route::Kubernetes(_)) { "kubernetes" } else { "page" };
         let handled = self.handle(target, Request::from_parts(parts, body), &via).await;
         let mut response = handled.unwrap_or_else(|problem| {
-            problem.log(audit_id.to_str().unwrap_or_default());
-            self.metrics.problems.with_label_values(&[problem.reason()]).inc();
+            problem.note(&audit_id, &self.metrics);
             problem.respond(&asker, &self.view)
         });
-        let status = response.status();
+        let status = response.status().as_u16();
         response.headers_mut().entry(AUDIT_ID).or_insert_with(|| audit_id.clone());
-        self.metrics.requests.with_label_values(&[kind, class(status.as_u16())]).inc();
+        self.metrics.requests.with_label_values(&[kind, class(status)]).inc();
         let seconds = started.elapsed().as_secs_f64();
         self.metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
+        let (path, client) = (asker.path(), via.client);
+        let audit_id = audit_id.to_str().unwrap_or_default();
         // Never the query: codes and states of sign-ins stand there.
-        tracing::info!(
-            %method,
-            path,
-            status = status.as_u16(),
-            seconds,
-            client = %via.client,
-            audit_id = audit_id.to_str().unwrap_or_default(),
-            "request"
-        );
+        tracing::info!(%method, path, status, seconds, %client, audit_id, "request");
         response
     }
 
@@ -278,6 +270,9 @@ impl App {
         request: Request<Incoming>,
         via: &Via,
     ) -> Result<Response<Body>, Problem> {
+        if !has_one_meaning(request.headers()) {
+            return Err(Problem::ambiguous_framing());
+        }
         match target {
             Route::Page(page) => self.pages.answer(page, Visit::new(request, via.client)).await,
             Route::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),

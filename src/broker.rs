@@ -15,6 +15,7 @@ use dashmap::DashMap;
 use http::HeaderValue;
 use thiserror::Error;
 
+use self::flight::Need;
 use self::memory::FaultMemory;
 use self::slot::{Slot, Token};
 use crate::clock::{Clock, after, until};
@@ -22,7 +23,7 @@ use crate::entra::{Entra, EntraFault};
 use crate::identity::Identity;
 use crate::policy::Permit;
 use crate::route::Facts;
-use crate::session::{MemoryStore, Session, SessionId, StoreError, UserKey};
+use crate::session::{MemoryStore, Session, SessionId, StoreError};
 use crate::shutdown::Shutdown;
 use crate::streams::Streams;
 
@@ -140,7 +141,7 @@ impl Broker {
         if slot.force(now, RENEW_EVERY).is_err() {
             return Err(delegated);
         }
-        match self.fly(&slot, &session, true).await {
+        match self.fly(&slot, &session, Need::Newer).await {
             Ok(token) => Ok(Delegated { token, ..delegated }),
             Err(_) => Err(delegated),
         }
@@ -153,7 +154,7 @@ impl Broker {
     pub async fn renew(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), RenewError> {
         let slot = self.slot(&session.id);
         slot.force(self.clock.now(), RENEW_EVERY).map_err(RenewError::TooSoon)?;
-        self.fly(&slot, session, true).await?;
+        self.fly(&slot, session, Need::NewerNow).await?;
         Ok(())
     }
 
@@ -166,10 +167,10 @@ impl Broker {
         self.token(session).await.map(drop)
     }
 
-    /// The last failure that stands between the user and an AKS token, where there is one.
+    /// The last failure that stands between the session and an AKS token, where there is one.
     #[must_use]
-    pub fn standing_fault(&self, user: &UserKey) -> Option<Arc<EntraFault>> {
-        self.faults.standing(user)
+    pub fn standing_fault(&self, session: &Session) -> Option<Arc<EntraFault>> {
+        self.faults.standing(session)
     }
 
     /// Forgets what nobody will ask for again.
@@ -190,11 +191,12 @@ impl Broker {
             && until(now, token.expires_at) > LAST_USE
         {
             if now >= token.renew_at && slot.try_ahead(now, RENEW_EVERY) {
-                self.take_off(&slot, session, true);
+                // It runs by itself; a failure a moment ago is reason enough to leave it for now.
+                let _under_way = self.take_off(&slot, session, Need::Newer);
             }
             return Ok(token);
         }
-        self.fly(&slot, session, false).await
+        self.fly(&slot, session, Need::Usable).await
     }
 
     fn slot(&self, session: &SessionId) -> Arc<Slot> {

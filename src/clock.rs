@@ -7,6 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
+const LONGEST_NAP: Duration = Duration::from_secs(60);
+
 /// The time that every expiry is judged by. Cloning gives another handle to the same clock.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
@@ -59,8 +61,8 @@ impl Clock {
             if left.is_zero() {
                 return;
             }
-            // Far deadlines are waited for in steps: a timer's own limit is about two years.
-            let nap = tokio::time::sleep(left.min(Duration::from_secs(86_400)));
+            // In short steps, because the timer does not notice when the system's time is set or its machine resumed.
+            let nap = tokio::time::sleep(left.min(LONGEST_NAP));
             match moved {
                 None => nap.await,
                 Some(moved) => tokio::select! { () = nap => {}, () = moved => {} },

@@ -14,7 +14,7 @@ mod token;
 use std::sync::Arc;
 
 pub use self::authorize::AuthorizeRequest;
-pub use self::fault::{Class, EntraFault, plain};
+pub use self::fault::{Class, EntraFault};
 pub use self::http::CallError;
 pub use self::id_token::{IdTokenError, SignedIn};
 pub use self::provider::NotReady;
@@ -60,17 +60,17 @@ impl Entra {
     }
 
     /// The address at which an administrator consents to the app in the whole tenant.
-    #[must_use]
-    pub fn admin_consent_url(&self) -> String {
+    fn admin_consent_url(&self) -> String {
         format!(
             "{}{}/adminconsent?client_id={}",
             self.config.authority, self.config.tenant_id, self.config.client_id
         )
     }
 
-    /// The redirect URI that must be registered for the app.
+    /// What an error means with which Entra sent the browser back.
     #[must_use]
-    pub fn redirect_uri(&self) -> &str {
-        &self.redirect_uri
+    pub fn read_redirect(&self, error: &str, description: &str) -> EntraFault {
+        EntraFault::from_redirect(error, description)
+            .with_addresses(&self.admin_consent_url(), &self.redirect_uri)
     }
 }

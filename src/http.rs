@@ -2,5 +2,6 @@
 
 pub mod body;
 pub mod forwarded;
+pub mod framing;
 pub mod headers;
 pub mod stack;

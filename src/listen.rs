@@ -2,6 +2,7 @@
 
 mod bounds;
 mod conn;
+mod patience;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
 use crate::broker::Broker;
@@ -23,7 +23,7 @@ use crate::identity::signin::SignIn;
 use crate::identity::{Authenticator, Identity};
 use crate::policy::Denied;
 use crate::policy::origin::Origins;
-use crate::problem::Problem;
+use crate::problem::{AUDIT_ID, Problem};
 use crate::route::Page;
 use crate::session::MemoryStore;
 use crate::streams::Streams;
@@ -80,6 +80,11 @@ impl Visit {
 
     fn query(&self) -> &str {
         self.parts.uri.query().unwrap_or_default()
+    }
+
+    /// Every request has one by now: the caller's or ours.
+    fn audit_id(&self) -> HeaderValue {
+        self.headers().get(AUDIT_ID).cloned().unwrap_or(HeaderValue::from_static("none"))
     }
 
     /// Whether a page is the better answer than JSON.

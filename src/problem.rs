@@ -7,15 +7,21 @@
 mod causes;
 
 use http::header::{
-    ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING, WWW_AUTHENTICATE,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING,
+    WWW_AUTHENTICATE,
 };
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Response, StatusCode, Uri};
 use serde_json::json;
 
 use crate::http::body::Body;
+use crate::metrics::Metrics;
 use crate::route;
 use crate::view::{Action, Message, View, protect};
+
+/// The API server's own header for the id of a request in its audit log.
+pub const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 /// Names the error, so that nobody mistakes it for the API server's.
 pub const ENTRADA_REASON: HeaderName = HeaderName::from_static("entrada-reason");
@@ -62,6 +68,8 @@ pub struct Problem {
     retry_after_seconds: Option<u32>,
     details: Vec<(&'static str, String)>,
     allow: Option<Box<str>>,
+    /// Whatever follows on this connection cannot be trusted to be a request.
+    closes: bool,
 }
 
 /// Who asks, as far as an error's form depends on it.
@@ -70,8 +78,8 @@ pub struct Asker {
     navigates: bool,
     reads_pages: bool,
     presented_bearer: bool,
-    /// Path and query, to come back to.
-    target: String,
+    /// To come back to.
+    uri: Uri,
 }
 
 impl Asker {
@@ -82,8 +90,18 @@ impl Asker {
             navigates: route::is_navigation(parts),
             reads_pages: route::wants_page(&parts.headers),
             presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
-            target: parts.uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string),
+            uri: parts.uri.clone(),
         }
+    }
+
+    /// The path that was asked for.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.uri.path()
+    }
+
+    fn target(&self) -> &str {
+        self.uri.path_and_query().map_or("/", PathAndQuery::as_str)
     }
 }
 
@@ -99,6 +117,7 @@ impl Problem {
             retry_after_seconds: None,
             details: Vec::new(),
             allow: None,
+            closes: false,
         }
     }
 
@@ -108,8 +127,10 @@ impl Problem {
         self.reason
     }
 
-    /// Writes the log line: the caller's own mistakes quietly, everything else to be seen.
-    pub fn log(&self, audit_id: &str) {
+    /// Counts it and writes the log line: the caller's own mistakes quietly, everything else to be seen.
+    pub fn note(&self, audit_id: &HeaderValue, metrics: &Metrics) {
+        metrics.problems.with_label_values(&[self.reason]).inc();
+        let audit_id = audit_id.to_str().unwrap_or_default();
         let (reason, status, cause) = (self.reason, self.status.as_u16(), self.log.as_str());
         match self.side {
             Side::Client => tracing::info!(reason, status, cause, audit_id, "refused"),
@@ -127,9 +148,9 @@ impl Problem {
             && !asker.presented_bearer
             && self.status == StatusCode::UNAUTHORIZED;
         let mut response = if sends_to_sign_in {
-            redirect(&view.public_url().join(&login_path(&asker.target)))
+            redirect(&view.public_url().join(&login_path(asker.target())))
         } else if asker.reads_pages && !asker.presented_bearer {
-            self.page(view, &asker.target)
+            self.page(view, asker.target())
         } else {
             self.status_object(view)
         };
@@ -140,6 +161,9 @@ impl Problem {
         }
         if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             headers.insert(ALLOW, allow);
+        }
+        if self.closes {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
     }

@@ -6,7 +6,7 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
 use http::{Method, Uri};
 
-use crate::http::headers::is_upgrade;
+use crate::http::headers::{is_upgrade, list, trim};
 
 /// Where a request goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,9 +139,11 @@ pub fn is_navigation(parts: &Parts) -> bool {
 #[must_use]
 pub fn wants_page(headers: &HeaderMap) -> bool {
     let scripted = headers.contains_key("x-requested-with");
-    let accept = crate::http::headers::list(headers, &ACCEPT);
+    let accept = list(headers, &ACCEPT);
     !scripted
-        && accept.map(|entry| entry.split(';').next().unwrap_or_default()).any(|kind| kind == "text/html")
+        && accept
+            .map(|entry| trim(entry.split(|byte| *byte == b';').next().unwrap_or_default()))
+            .any(|kind| kind.eq_ignore_ascii_case(b"text/html"))
 }
 
 fn bears(headers: &HeaderMap) -> bool {
@@ -159,7 +161,7 @@ fn is_id(text: &str) -> bool {
 
 fn facts(parts: &Parts) -> Facts {
     let reading = reading::read(parts.uri.path());
-    let shape = if is_upgrade(&parts.headers) {
+    let shape = if is_upgrade(parts.version, &parts.headers) {
         Shape::Upgrade
     } else if reading.is_watch || asks(&parts.uri, "watch") {
         Shape::Watch

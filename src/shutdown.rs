@@ -31,6 +31,12 @@ impl Shutdown {
         self.hard.cancel();
     }
 
+    /// Whether the soft stop has begun.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.soft.is_cancelled()
+    }
+
     /// Resolves when the soft stop begins.
     pub async fn begun(&self) {
         self.soft.cancelled().await;

@@ -1,6 +1,7 @@
 //! Open streams, registered with the credential that opened them, so that its end ends them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -37,8 +38,8 @@ pub struct Streams {
 
 #[derive(Debug)]
 struct Inner {
-    /// Cancelled when the credential ends; kept while it has streams.
-    credentials: DashMap<CredentialId, Entry>,
+    /// Those with open streams. An ended one is taken out, so that a token armed again begins anew.
+    credentials: DashMap<CredentialId, Arc<Entry>>,
     per_user: DashMap<UserKey, usize>,
     max_per_user: usize,
     clock: Clock,
@@ -50,7 +51,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Entry {
     ended: CancellationToken,
-    streams: usize,
+    streams: AtomicUsize,
 }
 
 /// One open stream. Dropping it takes it off the books.
@@ -60,7 +61,7 @@ pub struct Stream {
     kind: StreamKind,
     credential: CredentialId,
     user: UserKey,
-    ended: CancellationToken,
+    entry: Arc<Entry>,
     deadline: Timestamp,
     gauge: IntGauge,
 }
@@ -104,10 +105,10 @@ impl Streams {
             }
             *count += 1;
         }
-        let ended = {
-            let mut entry = self.inner.credentials.entry(credential.clone()).or_default();
-            entry.streams += 1;
-            entry.ended.clone()
+        let entry = {
+            let entry = self.inner.credentials.entry(credential.clone()).or_default();
+            entry.streams.fetch_add(1, Ordering::Relaxed);
+            entry.clone()
         };
         let label = match kind {
             StreamKind::Watch => "watch",
@@ -116,13 +117,13 @@ impl Streams {
         };
         let gauge = self.inner.metrics.streams.with_label_values(&[label]);
         gauge.inc();
-        Ok(Stream { inner: self.inner.clone(), kind, credential, user, ended, deadline, gauge })
+        Ok(Stream { inner: self.inner.clone(), kind, credential, user, entry, deadline, gauge })
     }
 
     /// Ends the streams of credentials that are no more.
     pub fn end(&self, credentials: &[CredentialId]) {
         for credential in credentials {
-            if let Some(entry) = self.inner.credentials.get(credential) {
+            if let Some((_, entry)) = self.inner.credentials.remove(credential) {
                 entry.ended.cancel();
             }
         }
@@ -133,7 +134,7 @@ impl Stream {
     /// Resolves when the stream must end: its credential was ended, or has come to its end.
     pub async fn over(&self) {
         tokio::select! {
-            () = self.ended.cancelled() => {}
+            () = self.entry.ended.cancelled() => {}
             () = self.inner.clock.sleep_until(self.deadline) => {}
             () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => {}
         }
@@ -150,10 +151,10 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.gauge.dec();
-        if let Some(mut entry) = self.inner.credentials.get_mut(&self.credential) {
-            entry.streams -= 1;
-        }
-        self.inner.credentials.remove_if(&self.credential, |_, entry| entry.streams == 0);
+        // Counted down under the map's lock, so that the last one out and a new one coming in cannot miss each other.
+        self.inner.credentials.remove_if(&self.credential, |_, entry| {
+            Arc::ptr_eq(entry, &self.entry) && self.entry.streams.fetch_sub(1, Ordering::Relaxed) == 1
+        });
         if let Some(mut count) = self.inner.per_user.get_mut(&self.user) {
             *count -= 1;
         }
@@ -185,8 +186,11 @@ mod tests {
         streams.end(std::slice::from_ref(&one));
         first.over().await;
         assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
+        drop(second);
+        // A token that is armed again while its old stream still lingers begins anew.
+        let second = streams.open(StreamKind::Watch, one, user(), deadline).unwrap();
+        assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
         drop(first);
-        streams.open(StreamKind::Watch, one, user(), deadline).unwrap();
         clock.advance(Duration::from_secs(61));
         second.over().await;
     }

@@ -3,21 +3,28 @@
 //! HTTP/1.1 towards the API server, one connection per exchange at a time: users do not share a window, and upgrades
 //! need it anyway. Bodies pass through frame by frame; nothing is gathered.
 
+mod boundary;
 mod client;
+mod outgoing;
 mod rewrite;
+mod stream;
 mod tunnel;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use thiserror::Error;
 
-use self::client::{Client, Outgoing};
+use self::client::Client;
+use self::outgoing::{Outgoing, Sent};
+use self::stream::StreamBody;
 use crate::broker::{Broker, Delegated};
 use crate::config::ApiServer;
-use crate::http::body::{Body, StreamBody};
+use crate::http::body::Body;
 use crate::http::forwarded::Via;
 use crate::http::headers::clean_response;
 use crate::identity::{Authenticator, Refused};
@@ -38,9 +45,15 @@ pub enum UpstreamError {
     /// A connection, but not to who it should be; nothing was sent.
     #[error("the API server's certificate is not trusted: {0}")]
     Untrusted(String),
-    /// The connection broke before an answer.
-    #[error("the API server broke off: {0}")]
+    /// The connection was closed before an answer.
+    #[error("the API server hung up: {0}")]
+    HungUp(String),
+    /// What came back is no answer.
+    #[error("the API server's answer makes no sense: {0}")]
     Broken(String),
+    /// The client gave up while it sent its body.
+    #[error("the client gave up: {0}")]
+    ClientGone(String),
     /// No answer in time.
     #[error("the API server did not answer within {} s", HEAD_TIMEOUT.as_secs())]
     Timeout,
@@ -50,9 +63,12 @@ pub enum UpstreamError {
     /// The user has too many streams open.
     #[error("the user has too many streams open")]
     TooManyStreams,
-    /// The credential ended between its check and the stream's registration.
-    #[error(transparent)]
+    /// The credential ended between its check and the stream's first bytes.
+    #[error("the credential has ended")]
     Ended(#[from] Refused),
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping,
 }
 
 /// An answer, and whether it is a 401 that a renewed token did not help.
@@ -110,7 +126,16 @@ impl Upstream {
         let is_cookie = delegated.identity().is_cookie();
         let shape = delegated.facts().shape;
         let on_client_upgrade = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
-        let (delegated, mut response) = self.exchange(delegated, request, via).await?;
+        let exchange = self.exchange(delegated, request, via);
+        let exchanged = match &stream {
+            None => exchange.await,
+            // The answer's head may be long in coming, and the credential may end meanwhile.
+            Some(stream) => tokio::select! {
+                exchanged = exchange => exchanged,
+                () = stream.over() => Err(self.why_over()),
+            },
+        };
+        let (delegated, mut response) = exchanged?;
         let refused_user = response.status() == StatusCode::UNAUTHORIZED && !delegated.facts().is_proxy;
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let on_upstream_upgrade = switches.then(|| hyper::upgrade::on(&mut response));
@@ -123,13 +148,25 @@ impl Upstream {
             (_, Some(_), _) => {
                 return Err(UpstreamError::Broken("a switch of protocols that nobody asked for".to_owned()));
             }
-            (_, None, Some(stream)) if shape != Shape::Upgrade => {
-                let ends_cleanly = shape == Shape::Watch;
-                response.map(|body| Body::Stream(Box::new(StreamBody::new(body, stream, ends_cleanly))))
-            }
+            (_, None, Some(stream)) if shape != Shape::Upgrade => self.follow(response, stream, shape),
             _ => response.map(Body::Upstream),
         };
         Ok(Answer { response, refused_user })
+    }
+
+    fn follow(&self, response: Response<Incoming>, stream: Stream, shape: Shape) -> Response<Body> {
+        let (head, body) = response.into_parts();
+        let (body, task) = StreamBody::new(body, &head.headers, stream, shape == Shape::Watch);
+        self.shutdown.spawn_beside("stream", task);
+        Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body)))
+    }
+
+    fn why_over(&self) -> UpstreamError {
+        if self.shutdown.has_begun() {
+            UpstreamError::Stopping
+        } else {
+            UpstreamError::Ended(Refused::Dormant)
+        }
     }
 
     /// Puts a stream on the books before anything is sent, and looks again whether its credential still stands: one
@@ -159,32 +196,48 @@ impl Upstream {
         via: &Via,
     ) -> Result<(Delegated, Response<Incoming>), UpstreamError> {
         let (parts, body) = request.into_parts();
-        let head = rewrite::head(&parts, self.client.authority(), &delegated, via)?;
-        let body = Outgoing::from_client(body);
-        let again = body.is_empty().then(|| head.clone());
+        let (body, sent) = Outgoing::from_client(body);
+        let has_body = !body.is_empty();
+        let authority = self.client.authority();
+        let head = rewrite::head(&parts, has_body, authority, &delegated, via)?;
         let shape = delegated.facts().shape;
-        let response = self.send(Request::from_parts(head, body), shape).await?;
-        let (StatusCode::UNAUTHORIZED, Some(mut head)) = (response.status(), again) else {
+        let mut result = self.send(Request::from_parts(head, body), sent, shape).await;
+        // As Go's own client does: a pooled connection may be closed just as it is used.
+        let may_repeat =
+            !has_body && matches!(parts.method, Method::GET | Method::HEAD) && shape != Shape::Upgrade;
+        if may_repeat && matches!(result, Err(UpstreamError::HungUp(_))) {
+            let head = rewrite::head(&parts, false, authority, &delegated, via)?;
+            result = self.send(Request::from_parts(head, Outgoing::Empty), Sent::NOTHING, shape).await;
+        }
+        let response = result?;
+        if response.status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok((delegated, response));
-        };
+        }
         match self.broker.renew_after_401(delegated).await {
             Err(delegated) => Ok((delegated, response)),
             Ok(delegated) => {
-                head.headers.insert(http::header::AUTHORIZATION, delegated.authorization());
-                let response = self.send(Request::from_parts(head, Outgoing::Empty), shape).await?;
-                Ok((delegated, response))
+                let head = rewrite::head(&parts, false, authority, &delegated, via)?;
+                let again = Request::from_parts(head, Outgoing::Empty);
+                Ok((delegated, self.send(again, Sent::NOTHING, shape).await?))
             }
         }
     }
 
+    /// The answer's head must come in time, counted from the end of the request's body.
     async fn send(
         &self,
         request: Request<Outgoing>,
+        sent: Sent,
         shape: Shape,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let exchange = self.client.send(request);
+        let mut exchange = pin!(self.client.send(request));
         if shape != Shape::Plain {
             return exchange.await;
+        }
+        tokio::select! {
+            biased;
+            answer = &mut exchange => return answer,
+            () = sent.wait() => {}
         }
         tokio::time::timeout(HEAD_TIMEOUT, exchange).await.unwrap_or(Err(UpstreamError::Timeout))
     }

@@ -101,7 +101,7 @@ fn portal(fresh: minijinja::Value) -> String {
     render(
         "src/pages/templates/portal.html",
         context! {
-            cluster => HOSTILE, file_name => "example.yaml", public_url => "https://k8s.example.com", tokens => [token], fresh,
+            cluster => HOSTILE, file_name => "x.yaml", public_url => "https://k8s.example.com", tokens => [token], fresh,
             user => context! { name => HOSTILE, username => HOSTILE, oid => "o" },
             session => context! { expires_at => "2030-01-01T00:00:00Z", expires_in => "in 6 days" },
             access => context! { state => "blocked", sentence => HOSTILE, href => "/login", label => "Try again" },

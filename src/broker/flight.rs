@@ -4,11 +4,22 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::slot::{Landing, Slot, Token};
+use super::slot::{Flight, Slot, Token};
 use super::{Broker, BrokerError, LAST_USE};
 use crate::clock::until;
 use crate::entra::{Class, EntraFault, Minted};
 use crate::session::{Ending, Grant, Session};
+
+/// Which token will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Any that is still good, also one that another replica minted.
+    Usable,
+    /// A newer one, unless a call was pointless a moment ago.
+    Newer,
+    /// A newer one, because its user asks for it.
+    NewerNow,
+}
 
 impl Broker {
     /// Waits for the session's flight; begins one where none is under way.
@@ -16,46 +27,59 @@ impl Broker {
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         session: &Arc<Session>,
-        renew: bool,
+        need: Need,
     ) -> Result<Arc<Token>, BrokerError> {
-        if !renew && let Some(fault) = self.faults.active(&session.user, self.clock.now()) {
-            return Err(BrokerError::Entra(fault));
-        }
-        let mut landing = self.take_off(slot, session, renew);
-        match landing.wait_for(Option::is_some).await {
-            Ok(landed) => landed.clone().unwrap_or(Err(BrokerError::Stopping)),
-            Err(_) => Err(BrokerError::Stopping),
+        loop {
+            let mut flight = self.take_off(slot, session, need)?;
+            let landing = flight.landing.wait_for(Option::is_some).await;
+            let landed =
+                landing.ok().and_then(|landed| landed.clone()).unwrap_or(Err(BrokerError::Stopping))?;
+            // Whoever wants a newer token does not settle for the one that a flight for any found in the store.
+            if flight.mints || need == Need::Usable {
+                return Ok(landed);
+            }
         }
     }
 
-    /// Begins a flight, or finds the one under way. `renew`: a token that is still good does not do.
+    /// Begins a flight, or finds the one under way.
+    ///
+    /// # Errors
+    /// The failure that makes a new one pointless right now.
     pub(super) fn take_off(
         self: &Arc<Self>,
         slot: &Arc<Slot>,
         session: &Arc<Session>,
-        renew: bool,
-    ) -> watch::Receiver<Landing> {
+        need: Need,
+    ) -> Result<Flight, BrokerError> {
         let mut state = slot.state();
         // A flight whose task was ended by the process's stop has lost its sender.
-        if let Some(flight) = state.flight.as_ref().filter(|flight| flight.has_changed().is_ok()) {
-            return flight.clone();
+        if let Some(flight) = state.flight.as_ref().filter(|flight| flight.landing.has_changed().is_ok()) {
+            return Ok(flight.clone());
         }
-        let (sender, receiver) = watch::channel(None);
-        state.flight = Some(receiver.clone());
+        if need != Need::NewerNow
+            && let Some(fault) = self.faults.active(session, self.clock.now())
+        {
+            return Err(BrokerError::Entra(fault));
+        }
+        let (sender, landing) = watch::channel(None);
+        let flight = Flight { landing, mints: need != Need::Usable };
+        state.flight = Some(flight.clone());
         drop(state);
         let (this, slot, session) = (self.clone(), slot.clone(), session.clone());
         self.shutdown.spawn("token flight", async move {
-            let result = this.fetch(&slot, &session, renew).await;
+            let result = this.fetch(&slot, &session, need).await;
             // From here on a request begins a new flight; those who wait still get this result.
             slot.state().flight = None;
             sender.send_replace(Some(result));
         });
-        receiver
+        Ok(flight)
     }
 
-    async fn fetch(&self, slot: &Slot, session: &Session, renew: bool) -> Result<Arc<Token>, BrokerError> {
+    async fn fetch(&self, slot: &Slot, session: &Session, need: Need) -> Result<Arc<Token>, BrokerError> {
         let grant = self.store.grant(&session.id).await?.ok_or(BrokerError::SessionEnded)?;
-        if !renew && let Some(token) = self.usable(&grant) {
+        if need == Need::Usable
+            && let Some(token) = self.usable(&grant)
+        {
             slot.publish(&token);
             return Ok(token);
         }
@@ -90,7 +114,7 @@ impl Broker {
             return Err(BrokerError::SessionEnded);
         }
         slot.publish(&token);
-        self.faults.succeeded(&session.user);
+        self.faults.succeeded(session);
         Ok(token)
     }
 
@@ -102,11 +126,11 @@ impl Broker {
         let ending = match fault.class {
             Class::SignIn => Some(Ending::Natural),
             Class::Revoked => Some(Ending::Final),
-            Class::StepUp | Class::Blocked | Class::Admin | Class::Transient => None,
+            Class::StepUp | Class::Blocked | Class::Admin | Class::AdminForUser | Class::Transient => None,
         };
         let fault = Arc::new(fault);
         let Some(ending) = ending else {
-            self.faults.remember(&session.user, &fault, self.clock.now());
+            self.faults.remember(session, &fault, self.clock.now());
             return BrokerError::Entra(fault);
         };
         tracing::info!(user = %session.user.oid, session = %session.id, ?ending, "Entra ended a session");

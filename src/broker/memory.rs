@@ -1,5 +1,5 @@
-//! What failed a moment ago and need not be tried again yet: per user, and for the whole process where the fault is
-//! an administrator's. Entra itself counts identical requests (15 in 5 minutes trip its loop detector).
+//! What failed a moment ago and need not be tried again yet: per session, per user, or for the whole process, as far
+//! as the fault reaches. Entra itself counts identical requests (15 in 5 minutes trip its loop detector).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::clock::after;
 use crate::entra::{Class, EntraFault};
-use crate::session::UserKey;
+use crate::session::{Session, SessionId, UserKey};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LATER_PAUSE: Duration = Duration::from_secs(60);
@@ -19,6 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct FaultMemory {
+    /// A policy's demand belongs to one refresh token: another session of the same user may have met it.
+    sessions: DashMap<SessionId, Remembered>,
     users: DashMap<UserKey, Remembered>,
     process: ArcSwapOption<Remembered>,
 }
@@ -32,31 +34,34 @@ struct Remembered {
 
 impl FaultMemory {
     /// The failure that makes a call pointless right now.
-    pub(super) fn active(&self, user: &UserKey, now: Timestamp) -> Option<Arc<EntraFault>> {
-        let of_user = self.users.get(user).map(|remembered| remembered.clone());
-        let of_process = self.process.load_full().map(|remembered| (*remembered).clone());
-        let active = of_user.into_iter().chain(of_process).find(|remembered| now < remembered.until);
-        active.map(|remembered| remembered.fault)
+    pub(super) fn active(&self, session: &Session, now: Timestamp) -> Option<Arc<EntraFault>> {
+        self.all(session).into_iter().flatten().find(|held| now < held.until).map(|held| held.fault)
     }
 
-    /// The last failure of the user that no success followed, however long ago.
-    pub(super) fn standing(&self, user: &UserKey) -> Option<Arc<EntraFault>> {
-        let of_user = self.users.get(user).map(|remembered| remembered.fault.clone());
-        of_user.or_else(|| self.process.load().as_ref().map(|remembered| remembered.fault.clone()))
+    /// The last failure that no success followed, however long ago.
+    pub(super) fn standing(&self, session: &Session) -> Option<Arc<EntraFault>> {
+        self.all(session).into_iter().flatten().next().map(|held| held.fault)
     }
 
-    pub(super) fn remember(&self, user: &UserKey, fault: &Arc<EntraFault>, now: Timestamp) {
-        let again = |before: u32| Remembered {
+    pub(super) fn remember(&self, session: &Session, fault: &Arc<EntraFault>, now: Timestamp) {
+        let again = |before: Option<u32>| Remembered {
             fault: fault.clone(),
-            until: after(now, pause(fault, before)),
-            count: before.saturating_add(1),
+            until: after(now, pause(fault, before.unwrap_or(0))),
+            count: before.unwrap_or(0).saturating_add(1),
         };
-        if fault.class == Class::Admin {
-            let before = self.process.load().as_ref().map_or(0, |remembered| remembered.count);
-            self.process.store(Some(Arc::new(again(before))));
-        } else {
-            let before = self.users.get(user).map_or(0, |remembered| remembered.count);
-            self.users.insert(user.clone(), again(before));
+        match fault.class {
+            Class::Admin => {
+                let before = self.process.load().as_ref().map(|held| held.count);
+                self.process.store(Some(Arc::new(again(before))));
+            }
+            Class::StepUp | Class::Blocked => {
+                let before = self.sessions.get(&session.id).map(|held| held.count);
+                self.sessions.insert(session.id.clone(), again(before));
+            }
+            Class::AdminForUser | Class::Transient | Class::SignIn | Class::Revoked => {
+                let before = self.users.get(&session.user).map(|held| held.count);
+                self.users.insert(session.user.clone(), again(before));
+            }
         }
     }
 
@@ -65,9 +70,10 @@ impl FaultMemory {
         self.users.remove(user);
     }
 
-    /// After a success: what stood in the way of the user, and of the process, is gone.
-    pub(super) fn succeeded(&self, user: &UserKey) {
-        self.users.remove(user);
+    /// After a success: what stood in the way of the session, its user and the process is gone.
+    pub(super) fn succeeded(&self, session: &Session) {
+        self.sessions.remove(&session.id);
+        self.users.remove(&session.user);
         if self.process.load().is_some() {
             self.process.store(None);
         }
@@ -75,7 +81,17 @@ impl FaultMemory {
 
     /// Drops what is long over; a standing fault is kept for an hour for the portal and the next sign-in.
     pub(super) fn sweep(&self, now: Timestamp) {
-        self.users.retain(|_, remembered| now < after(remembered.until, Duration::from_secs(3_600)));
+        let is_kept = |held: &Remembered| now < after(held.until, Duration::from_secs(3_600));
+        self.users.retain(|_, held| is_kept(held));
+        self.sessions.retain(|_, held| is_kept(held));
+    }
+
+    fn all(&self, session: &Session) -> [Option<Remembered>; 3] {
+        [
+            self.sessions.get(&session.id).map(|held| held.clone()),
+            self.users.get(&session.user).map(|held| held.clone()),
+            self.process.load().as_deref().cloned(),
+        ]
     }
 }
 

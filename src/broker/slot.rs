@@ -26,7 +26,14 @@ pub(super) struct Token {
     pub(super) renew_at: Timestamp,
 }
 
-pub(super) type Landing = Option<Result<Arc<Token>, BrokerError>>;
+/// A call to Entra that is under way.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    /// `None` until it has landed.
+    pub(super) landing: watch::Receiver<Option<Result<Arc<Token>, BrokerError>>>,
+    /// Whether it brings a new token in any case.
+    pub(super) mints: bool,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Slot {
@@ -36,7 +43,7 @@ pub(super) struct Slot {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) flight: Option<watch::Receiver<Landing>>,
+    pub(super) flight: Option<Flight>,
     forced_at: Option<Timestamp>,
     ahead_at: Option<Timestamp>,
 }

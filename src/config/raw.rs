@@ -6,7 +6,7 @@ use clap::Args;
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Settings")]
 pub struct RawConfig {
-    /// Origin that users see, e.g. https://k8s.example.com; the redirect URI is <this>/callback
+    /// Origin that users see, e.g. `https://k8s.example.com`; the redirect URI is this with /callback
     #[arg(long, env = "ENTRADA_PUBLIC_URL", hide_env_values = true)]
     pub public_url: Option<String>,
     /// Where clients connect [default: 0.0.0.0:8443]
@@ -24,7 +24,7 @@ pub struct RawConfig {
     /// Liveness, readiness and metrics, plain HTTP [default: 0.0.0.0:9090]
     #[arg(long, env = "ENTRADA_ADMIN_LISTEN", hide_env_values = true)]
     pub admin_listen: Option<String>,
-    /// The API server [default: https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT]
+    /// The API server [default: `https://$KUBERNETES_SERVICE_HOST:$KUBERNETES_SERVICE_PORT`]
     #[arg(long, env = "ENTRADA_API_SERVER_URL", hide_env_values = true)]
     pub api_server_url: Option<String>,
     /// PEM of the API server's authority [default: the pod's usual ca.crt]
@@ -39,7 +39,7 @@ pub struct RawConfig {
     /// The pod's projected token, our identity towards Entra
     #[arg(long, env = "AZURE_FEDERATED_TOKEN_FILE", hide_env_values = true)]
     pub azure_federated_token_file: Option<String>,
-    /// The cloud's sign-in host [default: https://login.microsoftonline.com/]
+    /// The cloud's sign-in host [default: `https://login.microsoftonline.com/`]
     #[arg(long, env = "AZURE_AUTHORITY_HOST", hide_env_values = true)]
     pub azure_authority_host: Option<String>,
     /// Extra trust root for the sign-in host, PEM

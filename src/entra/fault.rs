@@ -20,8 +20,10 @@ pub enum Class {
     StepUp,
     /// A policy keeps the user out; the session stays, because the policy may change.
     Blocked,
-    /// An administrator must change something; never the user's fault, so never the session's end.
+    /// An administrator must change something about us, which concerns everybody; never the session's end.
     Admin,
+    /// An administrator must change something that may concern this user alone, such as consent.
+    AdminForUser,
     /// It passes by itself.
     Transient,
 }
@@ -89,11 +91,13 @@ const FEDERATION: &str = "Entra does not accept Entrada's workload identity; an 
                           the application's federated credential.";
 const CLIENT: &str = "Entra does not accept Entrada as a confidential web application; \
                       an administrator must correct the app registration.";
+const INCOMPLETE: &str =
+    "Entra's answer lacks what was asked for; an administrator must check the application's permissions.";
 const MALFORMED: &str = "Entra refused Entrada's request as malformed; please tell an administrator.";
 
 /// Rows of the decision table: codes, what they mean, what the user reads.
 const TABLE: &[(&[u32], Class, &str)] = &[
-    (&[65001, 65005, 650_052, 650_056, 650_057, 90094, 90095, 90008], Class::Admin, CONSENT),
+    (&[65001, 65005, 650_052, 650_056, 650_057, 90094, 90095, 90008], Class::AdminForUser, CONSENT),
     (&[50076, 50079, 50072, 50074, 50078, 50158, 50005], Class::StepUp, STEP_UP),
     (&[53000, 53001, 53002, 50097, 50129, 50131, 50155, 530_032, 530_034, 530_035], Class::StepUp, DEVICE),
     (&[53003, 53004, 53011], Class::StepUp, BLOCKED),
@@ -151,6 +155,31 @@ impl EntraFault {
         Self::of(Class::Transient, TRY_LATER, why, correlation_id)
     }
 
+    /// A good answer that lacks what was asked for.
+    pub(super) fn incomplete(what: &str) -> Self {
+        Self::of(Class::AdminForUser, INCOMPLETE, &format!("the answer has no {what}"), "none")
+    }
+
+    /// What Entra says of an error when it sends the browser back: the same table, but without a correlation id of ours.
+    pub(super) fn from_redirect(error: &str, description: &str) -> Self {
+        let code = number_after(description, "AADSTS");
+        let (class, sentence) = code.and_then(listed).unwrap_or_else(|| by_error(error, None, false));
+        let correlation = description.split_once("Correlation ID:").map(|(_, rest)| rest.trim_start());
+        let correlation = correlation.and_then(|rest| rest.split_whitespace().next()).unwrap_or("none");
+        Self { code, ..Self::of(class, sentence, &plain(error), &plain(correlation)) }
+    }
+
+    /// Adds the address at which to do what the sentence asks for.
+    pub(super) fn with_addresses(mut self, admin_consent: &str, redirect_uri: &str) -> Self {
+        let address = match self.sentence.as_str() {
+            CONSENT => admin_consent,
+            REDIRECT => redirect_uri,
+            _ => return self,
+        };
+        self.sentence = format!("{} {address}", self.sentence);
+        self
+    }
+
     /// An answer whose status is not 2xx.
     pub(super) fn from_answer(answer: &Answer, correlation_id: &str) -> Self {
         let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
@@ -196,14 +225,14 @@ fn listed(code: u32) -> Option<(Class, &'static str)> {
 fn by_error(error: &str, suberror: Option<&str>, has_claims: bool) -> (Class, &'static str) {
     match (error, suberror) {
         ("temporarily_unavailable" | "server_error", _) => (Class::Transient, TRY_LATER),
-        (_, Some("consent_required")) | ("consent_required", _) => (Class::Admin, CONSENT),
+        (_, Some("consent_required")) | ("consent_required", _) => (Class::AdminForUser, CONSENT),
         (_, Some("bad_token" | "token_expired")) => (Class::SignIn, SIGN_IN),
         (_, Some("basic_action" | "additional_action" | "message_only")) => (Class::StepUp, STEP_UP),
         ("invalid_grant", _) if has_claims => (Class::StepUp, STEP_UP),
         ("interaction_required" | "login_required", _) => (Class::StepUp, STEP_UP),
         ("invalid_grant", _) => (Class::SignIn, SIGN_IN),
         ("invalid_client" | "unauthorized_client", _) => (Class::Admin, CLIENT),
-        _ => (Class::Admin, MALFORMED),
+        _ => (Class::AdminForUser, MALFORMED),
     }
 }
 
@@ -211,9 +240,14 @@ fn first_code(codes: &serde_json::Value) -> Option<u32> {
     codes.as_array()?.iter().take(8).find_map(|code| u32::try_from(code.as_u64()?).ok())
 }
 
+/// The digits that follow `mark` in a description: the only part of it that is ever read.
+fn number_after(description: &str, mark: &str) -> Option<u32> {
+    let (_, rest) = description.split_once(mark)?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// What a peer wrote, cut to what may stand in a log line or on a page.
-#[must_use]
-pub fn plain(text: &str) -> String {
+fn plain(text: &str) -> String {
     text.chars().filter(|c| c.is_ascii_alphanumeric() || "-_. ".contains(*c)).take(64).collect()
 }
 
@@ -262,6 +296,19 @@ mod tests {
         let count = codes.len();
         codes.dedup();
         assert_eq!(codes.len(), count);
+    }
+
+    /// A redirect's error is read by the same table, and nothing of its text is kept but the ids.
+    #[test]
+    fn a_redirects_error_is_read_by_the_same_table() {
+        let text = "AADSTS50105: <b>blocked</b> Trace ID: t Correlation ID: 1-2-3\r\nTimestamp: now";
+        let fault = EntraFault::from_redirect("invalid_grant", text);
+        assert_eq!(
+            (fault.class, fault.code, fault.correlation_id.as_str()),
+            (Class::Blocked, Some(50105), "1-2-3")
+        );
+        let fault = EntraFault::from_redirect("server_error", "");
+        assert_eq!((fault.class, fault.correlation_id.as_str()), (Class::Transient, "none"));
     }
 
     /// What Entra wrote cannot break a log line.

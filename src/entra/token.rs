@@ -95,7 +95,7 @@ impl Entra {
             ..self.form("authorization_code")
         };
         let (answer, asked_at) = self.ask(form, with_aks).await?;
-        let missing = |what| EntraFault::ours(&format!("the answer to a code has no {what}"), "none");
+        let missing = EntraFault::incomplete;
         let id_token = answer.id_token.clone().ok_or_else(|| missing("id_token"))?;
         let refresh_token = answer.refresh_token.clone().ok_or_else(|| missing("refresh_token"))?;
         let home_account_id = answer.client_info.as_deref().and_then(home_account_id);
@@ -170,6 +170,8 @@ impl Entra {
                 .map_err(|_| EntraFault::from_answer(&answer, &correlation_id)),
             Ok(answer) => Err(EntraFault::from_answer(&answer, &correlation_id)),
         };
+        let result =
+            result.map_err(|fault| fault.with_addresses(&self.admin_consent_url(), &self.redirect_uri));
         self.note(form.grant_type, result.as_ref().err(), assertion);
         result.map(|answer| (answer, asked_at))
     }
@@ -180,7 +182,7 @@ impl Entra {
             Some(Class::SignIn | Class::Revoked) => "sign_in",
             Some(Class::StepUp) => "step_up",
             Some(Class::Blocked) => "blocked",
-            Some(Class::Admin) => "admin",
+            Some(Class::Admin | Class::AdminForUser) => "admin",
             Some(Class::Transient) => "transient",
         };
         self.metrics.entra_calls.with_label_values(&[grant, outcome]).inc();

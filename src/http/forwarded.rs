@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::headers::list;
+
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -57,7 +59,8 @@ impl Forwarding {
         if self.trusted.is_empty() || !self.trusts(direct.client) {
             return direct.clone();
         }
-        let chain: Vec<&str> = super::headers::list(headers, &X_FORWARDED_FOR).collect();
+        let texts = |name: HeaderName| list(headers, &name).filter_map(|entry| str::from_utf8(entry).ok());
+        let chain: Vec<&str> = texts(X_FORWARDED_FOR).collect();
         // From the right, each entry was written by the proxy after it: the first untrusted one is the client.
         let mut client = direct.client;
         for entry in chain.iter().rev() {
@@ -70,7 +73,7 @@ impl Forwarding {
         let kept = |name: &HeaderName, ours: &HeaderValue| headers.get(name).unwrap_or(ours).clone();
         let whole = chain.iter().copied().map(str::to_owned).chain([direct.client.to_string()]);
         let whole: Vec<String> = whole.collect();
-        let elements: Vec<String> = super::headers::list(headers, &FORWARDED)
+        let elements: Vec<String> = texts(FORWARDED)
             .map(str::to_owned)
             .chain([direct.forwarded.to_str().unwrap_or_default().to_owned()])
             .collect();

@@ -1,5 +1,6 @@
 //! Which headers pass through, in both directions. Pure functions; nothing here knows a user.
 
+use http::Version;
 use http::header::{
     self, AUTHORIZATION, CONNECTION, CONTENT_SECURITY_POLICY, COOKIE, EXPECT, HeaderMap, HeaderName,
     HeaderValue, SEC_WEBSOCKET_PROTOCOL, SET_COOKIE, UPGRADE, WWW_AUTHENTICATE,
@@ -37,23 +38,41 @@ const ORIGIN_WIDE: [&str; 7] = [
 ];
 
 /// Whether the request asks to leave HTTP for another protocol on the same connection.
+///
+/// Only HTTP/1.1 knows that (RFC 9110 section 7.8). `h2c` is refused by passing over it, as that section allows: it
+/// would be HTTP again, out of our sight.
 #[must_use]
-pub fn is_upgrade(headers: &HeaderMap) -> bool {
-    headers.contains_key(UPGRADE)
-        && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
+    let to = headers.get(UPGRADE).filter(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    version == Version::HTTP_11
+        && to.is_some()
+        && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
-/// The entries of a comma-separated header, over all its lines.
-pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
-    let lines = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|entry| !entry.is_empty())
+/// The entries of a comma-separated header, over all its lines, as bytes: one odd byte must not hide the others.
+pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    let lines = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b',')).map(trim).filter(|entry| !entry.is_empty())
+}
+
+/// Without the white space that HTTP knows: space and tab.
+#[must_use]
+pub fn trim(bytes: &[u8]) -> &[u8] {
+    bytes.trim_ascii()
+}
+
+/// The `name=value` pairs of all `Cookie` lines, as bytes. HTTP/2 may send each pair on a line of its own.
+pub fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes);
+    lines.flat_map(|line| line.split(|byte| *byte == b';')).map(trim).filter(|pair| !pair.is_empty())
 }
 
 /// Prepares a request's headers for upstream: nothing of the connection and nothing that claims an identity is left.
 ///
 /// `Impersonate-*` stays, even where `Connection` names it: dropping it would widen what the request may do.
-pub fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool) {
-    let upgrade = if is_upgrade(headers) { headers.get(UPGRADE).cloned() } else { None };
+/// `upgrade`: the protocol that the connection is to switch to goes on.
+pub fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool, upgrade: bool) {
+    let upgrade = if upgrade { headers.get(UPGRADE).cloned() } else { None };
     remove_hop_by_hop(headers);
     // The server side has answered it already.
     headers.remove(EXPECT);
@@ -103,7 +122,7 @@ fn sandbox(headers: &mut HeaderMap) {
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = list(headers, &CONNECTION)
-            .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .filter(|name| !name.as_str().starts_with("impersonate-"))
             .collect();
         for name in named {
@@ -127,43 +146,35 @@ fn remove_with_prefix(headers: &mut HeaderMap, prefixes: &[&str]) {
 }
 
 /// Removes our own cookies; all of them where a cookie is the credential, because the rest was meant for us too.
+/// What is left goes up on one line (RFC 9113 section 8.2.3).
 fn clean_cookies(headers: &mut HeaderMap, cookie_is_credential: bool) {
     if cookie_is_credential {
         headers.remove(COOKIE);
         return;
     }
-    let ours = |pair: &str| pair.trim_start().starts_with(COOKIE_PREFIX);
-    let has_ours = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).split(';').any(ours);
-    if !headers.get_all(COOKIE).into_iter().any(has_ours) {
+    let ours = |pair: &&[u8]| pair.starts_with(COOKIE_PREFIX.as_bytes());
+    if headers.get_all(COOKIE).into_iter().count() < 2 && !cookie_pairs(headers).any(|pair| ours(&pair)) {
         return;
     }
-    let kept: Vec<HeaderValue> = headers
-        .get_all(COOKIE)
-        .into_iter()
-        .filter_map(|value| {
-            let text = value.to_str().ok()?;
-            let rest: Vec<&str> = text.split(';').map(str::trim).filter(|pair| !ours(pair)).collect();
-            HeaderValue::from_str(&rest.join("; ")).ok().filter(|value| !value.is_empty())
-        })
-        .collect();
-    headers.remove(COOKIE);
-    for value in kept {
-        headers.append(COOKIE, value);
-    }
+    let kept: Vec<&[u8]> = cookie_pairs(headers).filter(|pair| !ours(pair)).collect();
+    let kept = HeaderValue::from_bytes(&kept.join(&b"; "[..])).ok().filter(|value| !value.is_empty());
+    replace(headers, COOKIE, kept);
 }
 
 /// Removes bearer tokens from the WebSocket subprotocols and leaves the others as they stand.
 fn clean_subprotocols(headers: &mut HeaderMap) {
-    let bears = list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|entry| entry.starts_with(BEARER_SUBPROTOCOL));
-    if bears {
-        let kept: Vec<&str> = list(headers, &SEC_WEBSOCKET_PROTOCOL)
-            .filter(|entry| !entry.starts_with(BEARER_SUBPROTOCOL))
-            .collect();
-        let kept = HeaderValue::from_str(&kept.join(", ")).ok().filter(|value| !value.is_empty());
-        headers.remove(SEC_WEBSOCKET_PROTOCOL);
-        if let Some(kept) = kept {
-            headers.insert(SEC_WEBSOCKET_PROTOCOL, kept);
-        }
+    let bears = |entry: &&[u8]| entry.starts_with(BEARER_SUBPROTOCOL.as_bytes());
+    if list(headers, &SEC_WEBSOCKET_PROTOCOL).any(|entry| bears(&entry)) {
+        let kept: Vec<&[u8]> = list(headers, &SEC_WEBSOCKET_PROTOCOL).filter(|entry| !bears(entry)).collect();
+        let kept = HeaderValue::from_bytes(&kept.join(&b", "[..])).ok().filter(|value| !value.is_empty());
+        replace(headers, SEC_WEBSOCKET_PROTOCOL, kept);
+    }
+}
+
+fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
+    match value {
+        Some(value) => drop(headers.insert(name, value)),
+        None => drop(headers.remove(name)),
     }
 }
 
@@ -193,7 +204,8 @@ mod tests {
 
     fn cleaned(lines: &[(&'static str, &'static str)], cookie: bool) -> HeaderMap {
         let mut headers = map(lines);
-        clean_request(&mut headers, cookie);
+        let upgrade = is_upgrade(Version::HTTP_11, &headers);
+        clean_request(&mut headers, cookie, upgrade);
         headers
     }
 
@@ -237,9 +249,33 @@ mod tests {
     fn our_cookies_never_reach_upstream() {
         let lines =
             [("cookie", "a=1; __Host-entrada=secret; __Host-entrada-login-x=y; b=2"), ("cookie", "c=3")];
-        assert_eq!(cleaned(&lines, false), map(&[("cookie", "a=1; b=2"), ("cookie", "c=3")]));
+        assert_eq!(cleaned(&lines, false), map(&[("cookie", "a=1; b=2; c=3")]));
         assert_eq!(cleaned(&lines, true), HeaderMap::new());
         assert_eq!(cleaned(&[("cookie", "__Host-entrada=secret")], false), HeaderMap::new());
+    }
+
+    /// One odd byte in a line hides none of its other entries.
+    #[test]
+    fn odd_bytes_hide_nothing() {
+        let mut headers = HeaderMap::new();
+        let odd = |text: &str| HeaderValue::from_bytes(text.as_bytes()).unwrap();
+        headers.insert(COOKIE, odd("lang=français; __Host-entrada=secret"));
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, odd("base64url.bearer.authorization.k8s.io.c2VjcmV0, é"));
+        headers.insert(CONNECTION, odd("x-custom, é"));
+        headers.insert("x-custom", HeaderValue::from_static("1"));
+        clean_request(&mut headers, false, false);
+        assert_eq!(headers.len(), 2);
+        assert_eq!(headers[COOKIE], odd("lang=français"));
+        assert_eq!(headers[SEC_WEBSOCKET_PROTOCOL], odd("é"));
+    }
+
+    /// Only HTTP/1.1 can leave HTTP, and not for HTTP/2.
+    #[test]
+    fn not_every_upgrade_is_one() {
+        let upgrade = |to| map(&[("connection", "upgrade"), ("upgrade", to)]);
+        assert!(is_upgrade(Version::HTTP_11, &upgrade("SPDY/3.1")));
+        assert!(!is_upgrade(Version::HTTP_10, &upgrade("SPDY/3.1")));
+        assert!(!is_upgrade(Version::HTTP_11, &upgrade("h2c")));
     }
 
     /// An upgrade keeps its protocol and every subprotocol but the one that bears a token.

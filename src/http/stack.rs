@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, COOKIE, SEC_WEBSOCKET_PROTOCOL};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -43,8 +43,10 @@ where
 fn panicked(_: Box<dyn std::any::Any + Send>) -> Response<Full<Bytes>> {
     // The panic's text may hold anything; the hook has logged where it happened.
     tracing::error!("a request's handler panicked");
-    let mut response = Response::new(Full::default());
+    let status = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Something went wrong in Entrada.","reason":"InternalError","code":500}"#;
+    let mut response = Response::new(Full::from(status));
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response.headers_mut().insert("entrada-reason", HeaderValue::from_static("internal_error"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

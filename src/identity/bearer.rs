@@ -50,8 +50,8 @@ fn from_authorization(headers: &HeaderMap) -> Presented<'_> {
 /// The form that the API server defines for browsers, which cannot set `Authorization` on a WebSocket:
 /// base64url without padding after a fixed prefix, beside at least one real subprotocol.
 fn from_subprotocol(headers: &HeaderMap) -> Presented<'_> {
-    let mut entries =
-        list(headers, &SEC_WEBSOCKET_PROTOCOL).filter_map(|entry| entry.strip_prefix(BEARER_SUBPROTOCOL));
+    let mut entries = list(headers, &SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|entry| entry.strip_prefix(BEARER_SUBPROTOCOL.as_bytes()));
     let Some(encoded) = entries.next() else { return Presented::Nothing };
     if entries.next().is_some() {
         return Presented::Unusable;

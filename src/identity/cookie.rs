@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use cookie::{Cookie, SameSite};
-use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 use super::bearer::Presented;
-use crate::http::headers::COOKIE_PREFIX;
+use crate::http::headers::{COOKIE_PREFIX, cookie_pairs};
 
 /// The session cookie: an opaque id and nothing else.
 pub const SESSION: &str = "__Host-entrada";
@@ -19,11 +18,11 @@ pub const ATTEMPT_PREFIX: &str = "__Host-entrada-login-";
 
 const _: () = assert!(SESSION.len() == COOKIE_PREFIX.len());
 
-/// Every cookie of a request as name and value, in order.
+/// Every cookie of a request as name and value, in order; those that are not ASCII are not ours.
 pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    let lines = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';'));
-    pairs.filter_map(|pair| pair.trim().split_once('='))
+    let texts =
+        cookie_pairs(headers).filter(|pair| pair.is_ascii()).filter_map(|pair| str::from_utf8(pair).ok());
+    texts.filter_map(|pair| pair.split_once('='))
 }
 
 /// The value of the cookie `name`. The same name twice is refused: browsers do not send that for a `__Host-` cookie.
@@ -61,6 +60,8 @@ pub fn remove(name: &str) -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use http::header::COOKIE;
+
     use super::*;
 
     /// The session cookie has the contract's attributes.

@@ -20,6 +20,9 @@ use crate::session::{
 use crate::shutdown::Shutdown;
 use crate::streams::Streams;
 
+/// The user declined to consent.
+const DECLINED: u32 = 65004;
+
 /// What a policy demanded, to be met interactively.
 #[derive(Clone, Debug, Default)]
 pub struct StepUp {
@@ -49,14 +52,25 @@ pub struct Completed {
     pub cookies: Vec<HeaderValue>,
 }
 
+/// What became of a callback.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Ends the attempt, whatever became of it: a state is used once.
+    pub spent: Option<HeaderValue>,
+    /// Where the user wanted to go, as far as that is known.
+    pub return_to: String,
+    /// The session, or why there is none.
+    pub result: Result<Completed, SignInError>,
+}
+
 /// The parameters with which Entra sends the browser back.
 #[derive(Debug, Default)]
 pub struct CallbackQuery {
     code: Option<AuthorizationCode>,
     state: Option<AttemptSecret>,
     error: Option<String>,
-    code_of_error: Option<u32>,
-    cancelled: bool,
+    error_subcode: String,
+    error_description: String,
 }
 
 /// Why a callback brought no session.
@@ -69,13 +83,8 @@ pub enum SignInError {
     #[error("the user cancelled the sign-in")]
     Cancelled,
     /// Entra refused, in the redirect.
-    #[error("Entra sent the browser back with the error {error} (AADSTS{})", code.unwrap_or(0))]
-    Refused {
-        /// The protocol's error.
-        error: String,
-        /// The AADSTS number in its description.
-        code: Option<u32>,
-    },
+    #[error("Entra sent the browser back: {0}")]
+    Refused(EntraFault),
     /// Neither a code nor an error.
     #[error("the callback holds neither a code nor an error")]
     Malformed,
@@ -125,9 +134,9 @@ impl CallbackQuery {
             match name.as_ref() {
                 "code" => twice |= parsed.code.replace(AuthorizationCode::new(value)).is_some(),
                 "state" => twice |= parsed.state.replace(AttemptSecret::new(value)).is_some(),
-                "error" => twice |= parsed.error.replace(crate::entra::plain(&value)).is_some(),
-                "error_subcode" => parsed.cancelled |= value == "cancel",
-                "error_description" => parsed.code_of_error = aadsts(&value),
+                "error" => twice |= parsed.error.replace(value).is_some(),
+                "error_subcode" => parsed.error_subcode = value,
+                "error_description" => parsed.error_description = value,
                 _ => {}
             }
         }
@@ -164,34 +173,45 @@ impl SignIn {
     }
 
     /// Completes an attempt: redeems the code, verifies who signed in, begins the session.
-    ///
-    /// The returned cookie, where there is one, ends the attempt whatever the outcome: a state is used once.
-    ///
-    /// # Errors
-    /// Why there is no session.
     pub async fn complete(
         self: &Arc<Self>,
         query: CallbackQuery,
         headers: &HeaderMap,
         client: IpAddr,
-    ) -> (Option<HeaderValue>, Result<Completed, SignInError>) {
+    ) -> Outcome {
         let now = self.clock.now();
         let attempt = query.state.as_ref().and_then(|state| Attempt::find(headers, state, now));
-        let Some(attempt) = attempt else { return (None, Err(SignInError::NoAttempt)) };
-        let spent = attempt.end();
-        let supersedes = self.authenticator.identify(headers, client).await.ok();
-        let supersedes = supersedes.filter(super::Identity::is_cookie).map(|old| old.session().id.clone());
-        let result = match query {
-            CallbackQuery { error: Some(_), cancelled: true, .. } => Err(SignInError::Cancelled),
-            CallbackQuery { error: Some(error), code_of_error: code, .. } => {
-                Err(SignInError::Refused { error, code })
+        let outcome = match attempt {
+            None => {
+                let result = Err(SignInError::NoAttempt);
+                Outcome { spent: None, return_to: "/".to_owned(), result }
             }
-            CallbackQuery { code: Some(code), .. } => self.finish_in_task(attempt, code, supersedes).await,
-            _ => Err(SignInError::Malformed),
+            Some(attempt) => {
+                let (spent, return_to) = (Some(attempt.end()), attempt.return_to.clone());
+                Outcome { spent, return_to, result: self.answer(attempt, query, headers, client).await }
+            }
         };
-        let outcome = if result.is_ok() { "completed" } else { "refused" };
-        self.metrics.sign_ins.with_label_values(&[outcome]).inc();
-        (Some(spent), result)
+        let label = if outcome.result.is_ok() { "completed" } else { "refused" };
+        self.metrics.sign_ins.with_label_values(&[label]).inc();
+        outcome
+    }
+
+    async fn answer(
+        self: &Arc<Self>,
+        attempt: Attempt,
+        query: CallbackQuery,
+        headers: &HeaderMap,
+        client: IpAddr,
+    ) -> Result<Completed, SignInError> {
+        if let Some(error) = query.error {
+            let fault = self.entra.read_redirect(&error, &query.error_description);
+            let cancelled = query.error_subcode == "cancel" || fault.code == Some(DECLINED);
+            return Err(if cancelled { SignInError::Cancelled } else { SignInError::Refused(fault) });
+        }
+        let code = query.code.ok_or(SignInError::Malformed)?;
+        let before = self.authenticator.identify(headers, client).await.ok();
+        let supersedes = before.filter(super::Identity::is_cookie).map(|old| old.session().id.clone());
+        self.finish_in_task(attempt, code, supersedes).await
     }
 
     /// A code can be redeemed once, so what follows must not be lost because the browser went away.
@@ -270,10 +290,4 @@ impl SignIn {
             expires_at: after(now, self.lifetimes.session),
         }
     }
-}
-
-/// The number in `AADSTS50105: …`, the only part of a description that is read.
-fn aadsts(description: &str) -> Option<u32> {
-    let digits = description.strip_prefix("AADSTS")?;
-    digits.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

@@ -26,7 +26,13 @@ pub(super) struct Seat {
 
 impl Bounds {
     pub(super) fn new(limits: Limits) -> Self {
-        let all = limits.connections.unwrap_or_else(what_the_file_limit_carries);
+        let carried = what_the_file_limit_carries();
+        let all = limits.connections.map_or(carried, |asked| {
+            if asked > carried {
+                tracing::warn!(asked, carried, "ENTRADA_MAX_CONNECTIONS is more than the file limit carries");
+            }
+            asked.min(carried)
+        });
         tracing::info!(max_connections = all, "listening");
         Self {
             all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),

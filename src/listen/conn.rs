@@ -1,24 +1,30 @@
 //! One connection: TLS, then HTTP/1.1 or HTTP/2 as ALPN chose, until it ends or the process stops.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use pin_project_lite::pin_project;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
 
 use super::Certificates;
+use super::patience::{Busy, HEAD_TIMEOUT, Patient, Phase};
 use crate::http::stack::Edge;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// A request line with 60 KiB of selectors, and headers beside it.
@@ -33,6 +39,35 @@ const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// Streams that a client opened and reset before we looked: more is the rapid-reset attack.
 const H2_MAX_PENDING_RESETS: usize = 50;
+
+pin_project! {
+    /// A body that keeps its connection busy.
+    struct Held<B> {
+        #[pin]
+        body: B,
+        _busy: Option<Busy>,
+    }
+}
+
+impl<B: Body> Body for Held<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
 
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
@@ -79,21 +114,44 @@ async fn serve_h1<S>(stream: S, edge: Edge, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let phase = Phase::default();
+    let stream = Patient::new(stream, phase.clone(), true);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let busy = phase.busy();
+        let answer = edge.clone().oneshot(request);
+        async move { answer.await.map(|response| hold_while_answered(response, busy)) }
+    });
     let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        // `Patient` keeps time instead.
+        .header_read_timeout(None)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge))
+        .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
     until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
+}
+
+/// The connection is busy until the answer's body has been written or given up; a switch of protocols never ends.
+fn hold_while_answered<B>(response: Response<B>, busy: Busy) -> Response<Held<B>> {
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        busy.for_ever();
+        return response.map(|body| Held { body, _busy: None });
+    }
+    response.map(|body| Held { body, _busy: Some(busy) })
 }
 
 async fn serve_h2<S>(stream: S, edge: Edge, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
+    let phase = Phase::default();
+    let stream = Patient::new(stream, phase.clone(), false);
+    let service = service_fn(move |request: Request<Incoming>| {
+        phase.busy().for_ever();
+        edge.clone().oneshot(request)
+    });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
@@ -104,16 +162,16 @@ where
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(H2_MAX_PENDING_RESETS)
         .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(edge));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
 }
 
 /// Runs the connection to its end; at the soft stop it is told to finish what it does and to take nothing new.
 async fn until_stopped<C, E>(
-    mut connection: std::pin::Pin<&mut C>,
+    mut connection: Pin<&mut C>,
     shutdown: &Shutdown,
-    finish: impl FnOnce(std::pin::Pin<&mut C>),
+    finish: impl FnOnce(Pin<&mut C>),
 ) where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Display,

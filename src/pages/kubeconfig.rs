@@ -43,9 +43,9 @@ impl Pages {
     }
 }
 
-/// The file for a cluster, named so that any system takes it and a shell needs no quotes.
+/// The downloaded file's name: the cluster's, in letters that any system takes.
 pub(super) fn file_name(cluster: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
-    let name: String = cluster.chars().map(plain).collect();
-    format!("{name}.yaml")
+    let plain: String = cluster.chars().map(plain).collect();
+    format!("{plain}.yaml")
 }

@@ -63,7 +63,7 @@ impl Pages {
     }
 
     fn access(&self, session: &Session) -> Access {
-        let Some(fault) = self.broker.standing_fault(&session.user) else {
+        let Some(fault) = self.broker.standing_fault(session) else {
             let sentence = "You can use this cluster.".to_owned();
             return Access { state: "ready", sentence, href: None, label: None };
         };

@@ -61,7 +61,9 @@ impl Pages {
         if let Some(sid) = parameter("sid").filter(|_| is_ours) {
             let ended = self.store.end_by_sid(&Digest::of(&sid)).await?;
             self.streams.end(&ended);
-            tracing::info!(ended = ended.len(), "front-channel sign-out");
+            if !ended.is_empty() {
+                tracing::info!(ended = ended.len(), "front-channel sign-out");
+            }
         }
         let mut response = Response::new(Body::empty());
         protect(response.headers_mut());

@@ -34,12 +34,12 @@ impl Pages {
     /// `GET /callback`: a session and its cookie, or a page that says why not.
     pub(super) async fn callback(&self, visit: &Visit) -> Result<Response<Body>, Problem> {
         let query = CallbackQuery::parse(visit.query());
-        let (spent, result) = self.sign_in.complete(query, visit.headers(), visit.client).await;
-        let mut response = match result {
+        let outcome = self.sign_in.complete(query, visit.headers(), visit.client).await;
+        let mut response = match outcome.result {
             Ok(completed) => self.welcome(visit, completed).await,
-            Err(error) => self.no_session(&error),
+            Err(error) => self.no_session(visit, &error, &outcome.return_to),
         };
-        if let Some(spent) = spent {
+        if let Some(spent) = outcome.spent {
             response.headers_mut().append(SET_COOKIE, spent);
         }
         Ok(response)
@@ -54,7 +54,7 @@ impl Pages {
                 Class::StepUp if !session.stepped_up => self.step_up(visit, &session, &fault, return_to),
                 // A session that Entra ended at once: sending the browser on would send it round in a circle.
                 Class::SignIn | Class::Revoked => {
-                    return self.no_session(&SignInError::Redeem((*fault).clone()));
+                    return self.no_session(visit, &SignInError::Redeem((*fault).clone()), &return_to);
                 }
                 _ => redirect(&self.view.public_url().join(&return_to)),
             },
@@ -82,15 +82,16 @@ impl Pages {
     }
 
     fn standing_demand(&self, session: &Session) -> Option<StepUp> {
-        let fault = self.broker.standing_fault(&session.user)?;
+        let fault = self.broker.standing_fault(session)?;
         (fault.class == Class::StepUp)
             .then(|| StepUp { claims: fault.claims.clone(), login_hint: session.login_hint.clone() })
     }
 
-    fn no_session(&self, error: &SignInError) -> Response<Body> {
+    /// Always a page: whoever comes back from Entra is a person in a browser.
+    fn no_session(&self, visit: &Visit, error: &SignInError, return_to: &str) -> Response<Body> {
         let problem = Problem::from(error);
-        problem.log("none");
-        let mut response = problem.page(&self.view, "/");
+        problem.note(&visit.audit_id(), &self.sign_in.metrics);
+        let mut response = problem.page(&self.view, return_to);
         let reason = http::HeaderValue::from_static(problem.reason());
         response.headers_mut().insert(ENTRADA_REASON, reason);
         response

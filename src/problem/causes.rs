@@ -4,6 +4,7 @@ use http::StatusCode;
 
 use super::{Help, Problem, Side};
 use crate::broker::{BrokerError, RenewError};
+use crate::clock::in_words;
 use crate::entra::{Class, EntraFault, NotReady};
 use crate::identity::Refused;
 use crate::identity::signin::SignInError;
@@ -68,7 +69,7 @@ impl From<&EntraFault> for Problem {
             Class::StepUp => (StatusCode::UNAUTHORIZED, "step_up_required", Side::Client, Help::StepUp),
             Class::Blocked => (StatusCode::FORBIDDEN, "blocked_by_policy", Side::Client, Help::Portal),
             // Waiting does not help before a person has acted: no Retry-After, so that kubectl says it at once.
-            Class::Admin => {
+            Class::Admin | Class::AdminForUser => {
                 (StatusCode::SERVICE_UNAVAILABLE, "administrator_required", Side::Us, Help::Portal)
             }
             Class::Transient => {
@@ -79,7 +80,7 @@ impl From<&EntraFault> for Problem {
         details.extend(fault.code.map(|code| ("Entra's code", format!("AADSTS{code}"))));
         let sentence = match fault.class {
             // Whoever helps needs it, and kubectl shows nothing but the sentence.
-            Class::Blocked | Class::Admin => {
+            Class::Blocked | Class::Admin | Class::AdminForUser => {
                 let code = fault.code.map_or_else(String::new, |code| format!("AADSTS{code}, "));
                 format!("{} ({code}correlation id {})", fault.sentence, fault.correlation_id)
             }
@@ -119,12 +120,15 @@ impl From<RenewError> for Problem {
         match error {
             RenewError::Failed(error) => error.into(),
             RenewError::TooSoon(wait) => Self {
-                retry_after_seconds: Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).max(1)),
+                retry_after_seconds: Some(SHORTLY),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
                     "renewed_recently",
                     Side::Client,
-                    "Your access was renewed less than a minute ago.",
+                    format!(
+                        "Your access was renewed a moment ago. It can be renewed again {}.",
+                        in_words(wait)
+                    ),
                 )
             },
         }
@@ -151,7 +155,17 @@ impl From<UpstreamError> for Problem {
                 "upstream_untrusted",
                 "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
             ),
-            UpstreamError::Broken(_) => problem(
+            UpstreamError::ClientGone(_) => Self {
+                log: error.to_string(),
+                ..Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "client_gone",
+                    Side::Client,
+                    "The request's body broke off.",
+                )
+            },
+            UpstreamError::Stopping => BrokerError::Stopping.into(),
+            UpstreamError::HungUp(_) | UpstreamError::Broken(_) => problem(
                 StatusCode::BAD_GATEWAY,
                 "upstream_broken",
                 "The API server broke off before it answered.",
@@ -244,13 +258,16 @@ impl From<&SignInError> for Problem {
                 "This sign-in was not begun in this browser, was used already, or took longer than 15 minutes.",
             ),
             SignInError::Cancelled => problem("cancelled", Side::Client, "You cancelled the sign-in."),
-            SignInError::Refused { error: word, code } => Self {
-                details: [("Entra's error", word.clone())]
-                    .into_iter()
-                    .chain(code.map(|code| ("Entra's code", format!("AADSTS{code}"))))
-                    .collect(),
-                ..problem("refused_by_entra", Side::Entra, "Microsoft Entra did not sign you in.")
-            },
+            SignInError::Refused(fault) => {
+                let sentence = match fault.class {
+                    Class::SignIn | Class::Revoked => "Microsoft Entra did not sign you in.",
+                    _ => &fault.sentence,
+                };
+                Self {
+                    details: Self::from(fault).details,
+                    ..problem("refused_by_entra", Side::Entra, sentence)
+                }
+            }
             SignInError::Malformed => problem(
                 "malformed_callback",
                 Side::Client,
@@ -284,6 +301,16 @@ impl Problem {
         let sentence = format!("This path takes {allow}.");
         let new = Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", Side::Client, sentence);
         Self { allow: Some(allow.into()), ..new }
+    }
+
+    /// A body whose end could be read in two ways.
+    #[must_use]
+    pub fn ambiguous_framing() -> Self {
+        let sentence = "The request's length or transfer encoding can be read in more than one way.";
+        Self {
+            closes: true,
+            ..Self::new(StatusCode::BAD_REQUEST, "ambiguous_framing", Side::Client, sentence)
+        }
     }
 
     /// A page that the contract names and this version lacks.

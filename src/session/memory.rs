@@ -31,6 +31,8 @@ pub struct MemoryStore {
 struct Index {
     sessions: HashMap<SessionId, Held>,
     users: HashMap<UserKey, User>,
+    /// Sessions by Entra's session id.
+    sids: HashMap<Digest, Vec<SessionId>>,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,9 @@ impl MemoryStore {
         let mut ended = Vec::new();
         let held = Held { session: session.clone(), grant, credentials: HashSet::new() };
         index.sessions.insert(session.id.clone(), held);
+        if let Some(sid) = session.sid {
+            index.sids.entry(sid).or_default().push(session.id.clone());
+        }
         let user = index.users.entry(session.user.clone()).or_default();
         user.sessions.push(session.id.clone());
         let oldest = (user.sessions.len() > MAX_SESSIONS_PER_USER).then(|| user.sessions[0].clone());
@@ -98,9 +103,18 @@ impl MemoryStore {
         let mut index = self.lock();
         let session =
             index.sessions.get(session).map(|held| held.session.clone()).ok_or(AddTokenError::SessionGone)?;
-        let live = |found: &&Found| !found.credential.is_over(token.created_at);
-        if self.tokens_of(&index, &token.user).iter().filter(live).count() >= MAX_TOKENS_PER_USER {
+        let (expired, live): (Vec<Found>, Vec<Found>) = self
+            .tokens_of(&index, &token.user)
+            .into_iter()
+            .partition(|held| held.credential.is_over(token.created_at));
+        if live.len() >= MAX_TOKENS_PER_USER {
             return Err(AddTokenError::TooMany);
+        }
+        // Expired ones are kept for a day, but only as long as there is room.
+        if expired.len() + live.len() >= MAX_TOKENS_PER_USER
+            && let Some(oldest) = expired.iter().min_by_key(|held| held.credential.expires_at)
+        {
+            self.unlink(&mut index, &token.user, &oldest.credential.id);
         }
         self.link(&mut index, &token, &session);
         Ok(())
@@ -176,7 +190,7 @@ impl MemoryStore {
         let mut index = self.lock();
         let Some(gone) = index.users.remove(user) else { return Ok(Vec::new()) };
         for session in &gone.sessions {
-            index.sessions.remove(session);
+            index.remove(session);
         }
         for digest in gone.credentials.values() {
             self.found.remove(digest);
@@ -190,12 +204,7 @@ impl MemoryStore {
     /// Never for this store.
     pub async fn end_by_sid(&self, sid: &Digest) -> Result<Vec<CredentialId>, StoreError> {
         let mut index = self.lock();
-        let sessions: Vec<SessionId> = index
-            .sessions
-            .values()
-            .filter(|held| held.session.sid.as_ref() == Some(sid))
-            .map(|held| held.session.id.clone())
-            .collect();
+        let sessions = index.sids.get(sid).cloned().unwrap_or_default();
         Ok(sessions.iter().flat_map(|id| self.end(&mut index, id, Ending::Natural)).collect())
     }
 
@@ -220,7 +229,7 @@ impl MemoryStore {
         Ok(true)
     }
 
-    /// Removes what has expired. Returns the credentials that lost their session by it.
+    /// Ends what has expired, and forgets it a day later. Returns the credentials that are over.
     ///
     /// # Errors
     /// Never for this store.
@@ -235,15 +244,13 @@ impl MemoryStore {
         let mut ended: Vec<CredentialId> =
             over.iter().flat_map(|id| self.end(&mut index, id, Ending::Natural)).collect();
         let long_ago = now.saturating_sub(EXPIRED_IS_KNOWN_FOR).unwrap_or(Timestamp::MIN);
-        let expired: Vec<Found> = self
-            .found
-            .iter()
-            .filter(|found| found.credential.is_over(long_ago))
-            .map(|found| found.value().clone())
-            .collect();
-        for found in expired {
-            ended.push(found.credential.id.clone());
-            self.unlink(&mut index, &found.credential.user, &found.credential.id);
+        let expired = self.found.iter().filter(|found| found.credential.is_over(now));
+        let expired: Vec<Arc<Credential>> = expired.map(|found| found.credential.clone()).collect();
+        for credential in expired {
+            ended.push(credential.id.clone());
+            if credential.is_over(long_ago) {
+                self.unlink(&mut index, &credential.user, &credential.id);
+            }
         }
         Ok(ended)
     }
@@ -296,7 +303,7 @@ impl MemoryStore {
     }
 
     fn end(&self, index: &mut Index, session: &SessionId, ending: Ending) -> Vec<CredentialId> {
-        let Some(held) = index.sessions.remove(session) else { return Vec::new() };
+        let Some(held) = index.remove(session) else { return Vec::new() };
         let user_key = &held.session.user;
         let ended: Vec<CredentialId> = held.credentials.into_iter().collect();
         let Some(user) = index.users.get_mut(user_key) else { return ended };
@@ -327,9 +334,25 @@ impl MemoryStore {
 }
 
 impl Index {
+    fn remove(&mut self, session: &SessionId) -> Option<Held> {
+        let held = self.sessions.remove(session)?;
+        if let Some(sid) = &held.session.sid
+            && let Some(same) = self.sids.get_mut(sid)
+        {
+            same.retain(|id| id != session);
+            if same.is_empty() {
+                self.sids.remove(sid);
+            }
+        }
+        Some(held)
+    }
+
     fn forget_empty(&mut self, user: &UserKey) {
         if self.users.get(user).is_some_and(|user| user.sessions.is_empty() && user.credentials.is_empty()) {
             self.users.remove(user);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

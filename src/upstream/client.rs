@@ -1,17 +1,14 @@
 //! The connection pool to the API server, and its trust: a new pool when the CA changes.
 
+use std::io;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::uri::Authority;
 use http::{Request, Response};
-use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -21,6 +18,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::UpstreamError;
+use super::outgoing::Outgoing;
 use crate::config::ApiServer;
 use crate::metrics::Metrics;
 use crate::reload::Reload;
@@ -30,16 +28,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// A handshake costs more than an idle connection: generous, so that a burst leaves its connections for the next.
 const POOL_IDLE_CONNECTIONS: usize = 1_024;
+/// A connection that was closed under us, rather than one that spoke nonsense.
+const HANG_UPS: [io::ErrorKind; 4] = [
+    io::ErrorKind::ConnectionReset,
+    io::ErrorKind::ConnectionAborted,
+    io::ErrorKind::BrokenPipe,
+    io::ErrorKind::UnexpectedEof,
+];
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
 type Pool = legacy::Client<HttpsConnector<HttpConnector>, Outgoing>;
-
-/// The body of a request on its way to the API server.
-#[derive(Debug)]
-pub(super) enum Outgoing {
-    Empty,
-    Client(Incoming),
-}
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -112,60 +110,30 @@ fn pool(ca_pem: &[u8]) -> anyhow::Result<Pool> {
         .build(connector))
 }
 
+/// What an error of the pool means. The whole chain is looked at, because each layer wraps the one below.
 fn describe(error: &Error) -> UpstreamError {
     let mut text = error.to_string();
-    let mut untrusted = false;
+    let (mut untrusted, mut by_client, mut hung_up) = (false, false, false);
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());
         untrusted |= matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            by_client |= error.is_user();
+            hung_up |= error.is_incomplete_message() || error.is_canceled();
+        }
+        let io = error.downcast_ref::<io::Error>();
+        hung_up |= io.is_some_and(|error| HANG_UPS.contains(&error.kind()));
         // An io::Error that wraps another error does not name it as its source, but that error's source.
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        cause = wrapped.map(|inner| inner as &dyn std::error::Error).or_else(|| error.source());
+        let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &dyn std::error::Error);
+        cause = wrapped.or_else(|| error.source());
     }
     match (error.is_connect(), untrusted) {
         (_, true) => UpstreamError::Untrusted(text),
         (true, false) => UpstreamError::Unreachable(text),
+        (false, false) if by_client => UpstreamError::ClientGone(text),
+        (false, false) if hung_up => UpstreamError::HungUp(text),
         (false, false) => UpstreamError::Broken(text),
-    }
-}
-
-impl Outgoing {
-    pub(super) fn from_client(body: Incoming) -> Self {
-        if body.is_end_stream() { Self::Empty } else { Self::Client(body) }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Empty)
-    }
-}
-
-impl http_body::Body for Outgoing {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match self.get_mut() {
-            Self::Empty => Poll::Ready(None),
-            Self::Client(body) => Pin::new(body).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Client(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.size_hint(),
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! The head of the outgoing request. Path and query stay byte for byte.
 
-use http::header::AUTHORIZATION;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
@@ -9,9 +9,11 @@ use super::UpstreamError;
 use crate::broker::Delegated;
 use crate::http::forwarded::Via;
 use crate::http::headers::clean_request;
+use crate::route::Shape;
 
 pub(super) fn head(
     inbound: &Parts,
+    has_body: bool,
     authority: &Authority,
     delegated: &Delegated,
     via: &Via,
@@ -28,7 +30,12 @@ pub(super) fn head(
     head.uri = uri;
     head.version = Version::HTTP_11;
     head.headers = inbound.headers.clone();
-    clean_request(&mut head.headers, delegated.identity().is_cookie());
+    let is_upgrade = delegated.facts().shape == Shape::Upgrade;
+    clean_request(&mut head.headers, delegated.identity().is_cookie(), is_upgrade);
+    if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
+        // Said outright: of a GET without a length the client library would else take the body for absent.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     via.set(&mut head.headers);
     head.headers.insert(AUTHORIZATION, delegated.authorization());
     Ok(head)

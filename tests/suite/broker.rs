@@ -257,3 +257,47 @@ async fn access_is_renewed_on_demand_once_a_minute() {
     world.advance(Duration::from_secs(60));
     assert_eq!(world.call(Method::POST, "/refresh", &token).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_sessions_share_their_patience_with_entra() {
+    // Proves that renewals ahead of need heed Retry-After too: four sessions of one user are not four times the calls.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        tokens.push(world.token(&world.signed_in("alice").await).await);
+    }
+    world.advance(Duration::from_secs(3_000));
+    world.entra.reset_calls();
+    world.entra.fail_always(Endpoint::TokenRefresh, Fault::throttled(600));
+    for _ in 0..5 {
+        for token in &tokens {
+            assert_eq!(world.call(Method::GET, PODS, token).await.status, 200);
+        }
+        eventually("the flights' landing", || async { world.entra.calls().token_refresh >= 1 }).await;
+        world.advance(Duration::from_secs(61));
+    }
+    // The four may have taken off together, before the first had failed.
+    assert!(world.entra.calls().token_refresh <= 4, "{}", world.entra.calls().token_refresh);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_users_trouble_is_not_anothers() {
+    // Proves that a consent that one user lacks, or a policy that one session has not met, leaves the others alone.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let bob = world.token(&world.signed_in("bob").await).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    world.advance(2 * HOUR);
+    world.entra.set_refused_with("bob", Some(65001));
+    assert_eq!(world.call(Method::GET, PODS, &bob).await.header("entrada-reason"), "administrator_required");
+    assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 200);
+
+    let other = world.token(&world.signed_in("alice").await).await;
+    world.advance(2 * HOUR);
+    world.entra.set_refused_with("alice", Some(50076));
+    let refused = world.call(Method::GET, PODS, &alice).await;
+    assert_eq!((refused.status.as_u16(), refused.header("entrada-reason")), (401, "step_up_required"));
+    world.entra.set_refused_with("alice", None);
+    assert_eq!(world.call(Method::GET, PODS, &other).await.status, 200);
+}

@@ -1,0 +1,213 @@
+//! How long a client may keep us waiting: for a request's head, and between requests.
+//!
+//! hyper's own limit for heads would also close a connection that idles between two requests, and says nothing to the
+//! client. So the clock stands here, around the connection's bytes: a head that was begun must be whole in time, else
+//! it is a 408; a connection between two requests may stay silent much longer; one that is busy or a tunnel, for ever.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
+pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// Longer than proxies and clients keep an idle connection, so that it is they who close it and no request is lost.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
+
+const HEAD: u8 = 0;
+const IDLE: u8 = 1;
+const BUSY: u8 = 2;
+
+/// What the connection is doing. Shared between its bytes and its requests.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Phase(Arc<AtomicU8>);
+
+/// A request that is being answered; dropped with its answer's body.
+#[derive(Debug)]
+pub(super) struct Busy(Phase);
+
+/// A connection whose patience runs by its phase.
+#[derive(Debug)]
+pub(super) struct Patient<S> {
+    inner: S,
+    phase: Phase,
+    /// The phase for which the timer was set.
+    timed: u8,
+    timer: Pin<Box<Sleep>>,
+    /// Whether a slow head is told so; HTTP/2 has no place for it.
+    tells: bool,
+}
+
+impl Phase {
+    /// A request has come whole.
+    pub(super) fn busy(&self) -> Busy {
+        self.0.store(BUSY, Ordering::Release);
+        Busy(self.clone())
+    }
+
+    fn now(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Busy {
+    /// It never ends: the connection has become a tunnel.
+    pub(super) fn for_ever(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.store(IDLE, Ordering::Release);
+    }
+}
+
+impl<S> Patient<S> {
+    /// Waits for the first head already.
+    pub(super) fn new(inner: S, phase: Phase, tells: bool) -> Self {
+        let timer = Box::pin(tokio::time::sleep(HEAD_TIMEOUT));
+        Self { inner, phase, timed: HEAD, timer, tells }
+    }
+
+    fn set_timer(&mut self, phase: u8) {
+        self.timed = phase;
+        let patience = if phase == IDLE { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+        self.timer.as_mut().reset(Instant::now() + patience);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        let phase = this.phase.now();
+        if phase == BUSY {
+            this.timed = BUSY;
+            return read;
+        }
+        if read.is_ready() {
+            if phase == IDLE && buf.filled().len() > before {
+                this.phase.0.store(HEAD, Ordering::Release);
+                this.set_timer(HEAD);
+            }
+            return read;
+        }
+        if this.timed != phase {
+            this.set_timer(phase);
+        }
+        ready!(this.timer.as_mut().poll(cx));
+        if phase == IDLE {
+            // Looks like a client that has left: the connection is closed in peace.
+            return Poll::Ready(Ok(()));
+        }
+        if this.tells {
+            // Into a socket whose buffer is empty, as nothing was answered yet; what does not fit is not worth a wait.
+            let _best_effort = Pin::new(&mut this.inner).poll_write(cx, TOO_SLOW);
+        }
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn expect_read(
+        patient: &mut Patient<tokio::io::DuplexStream>,
+        within: Duration,
+    ) -> io::Result<usize> {
+        let mut buffer = [0; 64];
+        let read = tokio::time::timeout(within, patient.read(&mut buffer)).await;
+        read.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// A head that does not become whole is told so after 20 s, however its bytes trickle.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_head_is_a_408() {
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let mut patient = Patient::new(server, Phase::default(), true);
+        for _ in 0..3 {
+            client.write_all(b"G").await.unwrap();
+            assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 1);
+            let waited = expect_read(&mut patient, Duration::from_secs(6)).await;
+            assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        let error = expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(patient);
+        let mut told = String::new();
+        client.read_to_string(&mut told).await.unwrap();
+        assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
+    }
+
+    /// A busy connection waits for ever, an idle one for three minutes and then closes in peace; a new head has its 20 s.
+    #[tokio::test(start_paused = true)]
+    async fn patience_runs_by_phase() {
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let phase = Phase::default();
+        let mut patient = Patient::new(server, phase.clone(), true);
+        let busy = phase.busy();
+        let waited = expect_read(&mut patient, Duration::from_secs(86_400)).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(busy);
+        let waited = expect_read(&mut patient, IDLE_TIMEOUT / 2).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 3);
+        assert_eq!(
+            expect_read(&mut patient, HEAD_TIMEOUT * 2).await.unwrap_err().kind(),
+            io::ErrorKind::TimedOut
+        );
+        drop(phase.busy());
+        assert_eq!(expect_read(&mut patient, IDLE_TIMEOUT * 2).await.unwrap(), 0, "closed in peace");
+    }
+
+    /// A tunnel is never idle.
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_waits_for_ever() {
+        let (_client, server) = tokio::io::duplex(64);
+        let phase = Phase::default();
+        let mut patient = Patient::new(server, phase.clone(), true);
+        phase.busy().for_ever();
+        let waited = expect_read(&mut patient, Duration::from_secs(7 * 86_400)).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}

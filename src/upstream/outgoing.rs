@@ -1,0 +1,80 @@
+//! The body of a request on its way to the API server.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+/// The client's body, or none.
+#[derive(Debug)]
+pub(super) enum Outgoing {
+    Empty,
+    /// `_sent` is dropped when all of it has been sent, or given up.
+    Client {
+        body: Incoming,
+        _sent: oneshot::Sender<()>,
+    },
+}
+
+/// Resolves when the body has been sent.
+pub(super) struct Sent(Option<oneshot::Receiver<()>>);
+
+impl Outgoing {
+    pub(super) fn from_client(body: Incoming) -> (Self, Sent) {
+        if body.is_end_stream() {
+            return (Self::Empty, Sent(None));
+        }
+        let (sent, receiver) = oneshot::channel();
+        (Self::Client { body, _sent: sent }, Sent(Some(receiver)))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Empty)
+    }
+}
+
+impl Sent {
+    pub(super) const NOTHING: Self = Self(None);
+
+    pub(super) async fn wait(self) {
+        if let Some(sent) = self.0 {
+            // The sender is only ever dropped.
+            let _dropped = sent.await;
+        }
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Self::Client { body, .. } = &mut *self else { return Poll::Ready(None) };
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        let is_last = matches!(frame, Poll::Ready(None)) || body.is_end_stream();
+        if is_last {
+            self.set(Self::Empty);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client { body, .. } => body.size_hint(),
+        }
+    }
+}

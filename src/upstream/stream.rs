@@ -1,0 +1,100 @@
+//! The body of a stream: upstream's frames as they come, until its credential ends.
+//!
+//! A task of its own waits for that end and lets go of upstream at once, also while the client does not read and its
+//! connection therefore asks for no more frames.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http::HeaderMap;
+use http::header::CONTENT_TYPE;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use super::boundary::Boundary;
+use crate::http::body::BodyError;
+use crate::streams::Stream;
+
+/// A body that ends with the credential that asked for it.
+pub(super) struct StreamBody {
+    source: Arc<Source>,
+    /// Where an end of ours would look like one of the API server's own; `None`: nowhere, it must look like a break.
+    boundary: Option<Boundary>,
+    /// Dropped with the body, which ends the task.
+    _alive: oneshot::Sender<()>,
+}
+
+/// Upstream's body, which the task can take away.
+struct Source {
+    incoming: Mutex<Option<Incoming>>,
+    reader: AtomicWaker,
+}
+
+impl StreamBody {
+    /// Passes `incoming` on until `stream` is over; the second value is the task to spawn. `is_watch`: its client lists
+    /// anew after an end, which may therefore look like one of the API server's own.
+    pub(super) fn new(
+        incoming: Incoming,
+        headers: &HeaderMap,
+        stream: Stream,
+        is_watch: bool,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let source = Arc::new(Source { incoming: Mutex::new(Some(incoming)), reader: AtomicWaker::new() });
+        let (alive, left) = oneshot::channel::<()>();
+        let cut = source.clone();
+        let task = async move {
+            tokio::select! {
+                () = stream.over() => cut.take_away(),
+                _gone = left => {}
+            }
+        };
+        let boundary = is_watch.then(|| Boundary::of(headers.get(CONTENT_TYPE)));
+        (Self { source, boundary, _alive: alive }, task)
+    }
+}
+
+impl Source {
+    fn take_away(&self) {
+        drop(self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.reader.wake();
+    }
+}
+
+impl http_body::Body for StreamBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let this = self.get_mut();
+        this.source.reader.register(cx.waker());
+        let mut incoming = this.source.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(incoming) = incoming.as_mut() else {
+            let clean = this.boundary.as_ref().is_some_and(Boundary::is_here);
+            return Poll::Ready((!clean).then(|| Err("the credential of this stream has ended".into())));
+        };
+        let frame = Pin::new(incoming).poll_frame(cx);
+        if let (Poll::Ready(Some(Ok(frame))), Some(boundary)) = (&frame, &mut this.boundary)
+            && let Some(data) = frame.data_ref()
+        {
+            boundary.pass(data);
+        }
+        frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let incoming = self.source.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        incoming.as_ref().is_some_and(Incoming::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let incoming = self.source.incoming.lock().unwrap_or_else(PoisonError::into_inner);
+        incoming.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
+    }
+}

@@ -1,0 +1,148 @@
+//! Streams end with their credential: also those that have not begun, that nobody reads, or whose token lives again.
+
+use std::time::{Duration, Instant};
+
+use http::Method;
+use serde_json::json;
+use standin::apiserver::Fault;
+
+use super::support::wire::Wire;
+use super::support::{World, eventually};
+
+const WATCH: &str = "/api/v1/namespaces/team-a/configmaps?watch=true";
+
+fn get(path: &str, token: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")
+}
+
+async fn sign_out(world: &World, browser: &standin::browser::Browser) {
+    let origin = [("origin", world.url.as_str())];
+    browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
+}
+
+async fn open_upstream(world: &World) -> usize {
+    world.api.requests().iter().filter(|request| request.is_open).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_before_its_answer_has_begun() {
+    // Proves that a pod which never answers keeps no request of a revoked token alive.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    let proxy = "/api/v1/namespaces/team-a/services/web/proxy/x";
+    world.api.fault(proxy, Fault::NoAnswer);
+    let mut wire = Wire::open(&world).await;
+    wire.write(get(proxy, &token)).await;
+    world.api.requests_until(|seen| seen.iter().any(|request| request.target == proxy)).await;
+    let ended = Instant::now();
+    sign_out(&world, &browser).await;
+    let head = wire.head().await;
+    assert!(head.starts_with("HTTP/1.1 401") && head.contains("entrada-reason: session_ended"), "{head}");
+    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+    eventually("upstream's end", || async { open_upstream(&world).await == 0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_cannot_keep_its_stream() {
+    // Proves that upstream is let go although the client's window is full and its connection asks for nothing.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(get(WATCH, &token)).await;
+    wire.head().await;
+    let big = "x".repeat(500_000);
+    let put = |n: u32| {
+        world.api.put(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": { "name": "big", "namespace": "team-a" }, "data": { "n": n.to_string(), "big": big },
+        }))
+    };
+    // More than the sockets between us hold.
+    for n in 0..60 {
+        put(n);
+    }
+    let ended = Instant::now();
+    sign_out(&world, &browser).await;
+    eventually("upstream's end", || async { open_upstream(&world).await == 0 }).await;
+    assert_eq!(world.metric("entrada_streams{kind=\"watch\"}").await, 0.0);
+    assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+    drop(wire);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_armed_again_has_streams_that_live() {
+    // Proves that an old stream which lingers does not end the new ones of the same token.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    let watch = async || {
+        let mut wire = Wire::open(&world).await;
+        wire.write(get(WATCH, &token)).await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 200"));
+        wire
+    };
+    let _lingers = watch().await;
+    sign_out(&world, &browser).await;
+    browser.sign_in(&world.url, "alice").await.unwrap();
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    let origin = [("origin", world.url.as_str())];
+    browser.post_json(&world.at("/tokens/arm"), &json!({}), &origin).await.unwrap();
+    let mut anew = watch().await;
+    world.api.put(json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "late", "namespace": "team-a" },
+    }));
+    anew.read_to(b"\n\r\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_upload_is_the_clients_fault() {
+    // Proves that a client which gives up is not reported as the API server's failure.
+    let world = World::start().await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(format!(
+        "POST /api/v1/namespaces/team-a/configmaps HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n5\r\n{{\"ki\r\nnonsense\r\n"
+    ))
+    .await;
+    wire.rest().await;
+    eventually("the note", || async {
+        world.metric("entrada_problems_total{reason=\"client_gone\"}").await == 1.0
+    })
+    .await;
+    assert_eq!(world.metric("entrada_problems_total{reason=\"upstream_broken\"}").await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_met_a_dying_connection_is_repeated_where_that_is_safe() {
+    // Proves that a GET survives a connection that closes under it, and that a POST is never sent twice.
+    let world = World::start().await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    let pods = "/api/v1/namespaces/team-a/pods";
+    assert_eq!(world.call(Method::GET, pods, &token).await.status, 200);
+    world.api.fault_times(pods, 1, Fault::Garbage(String::new()));
+    assert_eq!(world.call(Method::GET, pods, &token).await.status, 200);
+    world.api.fault_times(pods, 1, Fault::Garbage(String::new()));
+    let before = world.api.requests().len();
+    let page = world.call(Method::POST, pods, &token).await;
+    assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (502, "upstream_broken"));
+    assert_eq!(world.api.requests().len(), before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_without_a_length_is_not_lost() {
+    // Proves that a GET with a chunked body, as search APIs behind a proxy path take it, arrives with its body.
+    let world = World::start().await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(format!(
+        "GET /api/v1/namespaces/team-a/pods/web/proxy/search HTTP/1.1\r\nhost: x\r\n\
+         authorization: Bearer {token}\r\ntransfer-encoding: chunked\r\n\r\n5\r\nquery\r\n0\r\n\r\n"
+    ))
+    .await;
+    wire.head().await;
+    let seen = world.api.requests().pop().unwrap();
+    assert_eq!(seen.header("transfer-encoding"), Some("chunked"));
+}
