@@ -150,7 +150,7 @@ async fn access_is_renewed_by_a_button() {
     assert_eq!(world.entra.calls().token_refresh, before + 1);
     assert_no_complaint(&world, &browser).await;
     browser.press("Renew my access").await;
-    browser.sees("Your access was renewed less than a minute ago.").await;
+    browser.sees("Your access was renewed a moment ago.").await;
     browser.press("Open the portal").await;
     browser.sees("Alice Admin").await;
 }
