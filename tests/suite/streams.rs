@@ -31,7 +31,7 @@ async fn a_stream_ends_before_its_answer_has_begun() {
     let browser = world.signed_in("alice").await;
     let token = world.token(&browser).await;
     let proxy = "/api/v1/namespaces/team-a/services/web/proxy/x";
-    world.api.fault(proxy, Fault::NoAnswer);
+    world.api.fault(proxy, Fault::DelayHead(Duration::from_secs(600)));
     let mut wire = Wire::open(&world).await;
     wire.write(get(proxy, &token)).await;
     world.api.requests_until(|seen| seen.iter().any(|request| request.target == proxy)).await;
