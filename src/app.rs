@@ -12,6 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::admin::Admin;
 use crate::broker::Broker;
+use crate::budget::Budget;
 use crate::clock::{Clock, after};
 use crate::config::Config;
 use crate::entra::Entra;
@@ -31,7 +32,7 @@ use crate::secret::random_guid;
 use crate::session::MemoryStore;
 use crate::shutdown::Shutdown;
 use crate::streams::Streams;
-use crate::upstream::Upstream;
+use crate::upstream::{Client, Upstream};
 use crate::view::View;
 
 /// Expired sessions and tokens hold memory for at most this long.
@@ -103,12 +104,14 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let certificates =
         config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
     let certificates = certificates.map(Arc::new);
-    let app = App::build(config, &clock, &shutdown, &metrics, &store, &entra)?;
+    let budget = Budget::raise(&config.limits);
+    let app = App::build(config, budget, &clock, &shutdown, &metrics, &store, &entra)?;
 
     let admin_addr = sockets.admin.local_addr()?;
     let listener = Listener {
         socket: sockets.public,
         certificates: certificates.clone(),
+        max_connections: budget.clients,
         limits: config.limits,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
@@ -122,7 +125,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("keys", entra.clone().keep_fresh());
     shutdown.spawn_vital("ca reload", {
         let app = app.clone();
-        async move { app.upstream.keep_ca_fresh().await }
+        async move { app.upstream.client.keep_ca_fresh().await }
     });
     shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
@@ -161,6 +164,7 @@ impl Running {
 impl App {
     fn build(
         config: &Config,
+        budget: Budget,
         clock: &Clock,
         shutdown: &Shutdown,
         metrics: &Arc<Metrics>,
@@ -169,25 +173,22 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         // What is left of the window after the notice that is given first.
         let drain = config.drain.saturating_sub(notice(config.drain));
-        let streams = Streams::new(
-            config.limits.streams_per_user,
-            clock.clone(),
-            shutdown.clone(),
-            drain,
-            metrics.clone(),
-        );
+        let (limits, seats) = (&config.limits, budget.upstream);
+        let max = limits.streams_per_user;
+        let streams = Streams::new(max, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let authenticator = Authenticator::new(store.clone(), clock.clone());
         let origins = Origins::new(config.public_url.origin().to_owned());
         let broker =
             Broker::new(entra.clone(), store.clone(), streams.clone(), clock.clone(), shutdown.clone());
-        let upstream = Upstream::new(
-            &config.api_server,
-            broker.clone(),
-            authenticator.clone(),
-            streams.clone(),
-            shutdown.clone(),
-            metrics.clone(),
-        )?;
+        let client = Client::new(&config.api_server, seats, limits.connect, metrics.clone())?;
+        let upstream = Upstream {
+            client,
+            broker: broker.clone(),
+            authenticator: authenticator.clone(),
+            streams: streams.clone(),
+            shutdown: shutdown.clone(),
+            response_timeout: limits.response,
+        };
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority));
         let sign_in = Arc::new(SignIn {
@@ -210,6 +211,7 @@ impl App {
             origins: origins.clone(),
             clock: clock.clone(),
             lifetimes: config.lifetimes,
+            max_body_bytes: config.limits.body_bytes,
             rearm: config.rearm,
             cluster_name: config.cluster_name.clone(),
             public_ca_pem: config.public_ca_pem.clone(),

@@ -56,7 +56,7 @@ impl Pages {
     pub(super) async fn create_token(&self, visit: Visit) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
         let wants_page = visit.wants_page();
-        let request = body::token_request(&visit.parts.headers, visit.body).await?;
+        let request = body::token_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "token").await?;
         if wants_page {
             return self.portal_page(&identity, Some(fresh)).await;
@@ -68,7 +68,7 @@ impl Pages {
     pub(super) async fn revoke_token(&self, id: &str, visit: Visit) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
         let is_form = visit.parts.method == Method::POST;
-        if is_form && !body::says_delete(&visit.parts.headers, visit.body).await? {
+        if is_form && !body::says_delete(&visit.parts.headers, visit.body, self.max_body_bytes).await? {
             return Err(Problem::wrong_method("DELETE".to_owned()));
         }
         let user = &identity.session().user;
@@ -93,7 +93,7 @@ impl Pages {
             return Err(Problem::rearm_off());
         }
         let wants_page = visit.wants_page();
-        let request = body::arm_request(&visit.parts.headers, visit.body).await?;
+        let request = body::arm_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
         let ids: Option<Vec<CredentialId>> =
             request.ids.map(|ids| ids.iter().map(|id| CredentialId::from(id.as_str())).collect());
         let session = identity.session();
