@@ -119,13 +119,15 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let addr = listener.addr()?;
 
     if let Some(certificates) = certificates {
-        let metrics = metrics.clone();
-        shutdown.spawn_vital("certificate reload", async move { certificates.keep_fresh(&metrics).await });
+        let (clock, metrics) = (clock.clone(), metrics.clone());
+        shutdown.spawn_vital("certificate reload", async move {
+            certificates.keep_fresh(&clock, &metrics).await;
+        });
     }
     shutdown.spawn_vital("keys", entra.clone().keep_fresh());
     shutdown.spawn_vital("ca reload", {
-        let app = app.clone();
-        async move { app.upstream.client.keep_ca_fresh().await }
+        let (app, clock) = (app.clone(), clock.clone());
+        async move { app.upstream.client.keep_ca_fresh(&clock).await }
     });
     shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });

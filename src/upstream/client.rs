@@ -23,6 +23,7 @@ use tower::util::BoxCloneSyncService;
 
 use super::UpstreamError;
 use super::outgoing::Outgoing;
+use crate::clock::Clock;
 use crate::config::ApiServer;
 use crate::metrics::Metrics;
 use crate::reload::Reload;
@@ -89,9 +90,9 @@ impl Client {
     }
 
     /// Watches the CA file for ever. Exchanges under way keep their connections; new ones use the new trust.
-    pub async fn keep_ca_fresh(&self) {
+    pub async fn keep_ca_fresh(&self, clock: &Clock) {
         let files = [self.ca_file.clone()];
-        let reload = Reload { what: "api_server_ca", files: &files, metrics: &self.metrics };
+        let reload = Reload { what: "api_server_ca", files: &files, clock, metrics: &self.metrics };
         reload
             .run(|content| {
                 self.pool.store(Arc::new(pool(&content[0], self.connect_timeout)?));

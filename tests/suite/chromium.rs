@@ -5,6 +5,7 @@
 
 mod foreign;
 mod looks;
+mod socket;
 
 use std::path::Path;
 

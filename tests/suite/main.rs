@@ -14,5 +14,6 @@ mod drain;
 mod kubectl;
 mod process;
 mod proxy;
+mod reload;
 mod sign_in;
 mod streams;

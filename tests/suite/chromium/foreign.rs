@@ -35,11 +35,16 @@ Promise.allSettled([
 
 /// A site with one page: it attacks `target` by itself, and once more when its button is pressed.
 async fn site(world: &World) -> Listener {
+    let form = format!("<form method=post action={}/logout><button>Win a prize</button></form>", world.url);
+    serve(world, &form, ATTACKS).await
+}
+
+/// A site with one page: this HTML, a `pre` to write into, and a script that knows `target` and `pods`.
+pub(super) async fn serve(world: &World, html: &str, script: &str) -> Listener {
     let target = world.url.clone();
     let page = format!(
-        "<!doctype html><title>Prizes</title><link rel=icon href=data:,><form method=post action={target}/logout>\
-         <button>Win a prize</button></form><pre></pre>\
-         <script>const target = \"{target}\", pods = \"{PODS}\";{ATTACKS}</script>"
+        "<!doctype html><title>Another site</title><link rel=icon href=data:,>{html}<pre></pre>\
+         <script>const target = \"{target}\", pods = \"{PODS}\";{script}</script>"
     );
     let tls = world.ca.issue(&[]).unwrap().server_config().unwrap();
     let answer = move |_: Request<Incoming>| {

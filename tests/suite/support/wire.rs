@@ -34,6 +34,11 @@ impl Wire {
         Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
     }
 
+    /// The certificate that Entrada presented.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        self.0.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.unwrap();
         self.0.flush().await.unwrap();
