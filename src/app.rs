@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::StreamExt;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
@@ -20,16 +21,16 @@ use crate::http::body::Body;
 use crate::http::forwarded::{Forwarding, Via};
 use crate::http::framing::has_one_meaning;
 use crate::http::stack::edge;
-use crate::identity::Authenticator;
 use crate::identity::signin::SignIn;
+use crate::identity::{Authenticator, Refused};
 use crate::listen::{Certificates, Listener};
 use crate::metrics::Metrics;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
-use crate::problem::{AUDIT_ID, Asker, Problem, advise_sign_in};
+use crate::problem::{AUDIT_ID, Asker, Problem, advise_end, advise_sign_in};
 use crate::route::{Facts, Route, route};
 use crate::secret::random_guid;
-use crate::session::MemoryStore;
+use crate::session::{Credential, MemoryStore};
 use crate::shutdown::Shutdown;
 use crate::streams::Streams;
 use crate::upstream::{Client, Upstream};
@@ -37,6 +38,9 @@ use crate::view::View;
 
 /// Expired sessions and tokens hold memory for at most this long.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A user who is not let in any more loses open streams this long after the AKS token's end, at the latest.
+const TEND_EVERY: Duration = Duration::from_secs(10);
+const TENDED_AT_ONCE: usize = 32;
 /// Of the drain window, for endpoints and load balancers to notice that we are not ready any more.
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
@@ -86,6 +90,7 @@ struct App {
     upstream: Upstream,
     forwarding: Forwarding,
     view: Arc<View>,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -126,10 +131,11 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     }
     shutdown.spawn_vital("keys", entra.clone().keep_fresh());
     shutdown.spawn_vital("ca reload", {
-        let (app, clock) = (app.clone(), clock.clone());
-        async move { app.upstream.client.keep_ca_fresh(&clock).await }
+        let app = app.clone();
+        async move { app.upstream.client.keep_ca_fresh(&app.clock).await }
     });
-    shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
+    shutdown.spawn_vital("sweep", app.clone().sweep(store.clone()));
+    shutdown.spawn_vital("streams", app.clone().tend());
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| app.clone().edge(peer)));
@@ -228,6 +234,7 @@ impl App {
             upstream,
             forwarding,
             view,
+            clock: clock.clone(),
             metrics: metrics.clone(),
         }))
     }
@@ -292,17 +299,46 @@ impl App {
     ) -> Result<Response<Body>, Problem> {
         let identity = self.authenticator.identify(request.headers(), via.client).await?;
         let (parts, body) = request.into_parts();
+        let ends_soon = identity.ends_soon(self.clock.now());
         let permit = policy::permit(identity, facts, &parts, &self.origins)?;
         let delegated = self.broker.delegate(permit).await?;
         let mut answer = self.upstream.forward(delegated, Request::from_parts(parts, body), via).await?;
+        let headers = answer.response.headers_mut();
         if answer.refused_user {
-            advise_sign_in(answer.response.headers_mut(), &self.view);
+            advise_sign_in(headers, &self.view);
+        } else if let Some((what, left)) = ends_soon {
+            advise_end(headers, &self.view, what, left);
         }
         Ok(answer.response)
     }
 
+    /// Looks after open streams, for ever: renews their sessions' access ahead of need though no request asks for it, and
+    /// ends those whose user is not let in any more.
+    async fn tend(self: Arc<Self>) {
+        let streams = &self.upstream.streams;
+        loop {
+            self.clock.sleep_until(after(self.clock.now(), TEND_EVERY)).await;
+            let open = futures_util::stream::iter(streams.credentials());
+            // Some may wait for Entra; the others need not wait for them.
+            open.for_each_concurrent(TENDED_AT_ONCE, |credential| self.tend_one(credential)).await;
+        }
+    }
+
+    async fn tend_one(&self, credential: Arc<Credential>) {
+        let ends = match self.authenticator.confirm(&credential).await {
+            Ok(identity) => self.broker.has_lost_access(identity.session()).await,
+            // A store that does not answer is no reason to end anything.
+            Err(refused) => !matches!(refused, Refused::Store(_)),
+        };
+        if ends {
+            tracing::info!(user = %credential.user.oid, credential = %credential.id, "streams ended");
+            self.upstream.streams.end(std::slice::from_ref(&credential.id));
+        }
+    }
+
     /// Forgets what has expired, for ever.
-    async fn sweep(self: Arc<Self>, store: Arc<MemoryStore>, clock: Clock) {
+    async fn sweep(self: Arc<Self>, store: Arc<MemoryStore>) {
+        let clock = &self.clock;
         loop {
             clock.sleep_until(after(clock.now(), SWEEP_EVERY)).await;
             match store.sweep(clock.now()).await {

@@ -177,12 +177,11 @@ impl Upstream {
             Shape::Upgrade => StreamKind::Tunnel,
         };
         let identity = delegated.identity();
-        let (id, user) = (identity.credential().id.clone(), identity.session().user.clone());
         let stream = self
             .streams
-            .open(kind, id, user, identity.ends_at())
+            .open(kind, identity.credential(), identity.ends_at())
             .map_err(|_| UpstreamError::TooManyStreams)?;
-        self.authenticator.confirm(identity).await?;
+        self.authenticator.confirm(identity.credential()).await?;
         Ok(Some(stream))
     }
 

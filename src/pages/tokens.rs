@@ -14,7 +14,7 @@ use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response};
 use crate::secret::CredentialSecret;
-use crate::session::{Credential, CredentialId, CredentialKind, Found};
+use crate::session::{Credential, CredentialId, CredentialKind, Found, Session};
 
 /// A token that was just made; its secret is shown once.
 #[derive(Debug, Serialize)]
@@ -97,7 +97,8 @@ impl Pages {
         let ids: Option<Vec<CredentialId>> =
             request.ids.map(|ids| ids.iter().map(|id| CredentialId::from(id.as_str())).collect());
         let session = identity.session();
-        self.store.arm(&session.id, ids.as_deref(), self.clock.now()).await?;
+        let waits = |held: &Session| self.broker.waits_for_its_user(held);
+        self.store.arm(&session.id, ids.as_deref(), waits, self.clock.now()).await?;
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
         if wants_page { Ok(self.home("")) } else { self.tokens_json(&identity).await }
     }
@@ -136,14 +137,11 @@ impl Pages {
         let now = self.clock.now();
         let tokens = self.store.tokens(&identity.session().user).await?;
         let live = tokens.iter().filter(|found| !found.credential.is_over(now));
+        let works = |session: &Session| !session.is_over(now) && !self.broker.waits_for_its_user(session);
         let listed = live.map(|Found { credential, session }| Listed {
             id: credential.id.to_string(),
             name: credential.name.clone(),
-            state: if session.as_ref().is_some_and(|session| !session.is_over(now)) {
-                "active"
-            } else {
-                "dormant"
-            },
+            state: if session.as_ref().is_some_and(|session| works(session)) { "active" } else { "dormant" },
             created_at: whole(credential.created_at),
             last_used_at: credential.last_used_at().map(whole),
             expires_at: whole(credential.expires_at),

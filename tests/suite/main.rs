@@ -11,6 +11,7 @@ mod broker;
 mod chromium;
 mod credentials;
 mod drain;
+mod endings;
 mod kubectl;
 mod process;
 mod proxy;
