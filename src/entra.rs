@@ -14,7 +14,7 @@ mod token;
 use std::sync::Arc;
 
 pub use self::authorize::AuthorizeRequest;
-pub use self::fault::{Class, EntraFault};
+pub use self::fault::{Class, EntraFault, Row, error_table};
 pub use self::http::CallError;
 pub use self::id_token::{IdTokenError, SignedIn};
 pub use self::provider::NotReady;

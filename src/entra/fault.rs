@@ -95,8 +95,16 @@ const INCOMPLETE: &str =
     "Entra's answer lacks what was asked for; an administrator must check the application's permissions.";
 const MALFORMED: &str = "Entra refused Entrada's request as malformed; please tell an administrator.";
 
-/// Rows of the decision table: codes, what they mean, what the user reads.
-const TABLE: &[(&[u32], Class, &str)] = &[
+/// A row of the decision table: codes, what they mean, what the user reads.
+pub type Row = (&'static [u32], Class, &'static str);
+
+/// The decision table, for whoever wants to show or prove every row of it.
+#[must_use]
+pub fn error_table() -> &'static [Row] {
+    TABLE
+}
+
+const TABLE: &[Row] = &[
     (&[65001, 65005, 650_052, 650_056, 650_057, 90094, 90095, 90008], Class::AdminForUser, CONSENT),
     (&[50076, 50079, 50072, 50074, 50078, 50158, 50005], Class::StepUp, STEP_UP),
     (&[53000, 53001, 53002, 50097, 50129, 50131, 50155, 530_032, 530_034, 530_035], Class::StepUp, DEVICE),

@@ -6,6 +6,7 @@
 mod foreign;
 mod looks;
 mod socket;
+mod troubles;
 
 use std::path::Path;
 

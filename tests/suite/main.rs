@@ -18,3 +18,4 @@ mod proxy;
 mod reload;
 mod sign_in;
 mod streams;
+mod troubles;
