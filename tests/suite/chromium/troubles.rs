@@ -20,24 +20,33 @@ async fn due() -> (World, Chromium) {
     (world, browser)
 }
 
-/// Proves that consent, assignment and our own identity are told as pages that name what to do, with the id to give on.
+/// Proves that a user who is not assigned reads whom to ask, with the id to give on.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_must_do_is_a_page_with_the_reason() {
+async fn a_missing_assignment_is_a_page_that_says_whom_to_ask() {
     let (world, browser) = due().await;
     world.entra.set_assigned("alice", false);
     browser.open(&world.at(PODS)).await;
     browser.sees("You are not assigned to this application.").await;
     browser.sees("AADSTS50105").await;
     keep(&browser, "assignment").await;
+}
 
+/// Proves that withdrawn consent names the address at which to give it, on the page and on the portal.
+#[tokio::test(flavor = "multi_thread")]
+async fn withdrawn_consent_is_a_page_with_the_address_to_give_it() {
     let (world, browser) = due().await;
     world.entra.set_admin_consent(false);
     browser.open(&world.at(PODS)).await;
     browser.sees("An administrator must first grant this application access").await;
+    browser.sees("/adminconsent?client_id=").await;
     keep(&browser, "consent").await;
     browser.open(&world.url).await;
     browser.sees("An administrator must first grant this application access").await;
+}
 
+/// Proves that a wrong federated credential is said to be an administrator's, not the user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_federated_credential_is_an_administrators_page() {
     let (world, browser) = due().await;
     let issuer = world.entra.cluster_issuer();
     world.entra.set_federated_credential(Some((&issuer, "system:serviceaccount:other:other")));
@@ -53,6 +62,8 @@ async fn a_device_that_stays_blocked_ends_on_a_page() {
     let (world, browser) = due().await;
     world.entra.set_refused_with("alice", Some(53000));
     browser.open(&world.at(PODS)).await;
+    // The one step-up: Entra asks interactively, and refuses all the same.
+    browser.click("button[value=alice]").await;
     browser.sees("Your organisation asks for a managed device or an approved app.").await;
     browser.sees("AADSTS53000").await;
     keep(&browser, "device").await;
