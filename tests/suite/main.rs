@@ -8,10 +8,13 @@
 mod support;
 
 mod broker;
+mod copy;
 mod credentials;
 mod drain;
 mod kubectl;
+mod port_forward;
 mod process;
 mod proxy;
 mod sign_in;
 mod streams;
+mod upgrade;

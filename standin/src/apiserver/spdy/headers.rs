@@ -10,13 +10,13 @@ use super::Broken;
 const LIMIT_BYTES: usize = 64 * 1024;
 
 /// The dictionary (SPDY/3 draft, section 2.6.10.1) begins with these names, each after its length in four bytes …
-const NAMES: &str = "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges \
-    age allow authorization cache-control connection content-base content-encoding content-language \
-    content-length content-location content-md5 content-range content-type date etag expect expires from \
-    host if-match if-modified-since if-none-match if-range if-unmodified-since last-modified location \
-    max-forwards pragma proxy-authenticate proxy-authorization range referer retry-after server te trailer \
-    transfer-encoding upgrade user-agent vary via warning www-authenticate method get status 200 OK version \
-    HTTP/1.1 url public set-cookie keep-alive origin";
+const NAMES: &str = "options|head|post|put|delete|trace|accept|accept-charset|accept-encoding|accept-language|\
+    accept-ranges|age|allow|authorization|cache-control|connection|content-base|content-encoding|\
+    content-language|content-length|content-location|content-md5|content-range|content-type|date|etag|\
+    expect|expires|from|host|if-match|if-modified-since|if-none-match|if-range|if-unmodified-since|\
+    last-modified|location|max-forwards|pragma|proxy-authenticate|proxy-authorization|range|referer|\
+    retry-after|server|te|trailer|transfer-encoding|upgrade|user-agent|vary|via|warning|\
+    www-authenticate|method|get|status|200 OK|version|HTTP/1.1|url|public|set-cookie|keep-alive|origin";
 
 /// … and ends with these values, without any lengths.
 const VALUES: &str = "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 \
@@ -31,7 +31,7 @@ pub(crate) type Headers = Vec<(String, String)>;
 
 fn dictionary() -> Vec<u8> {
     let mut dictionary = Vec::new();
-    for name in NAMES.split(' ') {
+    for name in NAMES.split('|') {
         put_text(&mut dictionary, name.as_bytes());
     }
     dictionary.extend_from_slice(VALUES.as_bytes());
