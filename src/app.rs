@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use futures_util::StreamExt;
 use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 
 use crate::admin::Admin;
 use crate::broker::Broker;
+use crate::budget::Budget;
 use crate::clock::{Clock, after};
 use crate::config::Config;
 use crate::entra::Entra;
@@ -19,23 +21,26 @@ use crate::http::body::Body;
 use crate::http::forwarded::{Forwarding, Via};
 use crate::http::framing::has_one_meaning;
 use crate::http::stack::edge;
-use crate::identity::Authenticator;
 use crate::identity::signin::SignIn;
+use crate::identity::{Authenticator, Refused};
 use crate::listen::{Certificates, Listener};
 use crate::metrics::Metrics;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
-use crate::problem::{AUDIT_ID, Asker, Problem, advise_sign_in};
+use crate::problem::{AUDIT_ID, Asker, Problem, advise_end, advise_sign_in};
 use crate::route::{Facts, Route, route};
 use crate::secret::random_guid;
-use crate::session::MemoryStore;
+use crate::session::{Credential, MemoryStore};
 use crate::shutdown::Shutdown;
 use crate::streams::Streams;
-use crate::upstream::Upstream;
+use crate::upstream::{Client, Upstream};
 use crate::view::View;
 
 /// Expired sessions and tokens hold memory for at most this long.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
+/// A user who is not let in any more loses open streams this long after the AKS token's end, at the latest.
+const TEND_EVERY: Duration = Duration::from_secs(10);
+const TENDED_AT_ONCE: usize = 32;
 /// Of the drain window, for endpoints and load balancers to notice that we are not ready any more.
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
@@ -85,6 +90,7 @@ struct App {
     upstream: Upstream,
     forwarding: Forwarding,
     view: Arc<View>,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
@@ -103,12 +109,14 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let certificates =
         config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
     let certificates = certificates.map(Arc::new);
-    let app = App::build(config, &clock, &shutdown, &metrics, &store, &entra)?;
+    let budget = Budget::raise(&config.limits);
+    let app = App::build(config, budget, &clock, &shutdown, &metrics, &store, &entra)?;
 
     let admin_addr = sockets.admin.local_addr()?;
     let listener = Listener {
         socket: sockets.public,
         certificates: certificates.clone(),
+        max_connections: budget.clients,
         limits: config.limits,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
@@ -116,15 +124,18 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let addr = listener.addr()?;
 
     if let Some(certificates) = certificates {
-        let metrics = metrics.clone();
-        shutdown.spawn_vital("certificate reload", async move { certificates.keep_fresh(&metrics).await });
+        let (clock, metrics) = (clock.clone(), metrics.clone());
+        shutdown.spawn_vital("certificate reload", async move {
+            certificates.keep_fresh(&clock, &metrics).await;
+        });
     }
     shutdown.spawn_vital("keys", entra.clone().keep_fresh());
     shutdown.spawn_vital("ca reload", {
         let app = app.clone();
-        async move { app.upstream.keep_ca_fresh().await }
+        async move { app.upstream.client.keep_ca_fresh(&app.clock).await }
     });
-    shutdown.spawn_vital("sweep", app.clone().sweep(store.clone(), clock));
+    shutdown.spawn_vital("sweep", app.clone().sweep(store.clone()));
+    shutdown.spawn_vital("streams", app.clone().tend());
     let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| app.clone().edge(peer)));
@@ -161,6 +172,7 @@ impl Running {
 impl App {
     fn build(
         config: &Config,
+        budget: Budget,
         clock: &Clock,
         shutdown: &Shutdown,
         metrics: &Arc<Metrics>,
@@ -169,25 +181,22 @@ impl App {
     ) -> anyhow::Result<Arc<Self>> {
         // What is left of the window after the notice that is given first.
         let drain = config.drain.saturating_sub(notice(config.drain));
-        let streams = Streams::new(
-            config.limits.streams_per_user,
-            clock.clone(),
-            shutdown.clone(),
-            drain,
-            metrics.clone(),
-        );
+        let (limits, seats) = (&config.limits, budget.upstream);
+        let max = limits.streams_per_user;
+        let streams = Streams::new(max, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let authenticator = Authenticator::new(store.clone(), clock.clone());
         let origins = Origins::new(config.public_url.origin().to_owned());
         let broker =
             Broker::new(entra.clone(), store.clone(), streams.clone(), clock.clone(), shutdown.clone());
-        let upstream = Upstream::new(
-            &config.api_server,
-            broker.clone(),
-            authenticator.clone(),
-            streams.clone(),
-            shutdown.clone(),
-            metrics.clone(),
-        )?;
+        let client = Client::new(&config.api_server, seats, limits.connect, metrics.clone())?;
+        let upstream = Upstream {
+            client,
+            broker: broker.clone(),
+            authenticator: authenticator.clone(),
+            streams: streams.clone(),
+            shutdown: shutdown.clone(),
+            response_timeout: limits.response,
+        };
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority));
         let sign_in = Arc::new(SignIn {
@@ -210,6 +219,7 @@ impl App {
             origins: origins.clone(),
             clock: clock.clone(),
             lifetimes: config.lifetimes,
+            max_body_bytes: config.limits.body_bytes,
             rearm: config.rearm,
             cluster_name: config.cluster_name.clone(),
             public_ca_pem: config.public_ca_pem.clone(),
@@ -224,6 +234,7 @@ impl App {
             upstream,
             forwarding,
             view,
+            clock: clock.clone(),
             metrics: metrics.clone(),
         }))
     }
@@ -288,17 +299,46 @@ impl App {
     ) -> Result<Response<Body>, Problem> {
         let identity = self.authenticator.identify(request.headers(), via.client).await?;
         let (parts, body) = request.into_parts();
+        let ends_soon = identity.ends_soon(self.clock.now());
         let permit = policy::permit(identity, facts, &parts, &self.origins)?;
         let delegated = self.broker.delegate(permit).await?;
         let mut answer = self.upstream.forward(delegated, Request::from_parts(parts, body), via).await?;
+        let headers = answer.response.headers_mut();
         if answer.refused_user {
-            advise_sign_in(answer.response.headers_mut(), &self.view);
+            advise_sign_in(headers, &self.view);
+        } else if let Some((what, left)) = ends_soon {
+            advise_end(headers, &self.view, what, left);
         }
         Ok(answer.response)
     }
 
+    /// Looks after open streams, for ever: renews their sessions' access ahead of need though no request asks for it, and
+    /// ends those whose user is not let in any more.
+    async fn tend(self: Arc<Self>) {
+        let streams = &self.upstream.streams;
+        loop {
+            self.clock.sleep_until(after(self.clock.now(), TEND_EVERY)).await;
+            let open = futures_util::stream::iter(streams.credentials());
+            // Some may wait for Entra; the others need not wait for them.
+            open.for_each_concurrent(TENDED_AT_ONCE, |credential| self.tend_one(credential)).await;
+        }
+    }
+
+    async fn tend_one(&self, credential: Arc<Credential>) {
+        let ends = match self.authenticator.confirm(&credential).await {
+            Ok(identity) => self.broker.has_lost_access(identity.session()).await,
+            // A store that does not answer is no reason to end anything.
+            Err(refused) => !matches!(refused, Refused::Store(_)),
+        };
+        if ends {
+            tracing::info!(user = %credential.user.oid, credential = %credential.id, "streams ended");
+            self.upstream.streams.end(std::slice::from_ref(&credential.id));
+        }
+    }
+
     /// Forgets what has expired, for ever.
-    async fn sweep(self: Arc<Self>, store: Arc<MemoryStore>, clock: Clock) {
+    async fn sweep(self: Arc<Self>, store: Arc<MemoryStore>) {
+        let clock = &self.clock;
         loop {
             clock.sleep_until(after(clock.now(), SWEEP_EVERY)).await;
             match store.sweep(clock.now()).await {

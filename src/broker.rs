@@ -19,7 +19,7 @@ use self::flight::Need;
 use self::memory::FaultMemory;
 use self::slot::{Slot, Token};
 use crate::clock::{Clock, after, until};
-use crate::entra::{Entra, EntraFault};
+use crate::entra::{Class, Entra, EntraFault};
 use crate::identity::Identity;
 use crate::policy::Permit;
 use crate::route::Facts;
@@ -165,6 +165,23 @@ impl Broker {
     pub async fn prepare(self: &Arc<Self>, session: &Arc<Session>) -> Result<(), BrokerError> {
         self.faults.forget(&session.user);
         self.token(session).await.map(drop)
+    }
+
+    /// For a session with open streams: renews its token ahead of need, as a request would, and tells whether its user
+    /// has lost access. An Entra that does not answer, or an administrator's fault, takes nobody's access away.
+    pub async fn has_lost_access(self: &Arc<Self>, session: &Arc<Session>) -> bool {
+        match self.token(session).await {
+            Ok(_) | Err(BrokerError::Store(_) | BrokerError::Stopping) => false,
+            Err(BrokerError::SessionEnded) => true,
+            Err(BrokerError::Entra(fault)) => !matches!(fault.class, Class::Transient | Class::Admin),
+        }
+    }
+
+    /// Whether the session waits for its user, to meet a demand or to be let in again.
+    #[must_use]
+    pub fn waits_for_its_user(&self, session: &Session) -> bool {
+        self.standing_fault(session)
+            .is_some_and(|fault| matches!(fault.class, Class::StepUp | Class::Blocked))
     }
 
     /// The last failure that stands between the session and an AKS token, where there is one.

@@ -88,12 +88,14 @@ pub fn until(now: Timestamp, then: Timestamp) -> Duration {
 #[must_use]
 pub fn in_words(left: Duration) -> String {
     let seconds = left.as_secs();
-    let (count, unit) = match seconds {
-        172_800.. => (seconds / 86_400, "day"),
-        7_200.. => (seconds / 3_600, "hour"),
-        120.. => (seconds / 60, "minute"),
-        _ => (seconds, "second"),
+    let (length, unit) = match seconds {
+        172_800.. => (86_400, "day"),
+        7_200.. => (3_600, "hour"),
+        120.. => (60, "minute"),
+        _ => (1, "second"),
     };
+    // To the nearest: what was asked to last 30 days is not said to end in 29 a moment later.
+    let count = (seconds + length / 2) / length;
     format!("in {count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
@@ -118,13 +120,14 @@ mod tests {
         sleeper.await.unwrap();
     }
 
-    /// Lengths of time are said in one unit, rounded down.
+    /// Lengths of time are said in one unit, the nearest count of it.
     #[test]
     fn lengths_of_time_read_naturally() {
         let words = |seconds| in_words(Duration::from_secs(seconds));
         assert_eq!(words(1), "in 1 second");
         assert_eq!(words(119), "in 119 seconds");
         assert_eq!(words(2_400), "in 40 minutes");
-        assert_eq!(words(7 * 86_400 - 1), "in 6 days");
+        assert_eq!(words(7 * 86_400 - 1), "in 7 days");
+        assert_eq!(words(6 * 86_400 + 40_000), "in 6 days");
     }
 }

@@ -4,6 +4,7 @@
 //! so the `Debug` output of a `Config` is safe to log.
 
 mod check;
+mod limits;
 mod raw;
 
 use std::fmt;
@@ -101,7 +102,7 @@ pub struct Lifetimes {
     pub token: Duration,
 }
 
-/// Bounds on what clients may hold.
+/// Bounds on what clients may hold, send, and wait for.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Open streams of one user.
@@ -110,6 +111,51 @@ pub struct Limits {
     pub connections: Option<usize>,
     /// Open client connections of one address; `None`: unlimited.
     pub connections_per_address: Option<usize>,
+    /// Connections to the API server that are in use; `None`: what the file limit carries.
+    pub upstream_connections: Option<usize>,
+    /// From a connection's beginning to the end of its TLS handshake.
+    pub handshake: Duration,
+    /// From a request's first byte to the end of its head.
+    pub head: Duration,
+    /// Between two requests on one connection.
+    pub idle: Duration,
+    /// To connect to the API server, TLS included.
+    pub connect: Duration,
+    /// From the end of a request to its answer's head; not for streams and proxy paths.
+    pub response: Duration,
+    /// Request line and header fields.
+    pub head_bytes: usize,
+    /// Streams on one HTTP/2 connection.
+    pub h2_streams: u32,
+    /// Streams that a client opened and reset before they were looked at.
+    pub h2_resets: usize,
+    /// The body of a request to our own pages.
+    pub body_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            streams_per_user: 1_000,
+            connections: None,
+            connections_per_address: None,
+            upstream_connections: None,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(20),
+            // Longer than proxies and clients keep an idle connection, so that it is they who close it.
+            idle: Duration::from_secs(180),
+            connect: Duration::from_secs(10),
+            // The API server gives itself 60 s for an answer that is no stream; ten more for the way.
+            response: Duration::from_secs(70),
+            // A request line with 60 KiB of selectors, and header fields beside it.
+            head_bytes: 128 * 1024,
+            // What the API server itself allows.
+            h2_streams: 250,
+            h2_resets: 50,
+            // A name and a list of ids fit many times over.
+            body_bytes: 64 * 1024,
+        }
+    }
 }
 
 /// Everything that is wrong with the settings, one line each.

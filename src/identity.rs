@@ -11,13 +11,14 @@ mod bearer;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::HeaderMap;
 use jiff::Timestamp;
 use thiserror::Error;
 
 use self::bearer::Presented;
-use crate::clock::Clock;
+use crate::clock::{Clock, until};
 use crate::secret::{Digest, cookie_digest, token_digest};
 use crate::session::{Credential, CredentialKind, Found, MemoryStore, Session, StoreError};
 
@@ -51,6 +52,18 @@ pub enum Refused {
     Store(#[from] StoreError),
 }
 
+/// What is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ends {
+    /// The session, and with it all of its tokens.
+    Session,
+    /// The token alone.
+    Token,
+}
+
+const WARNED_SHARE: u32 = 10;
+const WARNED_AT_MOST: Duration = Duration::from_secs(3_600);
+
 /// Looks credentials up.
 #[derive(Clone, Debug)]
 pub struct Authenticator {
@@ -61,7 +74,7 @@ pub struct Authenticator {
 impl Identity {
     /// The credential that was presented.
     #[must_use]
-    pub fn credential(&self) -> &Credential {
+    pub fn credential(&self) -> &Arc<Credential> {
         &self.credential
     }
 
@@ -81,6 +94,18 @@ impl Identity {
     #[must_use]
     pub fn ends_at(&self) -> Timestamp {
         self.credential.expires_at.min(self.session.expires_at)
+    }
+
+    /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour.
+    #[must_use]
+    pub fn ends_soon(&self, now: Timestamp) -> Option<(Ends, Duration)> {
+        let (what, from, to) = if self.credential.expires_at < self.session.expires_at {
+            (Ends::Token, self.credential.created_at, self.credential.expires_at)
+        } else {
+            (Ends::Session, self.session.created_at, self.session.expires_at)
+        };
+        let left = until(now, to);
+        (left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
     }
 }
 
@@ -103,14 +128,14 @@ impl Authenticator {
         Ok(identity)
     }
 
-    /// Whether the identity would still be accepted now: for a stream that was just put on the books.
+    /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the look at
+    /// their credential.
     ///
     /// # Errors
     /// Why not.
-    pub async fn confirm(&self, identity: &Identity) -> Result<(), Refused> {
-        let kind = identity.credential.kind;
-        let found = self.store.find(&identity.credential.digest).await?;
-        self.judge(found, kind).map(drop)
+    pub async fn confirm(&self, credential: &Credential) -> Result<Identity, Refused> {
+        let found = self.store.find(&credential.digest).await?;
+        self.judge(found, credential.kind)
     }
 
     fn judge(&self, found: Option<Found>, kind: CredentialKind) -> Result<Identity, Refused> {

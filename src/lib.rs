@@ -45,6 +45,7 @@ pub mod streams;
 
 pub mod admin;
 pub mod app;
+pub mod budget;
 pub mod clock;
 pub mod config;
 pub mod log;

@@ -27,7 +27,9 @@ pub struct Listener {
     pub socket: TcpListener,
     /// `None`: plain HTTP, because TLS ends in front of us.
     pub certificates: Option<Arc<Certificates>>,
-    /// Bounds on connections.
+    /// How many connections may be open.
+    pub max_connections: usize,
+    /// Bounds on what one of them may hold, send, and wait for.
     pub limits: Limits,
     /// Counts.
     pub metrics: Arc<Metrics>,
@@ -46,7 +48,7 @@ impl Listener {
 
     /// Accepts until the soft stop. `edge` makes the application for a connection from an address.
     pub async fn run(self, edge: impl Fn(IpAddr) -> Edge + Send + 'static) {
-        let bounds = Bounds::new(self.limits);
+        let bounds = Bounds::new(self.max_connections, self.limits.connections_per_address);
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -68,6 +70,7 @@ impl Listener {
                         stream,
                         certificates: self.certificates.clone(),
                         edge: edge(peer),
+                        limits: self.limits,
                         shutdown: self.shutdown.clone(),
                         metrics: self.metrics.clone(),
                     };

@@ -50,6 +50,8 @@ pub struct Pages {
     pub clock: Clock,
     /// How long tokens live.
     pub lifetimes: Lifetimes,
+    /// Bound on the body of a request.
+    pub max_body_bytes: usize,
     /// Whether dormant tokens may be armed.
     pub rearm: bool,
     /// The cluster's name.

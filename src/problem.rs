@@ -6,6 +6,8 @@
 
 mod causes;
 
+use std::time::Duration;
+
 use http::header::{
     ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING,
     WWW_AUTHENTICATE,
@@ -15,7 +17,9 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode, Uri};
 use serde_json::json;
 
+use crate::clock::in_words;
 use crate::http::body::Body;
+use crate::identity::Ends;
 use crate::metrics::Metrics;
 use crate::route;
 use crate::view::{Action, Message, View, protect};
@@ -171,16 +175,16 @@ impl Problem {
     /// The page for a person, with a link that starts anew.
     pub fn page(&self, view: &View, return_to: &str) -> Response<Body> {
         let action = match self.help {
-            Help::None => None,
-            Help::SignIn => Some(Action { label: "Sign in", href: login_path(return_to) }),
-            Help::StepUp => Some(Action { label: "Continue", href: login_path(return_to) }),
-            Help::Portal => Some(Action { label: "Open the portal", href: "/".to_owned() }),
+            // Nothing in particular helps, but no page is a dead end.
+            Help::None | Help::Portal => Action { label: "Open the portal", href: "/".to_owned() },
+            Help::SignIn => Action { label: "Sign in", href: login_path(return_to) },
+            Help::StepUp => Action { label: "Continue", href: login_path(return_to) },
         };
         let message = Message {
             title: title(self.status, self.help),
             sentence: &self.sentence,
             details: &self.details,
-            action,
+            action: Some(action),
         };
         view.message(self.status, &message)
     }
@@ -204,10 +208,8 @@ impl Problem {
         }
         let mut response = json_response(self.status, &object);
         let headers = response.headers_mut();
-        if self.help != Help::None
-            && let Ok(warning) = HeaderValue::from_str(&warning(&message))
-        {
-            headers.insert(WARNING, warning);
+        if self.help != Help::None {
+            warn(headers, &message);
         }
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -226,11 +228,27 @@ impl Problem {
     }
 }
 
-/// Adds to an answer of the API server what its user can do about it.
+/// Adds to an answer of the API server what its user can do about its 401.
 pub fn advise_sign_in(headers: &mut HeaderMap, view: &View) {
     let login = view.public_url().join("/login");
-    let text = format!("The cluster does not accept your sign-in any more. Sign in again: {login}");
-    if let Ok(value) = HeaderValue::from_str(&warning(&text)) {
+    warn(headers, &format!("The cluster does not accept your sign-in any more. Sign in again: {login}"));
+}
+
+/// Adds to an answer of the API server that something of its user's ends soon, and where to renew it.
+pub fn advise_end(headers: &mut HeaderMap, view: &View, what: Ends, left: Duration) {
+    let left = in_words(left);
+    let url = view.public_url();
+    warn(
+        headers,
+        &match what {
+            Ends::Session => format!("Your sign-in ends {left}. Sign in again: {}", url.join("/login")),
+            Ends::Token => format!("Your token ends {left}. Make a new one: {}", url.join("/")),
+        },
+    );
+}
+
+fn warn(headers: &mut HeaderMap, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(&warning(text)) {
         headers.append(WARNING, value);
     }
 }
@@ -279,7 +297,7 @@ fn title(status: StatusCode, help: Help) -> &'static str {
         403 => "Not allowed",
         404 => "Nothing here",
         405 => "Not like this",
-        429 => "Too many",
+        429 => "Please wait",
         502..=504 => "Not available right now",
         _ => "Something went wrong",
     }

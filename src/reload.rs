@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::clock::{Clock, after};
 use crate::metrics::Metrics;
 
 /// The kubelet itself takes about a minute to bring a changed Secret to a pod.
@@ -14,41 +15,43 @@ pub struct Reload<'a> {
     pub what: &'static str,
     /// All are read; a change of any counts.
     pub files: &'a [PathBuf],
+    /// When to look again.
+    pub clock: &'a Clock,
     /// Counts outcomes.
     pub metrics: &'a Metrics,
 }
 
 impl Reload<'_> {
-    /// Calls `publish` with the files' content whenever it has changed, for ever. A content that cannot be read or
-    /// that `publish` refuses leaves the last good one in force; it is logged and counted once.
+    /// Calls `publish` with the files' content, now and whenever it has changed, for ever. A content that cannot be read
+    /// or that `publish` refuses leaves the last good one in force; it is logged and counted once.
     pub async fn run(&self, publish: impl Fn(&[Vec<u8>]) -> anyhow::Result<()>) {
-        let mut last = self.read().await.ok();
-        let mut interval = tokio::time::interval(LOOK_EVERY);
-        let mut was_unreadable = false;
+        let mut last: Option<Result<Vec<Vec<u8>>, std::io::ErrorKind>> = None;
         loop {
-            interval.tick().await;
-            let read = self.read().await;
-            if read.is_ok() && read.as_ref().ok() == last.as_ref() {
-                continue;
+            let read = self.read().await.map_err(|error| error.kind());
+            if last.as_ref() != Some(&read) {
+                let published = match &read {
+                    Ok(content) => publish(content),
+                    Err(kind) => Err(anyhow::anyhow!("cannot read it: {kind}")),
+                };
+                self.note(published);
+                last = Some(read);
             }
-            let unreadable = read.is_err();
-            let result = match read {
-                Err(_) if was_unreadable => continue,
-                Err(error) => Err(error.into()),
-                Ok(content) => {
-                    let published = publish(&content);
-                    last = Some(content);
-                    published
-                }
-            };
-            was_unreadable = unreadable;
-            let outcome = if result.is_ok() { "ok" } else { "failed" };
-            self.metrics.reloads.with_label_values(&[self.what, outcome]).inc();
-            match result {
-                Ok(()) => tracing::info!(file = self.what, "reloaded"),
-                Err(error) => {
-                    tracing::error!(file = self.what, %error, "could not reload; the last good content stays in force");
-                }
+            self.clock.sleep_until(after(self.clock.now(), LOOK_EVERY)).await;
+        }
+    }
+
+    fn note(&self, published: anyhow::Result<()>) {
+        let outcome = if published.is_ok() { "ok" } else { "failed" };
+        self.metrics.reloads.with_label_values(&[self.what, outcome]).inc();
+        match published {
+            Ok(()) => tracing::info!(file = self.what, "loaded"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(
+                    file = self.what,
+                    error,
+                    "could not load; the last good content stays in force"
+                );
             }
         }
     }

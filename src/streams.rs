@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, after};
 use crate::metrics::Metrics;
 use crate::secret::random_share;
-use crate::session::{CredentialId, UserKey};
+use crate::session::{Credential, CredentialId, UserKey};
 use crate::shutdown::Shutdown;
 
 /// What a stream is: its metric's label, and how it leaves when the process stops.
@@ -48,8 +48,10 @@ struct Inner {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Debug, Default)]
+/// The streams of one credential.
+#[derive(Debug)]
 struct Entry {
+    credential: Arc<Credential>,
     ended: CancellationToken,
     streams: AtomicUsize,
 }
@@ -59,8 +61,6 @@ struct Entry {
 pub struct Stream {
     inner: Arc<Inner>,
     kind: StreamKind,
-    credential: CredentialId,
-    user: UserKey,
     entry: Arc<Entry>,
     deadline: Timestamp,
     gauge: IntGauge,
@@ -94,19 +94,19 @@ impl Streams {
     pub fn open(
         &self,
         kind: StreamKind,
-        credential: CredentialId,
-        user: UserKey,
+        credential: &Arc<Credential>,
         deadline: Timestamp,
     ) -> Result<Stream, TooManyStreams> {
         {
-            let mut count = self.inner.per_user.entry(user.clone()).or_insert(0);
+            let mut count = self.inner.per_user.entry(credential.user.clone()).or_insert(0);
             if *count >= self.inner.max_per_user {
                 return Err(TooManyStreams);
             }
             *count += 1;
         }
         let entry = {
-            let entry = self.inner.credentials.entry(credential.clone()).or_default();
+            let entry = self.inner.credentials.entry(credential.id.clone());
+            let entry = entry.or_insert_with(|| Arc::new(Entry::new(credential.clone())));
             entry.streams.fetch_add(1, Ordering::Relaxed);
             entry.clone()
         };
@@ -117,7 +117,13 @@ impl Streams {
         };
         let gauge = self.inner.metrics.streams.with_label_values(&[label]);
         gauge.inc();
-        Ok(Stream { inner: self.inner.clone(), kind, credential, user, entry, deadline, gauge })
+        Ok(Stream { inner: self.inner.clone(), kind, entry, deadline, gauge })
+    }
+
+    /// The credentials that have streams open.
+    #[must_use]
+    pub fn credentials(&self) -> Vec<Arc<Credential>> {
+        self.inner.credentials.iter().map(|entry| entry.credential.clone()).collect()
     }
 
     /// Ends the streams of credentials that are no more.
@@ -127,6 +133,12 @@ impl Streams {
                 entry.ended.cancel();
             }
         }
+    }
+}
+
+impl Entry {
+    fn new(credential: Arc<Credential>) -> Self {
+        Self { credential, ended: CancellationToken::new(), streams: AtomicUsize::new(0) }
     }
 }
 
@@ -152,22 +164,28 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.gauge.dec();
         // Counted down under the map's lock, so that the last one out and a new one coming in cannot miss each other.
-        self.inner.credentials.remove_if(&self.credential, |_, entry| {
+        self.inner.credentials.remove_if(&self.entry.credential.id, |_, entry| {
             Arc::ptr_eq(entry, &self.entry) && self.entry.streams.fetch_sub(1, Ordering::Relaxed) == 1
         });
-        if let Some(mut count) = self.inner.per_user.get_mut(&self.user) {
+        let user = &self.entry.credential.user;
+        if let Some(mut count) = self.inner.per_user.get_mut(user) {
             *count -= 1;
         }
-        self.inner.per_user.remove_if(&self.user, |_, count| *count == 0);
+        self.inner.per_user.remove_if(user, |_, count| *count == 0);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::CredentialSecret;
+    use crate::session::CredentialKind;
 
-    fn user() -> UserKey {
-        UserKey { tid: "t".into(), oid: "o".into() }
+    fn credential(now: Timestamp) -> Arc<Credential> {
+        let user = UserKey { tid: "t".into(), oid: "o".into() };
+        let digest = CredentialSecret::new_token().digest();
+        let hour = Duration::from_secs(3_600);
+        Arc::new(Credential::new(digest, CredentialKind::Token, user, String::new(), now, hour, None))
     }
 
     /// A stream ends with its credential, and only with its own.
@@ -176,19 +194,16 @@ mod tests {
         let clock = Clock::movable();
         let streams = Streams::new(2, clock.clone(), Shutdown::default(), Duration::ZERO, Arc::default());
         let deadline = after(clock.now(), Duration::from_secs(60));
-        let (one, two) = (CredentialId::random(), CredentialId::random());
-        let first = streams.open(StreamKind::Watch, one.clone(), user(), deadline).unwrap();
-        let second = streams.open(StreamKind::Tunnel, two, user(), deadline).unwrap();
-        assert_eq!(
-            streams.open(StreamKind::Watch, one.clone(), user(), deadline).unwrap_err(),
-            TooManyStreams
-        );
-        streams.end(std::slice::from_ref(&one));
+        let (one, two) = (credential(clock.now()), credential(clock.now()));
+        let first = streams.open(StreamKind::Watch, &one, deadline).unwrap();
+        let second = streams.open(StreamKind::Tunnel, &two, deadline).unwrap();
+        assert_eq!(streams.open(StreamKind::Watch, &one, deadline).unwrap_err(), TooManyStreams);
+        streams.end(std::slice::from_ref(&one.id));
         first.over().await;
         assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
         drop(second);
         // A token that is armed again while its old stream still lingers begins anew.
-        let second = streams.open(StreamKind::Watch, one, user(), deadline).unwrap();
+        let second = streams.open(StreamKind::Watch, &one, deadline).unwrap();
         assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
         drop(first);
         clock.advance(Duration::from_secs(61));
@@ -202,8 +217,8 @@ mod tests {
         let drain = Duration::from_secs(20);
         let streams = Streams::new(2, clock.clone(), shutdown.clone(), drain, Arc::default());
         let deadline = after(clock.now(), Duration::from_secs(3_600));
-        let watch = streams.open(StreamKind::Watch, CredentialId::random(), user(), deadline).unwrap();
-        let tunnel = streams.open(StreamKind::Tunnel, CredentialId::random(), user(), deadline).unwrap();
+        let watch = streams.open(StreamKind::Watch, &credential(clock.now()), deadline).unwrap();
+        let tunnel = streams.open(StreamKind::Tunnel, &credential(clock.now()), deadline).unwrap();
         let over = watch.over();
         tokio::pin!(over);
         assert!(tokio::time::timeout(Duration::ZERO, &mut over).await.is_err());

@@ -19,22 +19,18 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use thiserror::Error;
 
-use self::client::Client;
+pub use self::client::Client;
+use self::client::Seat;
 use self::outgoing::{Outgoing, Sent};
 use self::stream::StreamBody;
 use crate::broker::{Broker, Delegated};
-use crate::config::ApiServer;
 use crate::http::body::Body;
 use crate::http::forwarded::Via;
 use crate::http::headers::clean_response;
 use crate::identity::{Authenticator, Refused};
-use crate::metrics::Metrics;
 use crate::route::Shape;
 use crate::shutdown::Shutdown;
 use crate::streams::{Stream, StreamKind, Streams};
-
-/// The API server gives itself 60 s for an answer that is no stream; ten more for the way.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// Why there is no answer of the API server.
 #[derive(Debug, Error)]
@@ -55,8 +51,11 @@ pub enum UpstreamError {
     #[error("the client gave up: {0}")]
     ClientGone(String),
     /// No answer in time.
-    #[error("the API server did not answer within {} s", HEAD_TIMEOUT.as_secs())]
+    #[error("the API server did not answer in time")]
     Timeout,
+    /// All connections are in use.
+    #[error("all connections to the API server are in use")]
+    Busy,
     /// A target that cannot be forwarded, such as `OPTIONS *`.
     #[error("the request's target cannot be forwarded")]
     BadTarget,
@@ -83,35 +82,21 @@ pub struct Answer {
 /// The upstream side of this process.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client,
-    broker: Arc<Broker>,
-    authenticator: Authenticator,
-    streams: Streams,
-    shutdown: Shutdown,
+    /// The pool.
+    pub client: Client,
+    /// Renews a token that the API server does not take any more.
+    pub broker: Arc<Broker>,
+    /// Looks once more at the credential of a stream that was just put on the books.
+    pub authenticator: Authenticator,
+    /// The books.
+    pub streams: Streams,
+    /// Tracks tunnels.
+    pub shutdown: Shutdown,
+    /// From the end of a request to its answer's head; not for streams.
+    pub response_timeout: Duration,
 }
 
 impl Upstream {
-    /// Prepares the pool; nothing is connected yet.
-    ///
-    /// # Errors
-    /// When the CA file cannot be read.
-    pub fn new(
-        config: &ApiServer,
-        broker: Arc<Broker>,
-        authenticator: Authenticator,
-        streams: Streams,
-        shutdown: Shutdown,
-        metrics: Arc<Metrics>,
-    ) -> anyhow::Result<Self> {
-        let client = Client::new(config, metrics)?;
-        Ok(Self { client, broker, authenticator, streams, shutdown })
-    }
-
-    /// Watches the CA file for ever.
-    pub async fn keep_ca_fresh(&self) {
-        self.client.keep_ca_fresh().await;
-    }
-
     /// Makes the request as its user.
     ///
     /// # Errors
@@ -123,6 +108,7 @@ impl Upstream {
         via: &Via,
     ) -> Result<Answer, UpstreamError> {
         let stream = self.register(&delegated).await?;
+        let seat = self.client.seat().await?;
         let is_cookie = delegated.identity().is_cookie();
         let shape = delegated.facts().shape;
         let on_client_upgrade = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
@@ -142,22 +128,34 @@ impl Upstream {
         clean_response(response.headers_mut(), is_cookie, switches);
         let response = match (on_client_upgrade, on_upstream_upgrade, stream) {
             (Some(client), Some(upstream), Some(stream)) => {
-                self.shutdown.spawn("tunnel", tunnel::run(client, upstream, stream));
+                self.shutdown.spawn("tunnel", async move {
+                    tunnel::run(client, upstream, stream).await;
+                    drop(seat);
+                });
                 response.map(|_| Body::empty())
             }
             (_, Some(_), _) => {
                 return Err(UpstreamError::Broken("a switch of protocols that nobody asked for".to_owned()));
             }
-            (_, None, Some(stream)) if shape != Shape::Upgrade => self.follow(response, stream, shape),
-            _ => response.map(Body::Upstream),
+            (_, None, Some(stream)) if shape != Shape::Upgrade => self.follow(response, stream, seat, shape),
+            _ => response.map(|body| Body::Upstream(body, seat)),
         };
         Ok(Answer { response, refused_user })
     }
 
-    fn follow(&self, response: Response<Incoming>, stream: Stream, shape: Shape) -> Response<Body> {
+    fn follow(
+        &self,
+        response: Response<Incoming>,
+        stream: Stream,
+        seat: Seat,
+        shape: Shape,
+    ) -> Response<Body> {
         let (head, body) = response.into_parts();
         let (body, task) = StreamBody::new(body, &head.headers, stream, shape == Shape::Watch);
-        self.shutdown.spawn_beside("stream", task);
+        self.shutdown.spawn_beside("stream", async move {
+            task.await;
+            drop(seat);
+        });
         Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body)))
     }
 
@@ -179,12 +177,11 @@ impl Upstream {
             Shape::Upgrade => StreamKind::Tunnel,
         };
         let identity = delegated.identity();
-        let (id, user) = (identity.credential().id.clone(), identity.session().user.clone());
         let stream = self
             .streams
-            .open(kind, id, user, identity.ends_at())
+            .open(kind, identity.credential(), identity.ends_at())
             .map_err(|_| UpstreamError::TooManyStreams)?;
-        self.authenticator.confirm(identity).await?;
+        self.authenticator.confirm(identity.credential()).await?;
         Ok(Some(stream))
     }
 
@@ -239,6 +236,6 @@ impl Upstream {
             answer = &mut exchange => return answer,
             () = sent.wait() => {}
         }
-        tokio::time::timeout(HEAD_TIMEOUT, exchange).await.unwrap_or(Err(UpstreamError::Timeout))
+        tokio::time::timeout(self.response_timeout, exchange).await.unwrap_or(Err(UpstreamError::Timeout))
     }
 }

@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "secret", "shutdown"],
     &["config"],
     &["metrics"],
-    &["log", "reload"],
+    &["budget", "log", "reload"],
     &["entra", "session", "streams"],
     &["http", "route"],
     &["view"],

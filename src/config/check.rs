@@ -8,7 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
-use super::{ApiServer, Config, EntraConfig, Faults, Lifetimes, Limits, PublicUrl, RawConfig, TlsFiles};
+use super::{ApiServer, Config, EntraConfig, Faults, Lifetimes, PublicUrl, RawConfig, TlsFiles};
 
 const DEFAULT_API_SERVER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const DEFAULT_AUTHORITY: &str = "https://login.microsoftonline.com/";
@@ -16,7 +16,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// Collects faults; each method returns a value where one could be made.
 #[derive(Default)]
-struct Checker {
+pub(super) struct Checker {
     faults: Faults,
 }
 
@@ -62,11 +62,15 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
 }
 
 /// An empty variable means the same as none: manifests often leave one empty.
-fn given(value: Option<&str>) -> Option<&str> {
+pub(super) fn given(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
 }
 
 impl Checker {
+    pub(super) fn fault(&mut self, fault: String) {
+        self.faults.push(fault);
+    }
+
     /// What is set but not built yet must never be silently ignored.
     fn refuse_unbuilt(&mut self, raw: &RawConfig) {
         if let Some(store) = given(raw.store.as_deref())
@@ -235,7 +239,7 @@ impl Checker {
         }
     }
 
-    fn duration(&mut self, name: &str, value: Option<&str>, default: Duration) -> Duration {
+    pub(super) fn duration(&mut self, name: &str, value: Option<&str>, default: Duration) -> Duration {
         let Some(text) = given(value) else { return default };
         match humantime::parse_duration(text) {
             Ok(duration) if !duration.is_zero() => return duration,
@@ -243,26 +247,6 @@ impl Checker {
             Err(_) => self.faults.push(format!("{name}: must be a duration such as 90s, 12h or 7d")),
         }
         default
-    }
-
-    fn limits(&mut self, raw: &RawConfig) -> Limits {
-        Limits {
-            streams_per_user: self
-                .count("ENTRADA_MAX_STREAMS_PER_USER", raw.max_streams_per_user.as_deref())
-                .unwrap_or(1_000),
-            connections: self.count("ENTRADA_MAX_CONNECTIONS", raw.max_connections.as_deref()),
-            connections_per_address: self
-                .count("ENTRADA_MAX_CONNECTIONS_PER_ADDRESS", raw.max_connections_per_address.as_deref()),
-        }
-    }
-
-    fn count(&mut self, name: &str, value: Option<&str>) -> Option<usize> {
-        let text = given(value)?;
-        let parsed = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
-        if parsed.is_none() {
-            self.faults.push(format!("{name}: must be a number from 1 to 1000000"));
-        }
-        parsed
     }
 
     fn choice<T: Copy>(&mut self, name: &str, value: Option<&str>, of: &[(&str, T)]) -> Option<T> {

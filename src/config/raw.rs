@@ -75,6 +75,36 @@ pub struct RawConfig {
     /// Open client connections of one address [default: unlimited]
     #[arg(long, env = "ENTRADA_MAX_CONNECTIONS_PER_ADDRESS", hide_env_values = true)]
     pub max_connections_per_address: Option<String>,
+    /// Connections to the API server in use [default: what the file limit carries]
+    #[arg(long, env = "ENTRADA_MAX_UPSTREAM_CONNECTIONS", hide_env_values = true)]
+    pub max_upstream_connections: Option<String>,
+    /// TLS handshake [default: 10s]
+    #[arg(long, env = "ENTRADA_HANDSHAKE_TIMEOUT", hide_env_values = true)]
+    pub handshake_timeout: Option<String>,
+    /// A request's head, from its first byte [default: 20s]
+    #[arg(long, env = "ENTRADA_HEAD_TIMEOUT", hide_env_values = true)]
+    pub head_timeout: Option<String>,
+    /// Between two requests on one connection [default: 180s]
+    #[arg(long, env = "ENTRADA_IDLE_TIMEOUT", hide_env_values = true)]
+    pub idle_timeout: Option<String>,
+    /// To connect to the API server [default: 10s]
+    #[arg(long, env = "ENTRADA_CONNECT_TIMEOUT", hide_env_values = true)]
+    pub connect_timeout: Option<String>,
+    /// The API server's answer's head; not for streams [default: 70s]
+    #[arg(long, env = "ENTRADA_RESPONSE_TIMEOUT", hide_env_values = true)]
+    pub response_timeout: Option<String>,
+    /// Request line and header fields, in bytes [default: 131072]
+    #[arg(long, env = "ENTRADA_MAX_HEAD_BYTES", hide_env_values = true)]
+    pub max_head_bytes: Option<String>,
+    /// Streams on one HTTP/2 connection [default: 250]
+    #[arg(long, env = "ENTRADA_MAX_H2_STREAMS", hide_env_values = true)]
+    pub max_h2_streams: Option<String>,
+    /// HTTP/2 streams reset before they were looked at [default: 50]
+    #[arg(long, env = "ENTRADA_MAX_H2_RESETS", hide_env_values = true)]
+    pub max_h2_resets: Option<String>,
+    /// Body of a request to Entrada's own pages, in bytes [default: 65536]
+    #[arg(long, env = "ENTRADA_MAX_BODY_BYTES", hide_env_values = true)]
+    pub max_body_bytes: Option<String>,
     /// Not built yet: setting it is a fault
     #[arg(long, env = "ENTRADA_RATE_LIMIT", hide_env_values = true)]
     pub rate_limit: Option<String>,

@@ -8,6 +8,7 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 
 /// An error that breaks an answer off: the client sees that it is not whole.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -17,8 +18,8 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 pub enum Body {
     /// Our own, whole.
     Own(Full<Bytes>),
-    /// Upstream's, passed on frame by frame; the client's own window holds it back.
-    Upstream(Incoming),
+    /// Upstream's, passed on frame by frame; the client's own window holds it back. The seat is given back with it.
+    Upstream(Incoming, OwnedSemaphorePermit),
     /// Any other.
     Boxed(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -53,7 +54,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
-            Self::Upstream(incoming) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Upstream(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
             Self::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -61,7 +62,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(full) => full.is_end_stream(),
-            Self::Upstream(incoming) => incoming.is_end_stream(),
+            Self::Upstream(incoming, _) => incoming.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -69,7 +70,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(full) => full.size_hint(),
-            Self::Upstream(incoming) => incoming.size_hint(),
+            Self::Upstream(incoming, _) => incoming.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
     }

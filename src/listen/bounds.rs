@@ -6,13 +6,6 @@ use std::sync::Arc;
 use dashmap::DashMap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Limits;
-
-/// Files that are not client connections: listeners, log, reloads, calls to Entra, and some to spare.
-const RESERVE: u64 = 256;
-/// Where the file limit is tiny or unknown.
-const AT_LEAST: u64 = 64;
-
 pub(super) struct Bounds {
     all: Arc<Semaphore>,
     per_address: Option<(usize, Arc<DashMap<IpAddr, usize>>)>,
@@ -25,19 +18,9 @@ pub(super) struct Seat {
 }
 
 impl Bounds {
-    pub(super) fn new(limits: Limits) -> Self {
-        let carried = what_the_file_limit_carries();
-        let all = limits.connections.map_or(carried, |asked| {
-            if asked > carried {
-                tracing::warn!(asked, carried, "ENTRADA_MAX_CONNECTIONS is more than the file limit carries");
-            }
-            asked.min(carried)
-        });
-        tracing::info!(max_connections = all, "listening");
-        Self {
-            all: Arc::new(Semaphore::new(all.min(Semaphore::MAX_PERMITS))),
-            per_address: limits.connections_per_address.map(|max| (max, Arc::default())),
-        }
+    /// `per_address`: `None` for no bound.
+    pub(super) fn new(all: usize, per_address: Option<usize>) -> Self {
+        Self { all: Arc::new(Semaphore::new(all)), per_address: per_address.map(|max| (max, Arc::default())) }
     }
 
     /// # Errors
@@ -68,12 +51,6 @@ impl Drop for Seat {
     }
 }
 
-/// Raises the soft file limit to the hard one. A client connection may need one to the API server as well.
-fn what_the_file_limit_carries() -> usize {
-    let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    usize::try_from((files.saturating_sub(RESERVE) / 2).max(AT_LEAST)).unwrap_or(usize::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,8 +58,7 @@ mod tests {
     /// Seats are given back, and one address cannot take them all.
     #[test]
     fn seats_are_bounded_and_given_back() {
-        let limits = Limits { streams_per_user: 1, connections: Some(3), connections_per_address: Some(2) };
-        let bounds = Bounds::new(limits);
+        let bounds = Bounds::new(3, Some(2));
         let (one, two) = ("10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap());
         let first = bounds.admit(one).unwrap();
         let _second = bounds.admit(one).unwrap();

@@ -19,26 +19,20 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::Certificates;
-use super::patience::{Busy, HEAD_TIMEOUT, Patient, Phase};
+use super::patience::{Busy, Patience, Patient, Phase};
+use crate::config::Limits;
 use crate::http::stack::Edge;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// A request line with 60 KiB of selectors, and headers beside it.
-const MAX_HEAD_BYTES: usize = 128 * 1024;
 const MAX_HEADERS: usize = 200;
-/// What the API server itself allows on one connection.
-const H2_MAX_STREAMS: u32 = 250;
 /// Each stream's own window, so that one slow reader holds up only itself.
 const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What waits for one slow reader in our memory.
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
-/// Streams that a client opened and reset before we looked: more is the rapid-reset attack.
-const H2_MAX_PENDING_RESETS: usize = 50;
 
 pin_project! {
     /// A body that keeps its connection busy.
@@ -73,24 +67,25 @@ pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) edge: Edge,
+    pub(super) limits: Limits,
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Connection {
     pub(super) async fn serve(self) {
-        let Self { stream, certificates, edge, shutdown, metrics } = self;
+        let Self { stream, certificates, edge, limits, shutdown, metrics } = self;
         prepare(&stream);
         metrics.connections.inc();
         match certificates {
-            None => serve_h1(stream, edge, &shutdown).await,
+            None => serve_h1(stream, edge, &limits, &shutdown).await,
             Some(certificates) => {
                 let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                match tokio::time::timeout(limits.handshake, handshake).await {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        serve_h2(stream, edge, &shutdown).await;
+                        serve_h2(stream, edge, &limits, &shutdown).await;
                     }
-                    Ok(Ok(stream)) => serve_h1(stream, edge, &shutdown).await,
+                    Ok(Ok(stream)) => serve_h1(stream, edge, &limits, &shutdown).await,
                     Ok(Err(error)) => {
                         metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
                         tracing::debug!(%error, "a TLS handshake failed");
@@ -110,12 +105,12 @@ fn prepare(stream: &TcpStream) {
     let _unsupported = stream.set_nodelay(true);
 }
 
-async fn serve_h1<S>(stream: S, edge: Edge, shutdown: &Shutdown)
+async fn serve_h1<S>(stream: S, edge: Edge, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), true);
+    let stream = Patient::new(stream, phase.clone(), Patience::of(limits), true);
     let service = service_fn(move |request: Request<Incoming>| {
         let busy = phase.busy();
         let answer = edge.clone().oneshot(request);
@@ -124,7 +119,7 @@ where
     let connection = hyper::server::conn::http1::Builder::new()
         // `Patient` keeps time instead.
         .header_read_timeout(None)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .max_buf_size(limits.head_bytes)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
@@ -141,13 +136,13 @@ fn hold_while_answered<B>(response: Response<B>, busy: Busy) -> Response<Held<B>
     response.map(|body| Held { body, _busy: Some(busy) })
 }
 
-async fn serve_h2<S>(stream: S, edge: Edge, shutdown: &Shutdown)
+async fn serve_h2<S>(stream: S, edge: Edge, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), false);
+    let stream = Patient::new(stream, phase.clone(), Patience::of(limits), false);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().for_ever();
         edge.clone().oneshot(request)
@@ -155,13 +150,13 @@ where
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(HEAD_TIMEOUT)
-        .max_concurrent_streams(H2_MAX_STREAMS)
+        .keep_alive_timeout(limits.head)
+        .max_concurrent_streams(limits.h2_streams)
         .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
-        .max_pending_accept_reset_streams(H2_MAX_PENDING_RESETS)
-        .max_header_list_size(u32::try_from(MAX_HEAD_BYTES).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits.h2_resets)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;

@@ -14,10 +14,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
-pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-/// Longer than proxies and clients keep an idle connection, so that it is they who close it and no request is lost.
-pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+use crate::config::Limits;
+
+/// How long to wait in each phase.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
+    head: Duration,
+    /// Between two requests.
+    idle: Duration,
+}
 
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
@@ -39,11 +45,18 @@ pub(super) struct Busy(Phase);
 pub(super) struct Patient<S> {
     inner: S,
     phase: Phase,
+    patience: Patience,
     /// The phase for which the timer was set.
     timed: u8,
     timer: Pin<Box<Sleep>>,
     /// Whether a slow head is told so; HTTP/2 has no place for it.
     tells: bool,
+}
+
+impl Patience {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Self { head: limits.head, idle: limits.idle }
+    }
 }
 
 impl Phase {
@@ -73,14 +86,14 @@ impl Drop for Busy {
 
 impl<S> Patient<S> {
     /// Waits for the first head already.
-    pub(super) fn new(inner: S, phase: Phase, tells: bool) -> Self {
-        let timer = Box::pin(tokio::time::sleep(HEAD_TIMEOUT));
-        Self { inner, phase, timed: HEAD, timer, tells }
+    pub(super) fn new(inner: S, phase: Phase, patience: Patience, tells: bool) -> Self {
+        let timer = Box::pin(tokio::time::sleep(patience.head));
+        Self { inner, phase, patience, timed: HEAD, timer, tells }
     }
 
     fn set_timer(&mut self, phase: u8) {
         self.timed = phase;
-        let patience = if phase == IDLE { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+        let patience = if phase == IDLE { self.patience.idle } else { self.patience.head };
         self.timer.as_mut().reset(Instant::now() + patience);
     }
 }
@@ -150,6 +163,10 @@ mod tests {
 
     use super::*;
 
+    const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+    const PATIENCE: Patience = Patience { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT };
+
     async fn expect_read(
         patient: &mut Patient<tokio::io::DuplexStream>,
         within: Duration,
@@ -163,7 +180,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_a_408() {
         let (mut client, server) = tokio::io::duplex(1_024);
-        let mut patient = Patient::new(server, Phase::default(), true);
+        let mut patient = Patient::new(server, Phase::default(), PATIENCE, true);
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
             assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 1);
@@ -183,7 +200,7 @@ mod tests {
     async fn patience_runs_by_phase() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), true);
+        let mut patient = Patient::new(server, phase.clone(), PATIENCE, true);
         let busy = phase.busy();
         let waited = expect_read(&mut patient, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -205,7 +222,7 @@ mod tests {
     async fn a_tunnel_waits_for_ever() {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), true);
+        let mut patient = Patient::new(server, phase.clone(), PATIENCE, true);
         phase.busy().for_ever();
         let waited = expect_read(&mut patient, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::clock::Clock;
 use crate::config::TlsFiles;
 use crate::metrics::Metrics;
 use crate::reload::Reload;
@@ -58,8 +59,8 @@ impl Certificates {
     }
 
     /// Watches the files for ever.
-    pub async fn keep_fresh(&self, metrics: &Metrics) {
-        let reload = Reload { what: "certificate", files: &self.files, metrics };
+    pub async fn keep_fresh(&self, clock: &Clock, metrics: &Metrics) {
+        let reload = Reload { what: "certificate", files: &self.files, clock, metrics };
         reload
             .run(|content| {
                 let key = certified_key(&content[0], &content[1], self.config.crypto_provider())?;

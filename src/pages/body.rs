@@ -10,8 +10,6 @@ use serde::Deserialize;
 
 use crate::problem::Problem;
 
-/// A name and a list of ids fit many times over.
-const MAX_BYTES: usize = 64 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_NAME_CHARS: usize = 64;
 
@@ -55,8 +53,12 @@ impl TokenRequest {
     }
 }
 
-pub(super) async fn token_request(headers: &HeaderMap, body: Incoming) -> Result<TokenRequest, Problem> {
-    let bytes = read(body).await?;
+pub(super) async fn token_request(
+    headers: &HeaderMap,
+    body: Incoming,
+    max_bytes: usize,
+) -> Result<TokenRequest, Problem> {
+    let bytes = read(body, max_bytes).await?;
     if bytes.is_empty() {
         return Ok(TokenRequest::default());
     }
@@ -78,8 +80,12 @@ pub(super) async fn token_request(headers: &HeaderMap, body: Incoming) -> Result
     Ok(request)
 }
 
-pub(super) async fn arm_request(headers: &HeaderMap, body: Incoming) -> Result<ArmRequest, Problem> {
-    let bytes = read(body).await?;
+pub(super) async fn arm_request(
+    headers: &HeaderMap,
+    body: Incoming,
+    max_bytes: usize,
+) -> Result<ArmRequest, Problem> {
+    let bytes = read(body, max_bytes).await?;
     if bytes.is_empty() {
         return Ok(ArmRequest::default());
     }
@@ -91,14 +97,18 @@ pub(super) async fn arm_request(headers: &HeaderMap, body: Incoming) -> Result<A
 }
 
 /// Whether a form says that it stands for DELETE, which forms cannot send.
-pub(super) async fn says_delete(headers: &HeaderMap, body: Incoming) -> Result<bool, Problem> {
-    let bytes = read(body).await?;
+pub(super) async fn says_delete(
+    headers: &HeaderMap,
+    body: Incoming,
+    max_bytes: usize,
+) -> Result<bool, Problem> {
+    let bytes = read(body, max_bytes).await?;
     let says = form(headers, &bytes)?.iter().any(|(name, value)| name == "_method" && value == "delete");
     Ok(says)
 }
 
-async fn read(body: Incoming) -> Result<Vec<u8>, Problem> {
-    let read = Limited::new(body, MAX_BYTES).collect();
+async fn read(body: Incoming, max_bytes: usize) -> Result<Vec<u8>, Problem> {
+    let read = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(TIMEOUT, read).await {
         Err(_) => Err(Problem::body_too_slow()),
         Ok(Err(_)) => Err(Problem::body_too_large()),

@@ -15,7 +15,7 @@ impl Pages {
     /// `POST /kubeconfig`
     pub(super) async fn create_kubeconfig(&self, visit: Visit) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
-        let request = body::token_request(&visit.parts.headers, visit.body).await?;
+        let request = body::token_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "kubeconfig").await?;
         let username = &identity.session().username;
         let file = self.view.render(

@@ -27,7 +27,7 @@ impl Pages {
         let identity = self.visitor(visit).await?;
         self.broker.renew(identity.session()).await?;
         tracing::info!(user = %identity.session().user.oid, "access renewed");
-        Ok(if visit.wants_page() { self.home() } else { describe(&identity) })
+        Ok(if visit.wants_page() { self.home("#renewed") } else { describe(&identity) })
     }
 
     /// `POST /logout`: this session; its tokens become dormant.
@@ -75,14 +75,15 @@ impl Pages {
         Ok(response)
     }
 
-    pub(super) fn home(&self) -> Response<Body> {
-        let mut response = redirect(&self.view.public_url().join("/"));
+    /// To the portal after a form. `fragment`: what it shows there, from the `#` on.
+    pub(super) fn home(&self, fragment: &str) -> Response<Body> {
+        let mut response = redirect(&self.view.public_url().join(&format!("/{fragment}")));
         *response.status_mut() = StatusCode::SEE_OTHER;
         response
     }
 
     fn signed_out(&self) -> Response<Body> {
-        let mut response = self.home();
+        let mut response = self.home("");
         let headers = response.headers_mut();
         headers.append(SET_COOKIE, cookie::remove(cookie::SESSION));
         headers.append(SET_COOKIE, cookie::set(cookie::SIGNED_OUT, "1", SIGNED_OUT_LIVES));

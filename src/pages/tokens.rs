@@ -14,7 +14,7 @@ use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response};
 use crate::secret::CredentialSecret;
-use crate::session::{Credential, CredentialId, CredentialKind, Found};
+use crate::session::{Credential, CredentialId, CredentialKind, Found, Session};
 
 /// A token that was just made; its secret is shown once.
 #[derive(Debug, Serialize)]
@@ -56,7 +56,7 @@ impl Pages {
     pub(super) async fn create_token(&self, visit: Visit) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
         let wants_page = visit.wants_page();
-        let request = body::token_request(&visit.parts.headers, visit.body).await?;
+        let request = body::token_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "token").await?;
         if wants_page {
             return self.portal_page(&identity, Some(fresh)).await;
@@ -68,7 +68,7 @@ impl Pages {
     pub(super) async fn revoke_token(&self, id: &str, visit: Visit) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
         let is_form = visit.parts.method == Method::POST;
-        if is_form && !body::says_delete(&visit.parts.headers, visit.body).await? {
+        if is_form && !body::says_delete(&visit.parts.headers, visit.body, self.max_body_bytes).await? {
             return Err(Problem::wrong_method("DELETE".to_owned()));
         }
         let user = &identity.session().user;
@@ -78,7 +78,7 @@ impl Pages {
         self.streams.end(std::slice::from_ref(&revoked));
         tracing::info!(user = %user.oid, credential = %revoked, "token revoked");
         if is_form {
-            return Ok(self.home());
+            return Ok(self.home(""));
         }
         let mut response = json_response(StatusCode::NO_CONTENT, &json!(null));
         *response.body_mut() = Body::empty();
@@ -93,13 +93,14 @@ impl Pages {
             return Err(Problem::rearm_off());
         }
         let wants_page = visit.wants_page();
-        let request = body::arm_request(&visit.parts.headers, visit.body).await?;
+        let request = body::arm_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
         let ids: Option<Vec<CredentialId>> =
             request.ids.map(|ids| ids.iter().map(|id| CredentialId::from(id.as_str())).collect());
         let session = identity.session();
-        self.store.arm(&session.id, ids.as_deref(), self.clock.now()).await?;
+        let waits = |held: &Session| self.broker.waits_for_its_user(held);
+        self.store.arm(&session.id, ids.as_deref(), waits, self.clock.now()).await?;
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
-        if wants_page { Ok(self.home()) } else { self.tokens_json(&identity).await }
+        if wants_page { Ok(self.home("")) } else { self.tokens_json(&identity).await }
     }
 
     pub(super) async fn make_token(
@@ -136,14 +137,11 @@ impl Pages {
         let now = self.clock.now();
         let tokens = self.store.tokens(&identity.session().user).await?;
         let live = tokens.iter().filter(|found| !found.credential.is_over(now));
+        let works = |session: &Session| !session.is_over(now) && !self.broker.waits_for_its_user(session);
         let listed = live.map(|Found { credential, session }| Listed {
             id: credential.id.to_string(),
             name: credential.name.clone(),
-            state: if session.as_ref().is_some_and(|session| !session.is_over(now)) {
-                "active"
-            } else {
-                "dormant"
-            },
+            state: if session.as_ref().is_some_and(|session| works(session)) { "active" } else { "dormant" },
             created_at: whole(credential.created_at),
             last_used_at: credential.last_used_at().map(whole),
             expires_at: whole(credential.expires_at),

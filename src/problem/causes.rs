@@ -155,6 +155,14 @@ impl From<UpstreamError> for Problem {
                 "upstream_untrusted",
                 "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
             ),
+            UpstreamError::Busy => Self {
+                retry_after_seconds: Some(SOON),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "upstream_busy",
+                    "All connections to the cluster's API server are in use.",
+                )
+            },
             UpstreamError::ClientGone(_) => Self {
                 log: error.to_string(),
                 ..Self::new(

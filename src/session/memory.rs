@@ -130,7 +130,8 @@ impl MemoryStore {
         Ok(tokens)
     }
 
-    /// Arms the user's dormant tokens among `ids` (`None`: all) with a session of the same user.
+    /// Arms the user's dormant tokens among `ids` (`None`: all) with a session of the same user. Those whose session
+    /// `waits` for its user are dormant too.
     ///
     /// # Errors
     /// Never for this store.
@@ -138,6 +139,7 @@ impl MemoryStore {
         &self,
         session: &SessionId,
         ids: Option<&[CredentialId]>,
+        waits: impl Fn(&Session) -> bool,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut index = self.lock();
@@ -146,8 +148,9 @@ impl MemoryStore {
         };
         for found in self.tokens_of(&index, &session.user) {
             let wanted = ids.is_none_or(|ids| ids.contains(&found.credential.id));
-            if wanted && found.session.is_none() && !found.credential.is_over(now) {
-                self.link(&mut index, &found.credential, &session);
+            let dormant = found.session.as_ref().is_none_or(|held| held.is_over(now) || waits(held));
+            if wanted && dormant && !found.credential.is_over(now) {
+                self.bind(&mut index, &found, &session);
             }
         }
         Ok(())
@@ -290,14 +293,19 @@ impl MemoryStore {
         index.forget_empty(user);
     }
 
+    /// Makes a token open another session than before, or one again.
+    fn bind(&self, index: &mut Index, found: &Found, to: &Arc<Session>) {
+        let before = found.session.as_ref().and_then(|session| index.sessions.get_mut(&session.id));
+        if let Some(held) = before {
+            held.credentials.remove(&found.credential.id);
+        }
+        self.link(index, &found.credential, to);
+    }
+
     fn move_tokens(&self, index: &mut Index, from: &SessionId, to: &Arc<Session>) {
         for found in self.tokens_of(index, &to.user) {
-            let id = &found.credential.id;
             if found.session.as_ref().is_some_and(|session| session.id == *from) {
-                if let Some(held) = index.sessions.get_mut(from) {
-                    held.credentials.remove(id);
-                }
-                self.link(index, &found.credential, to);
+                self.bind(index, &found, to);
             }
         }
     }

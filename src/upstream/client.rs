@@ -8,22 +8,28 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use http::uri::Authority;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{self, Error};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::timeout::Timeout;
+use tower::util::BoxCloneSyncService;
 
 use super::UpstreamError;
 use super::outgoing::Outgoing;
+use crate::clock::Clock;
 use crate::config::ApiServer;
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait for another exchange to end when all connections are in use.
+const SEAT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Shorter than the API server's own, which would else close a connection just as we use it.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// A handshake costs more than an idle connection: generous, so that a burst leaves its connections for the next.
@@ -37,21 +43,42 @@ const HANG_UPS: [io::ErrorKind; 4] = [
 ];
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-type Pool = legacy::Client<HttpsConnector<HttpConnector>, Outgoing>;
+/// Connects within a time that includes the TLS handshake. Boxed because the pool wants its future unpinned.
+type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, tower::BoxError>;
+type Pool = legacy::Client<Connector, Outgoing>;
 
+/// The right to use one connection; given back when the exchange has ended.
+pub(super) type Seat = OwnedSemaphorePermit;
+
+/// The pool of connections to the API server.
 #[derive(Debug)]
-pub(super) struct Client {
+pub struct Client {
     pool: ArcSwap<Pool>,
+    seats: Arc<Semaphore>,
+    connect_timeout: Duration,
     authority: Authority,
     ca_file: PathBuf,
     metrics: Arc<Metrics>,
 }
 
 impl Client {
-    pub(super) fn new(config: &ApiServer, metrics: Arc<Metrics>) -> anyhow::Result<Self> {
+    /// Prepares the pool; nothing is connected yet. `seats`: connections that may be in use. `connect_timeout` includes
+    /// the TLS handshake.
+    ///
+    /// # Errors
+    /// When the CA file cannot be read.
+    pub fn new(
+        config: &ApiServer,
+        seats: usize,
+        connect_timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Self> {
         let pem = std::fs::read(&config.ca_file).context("ENTRADA_API_SERVER_CA_FILE")?;
+        let pool = pool(&pem, connect_timeout).context("ENTRADA_API_SERVER_CA_FILE")?;
         Ok(Self {
-            pool: ArcSwap::from_pointee(pool(&pem).context("ENTRADA_API_SERVER_CA_FILE")?),
+            pool: ArcSwap::from_pointee(pool),
+            seats: Arc::new(Semaphore::new(seats)),
+            connect_timeout,
             authority: config.authority.clone(),
             ca_file: config.ca_file.clone(),
             metrics,
@@ -62,16 +89,23 @@ impl Client {
         &self.authority
     }
 
-    /// Exchanges under way keep their connections; new ones use the new trust.
-    pub(super) async fn keep_ca_fresh(&self) {
+    /// Watches the CA file for ever. Exchanges under way keep their connections; new ones use the new trust.
+    pub async fn keep_ca_fresh(&self, clock: &Clock) {
         let files = [self.ca_file.clone()];
-        let reload = Reload { what: "api_server_ca", files: &files, metrics: &self.metrics };
+        let reload = Reload { what: "api_server_ca", files: &files, clock, metrics: &self.metrics };
         reload
             .run(|content| {
-                self.pool.store(Arc::new(pool(&content[0])?));
+                self.pool.store(Arc::new(pool(&content[0], self.connect_timeout)?));
                 Ok(())
             })
             .await;
+    }
+
+    /// # Errors
+    /// When all connections stay in use.
+    pub(super) async fn seat(&self) -> Result<Seat, UpstreamError> {
+        let seat = tokio::time::timeout(SEAT_TIMEOUT, self.seats.clone().acquire_owned()).await;
+        seat.ok().and_then(Result::ok).ok_or(UpstreamError::Busy)
     }
 
     pub(super) async fn send(&self, request: Request<Outgoing>) -> Result<Response<Incoming>, UpstreamError> {
@@ -80,7 +114,7 @@ impl Client {
     }
 }
 
-fn pool(ca_pem: &[u8]) -> anyhow::Result<Pool> {
+fn pool(ca_pem: &[u8], connect_timeout: Duration) -> anyhow::Result<Pool> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca_pem) {
         roots.add(certificate?)?;
@@ -94,7 +128,6 @@ fn pool(ca_pem: &[u8]) -> anyhow::Result<Pool> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
     // Offers HTTP/1.1 alone: ALPN decides the protocol, not the request's version.
@@ -107,7 +140,7 @@ fn pool(ca_pem: &[u8]) -> anyhow::Result<Pool> {
         // A pooled connection that the API server closed before anything was sent is replaced by a new one.
         .retry_canceled_requests(true)
         .set_host(true)
-        .build(connector))
+        .build(BoxCloneSyncService::new(Timeout::new(connector, connect_timeout))))
 }
 
 /// What an error of the pool means. The whole chain is looked at, because each layer wraps the one below.

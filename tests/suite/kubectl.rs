@@ -43,14 +43,15 @@ async fn a_watch_shows_an_event_within_200_ms() {
     let mut watch = kubectl.start(&["get", "pods", "-n", "team-a", "-w", "--no-headers"]);
     assert!(watch.line().await.unwrap().starts_with("web"));
     world.api.requests_until(|seen| seen.iter().any(|r| r.target.contains("watch=true") && r.is_open)).await;
-    let mut best = Duration::MAX;
-    for name in ["one", "two", "three"] {
+    let mut took = Vec::new();
+    for name in ["one", "two", "three", "four", "five"] {
         let put = Instant::now();
         world.api.put_pod("team-a", name);
         assert!(watch.line().await.unwrap().starts_with(name));
-        best = best.min(put.elapsed());
+        took.push(put.elapsed());
     }
-    assert!(best < Duration::from_millis(200), "{best:?}");
+    took.sort();
+    assert!(took[2] < Duration::from_millis(200), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -321,3 +321,60 @@ async fn requests_of_two_meanings_go_up_as_one_or_not_at_all() {
     let seen = world.api.requests();
     assert_eq!(seen.iter().map(|seen| seen.target.as_str()).collect::<Vec<_>>(), [PODS, PODS]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_house_says_so_at_once() {
+    // Proves the bound on connections to the API server: 503 with Retry-After, and room again when one has ended.
+    let world = World::start_with(|raw| raw.max_upstream_connections = Some("1".to_owned())).await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(format!("GET {WATCH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")).await;
+    wire.head().await;
+    let page = world.call(Method::GET, PODS, &token).await;
+    assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (503, "upstream_busy"));
+    assert_eq!(page.header("retry-after"), "1");
+    drop(wire);
+    eventually("room", || async { world.call(Method::GET, PODS, &token).await.status == 200 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_head_limit_is_a_status_and_not_a_hang() {
+    // Proves 431 for large heads and many fields, 408 for slow ones, and that none of it needs a credential.
+    let world = World::start_with(|raw| {
+        raw.head_timeout = Some("300ms".to_owned());
+        raw.max_head_bytes = Some("16384".to_owned());
+    })
+    .await;
+    let large = format!("GET / HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n", "x".repeat(20_000));
+    let many: String = (0..250).map(|n| format!("x-{n}: 1\r\n")).collect();
+    for request in [large, format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n")] {
+        let mut wire = Wire::open(&world).await;
+        wire.write(request).await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 431"));
+        wire.rest().await;
+    }
+    for begun in ["", "GET / HTTP/1.1\r\nhost"] {
+        let mut wire = Wire::open(&world).await;
+        wire.write(begun).await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 408"));
+        wire.rest().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_handshakes_and_silent_connections_are_cut() {
+    // Proves that neither a TCP connection without TLS nor an h2 connection without a word holds a seat.
+    let world = World::start_with(|raw| {
+        raw.handshake_timeout = Some("300ms".to_owned());
+        raw.head_timeout = Some("300ms".to_owned());
+    })
+    .await;
+    let mut silent = tokio::net::TcpStream::connect(world.entrada.addr).await.unwrap();
+    let read = tokio::io::AsyncReadExt::read(&mut silent, &mut [0; 1]).await;
+    assert!(matches!(read, Ok(0) | Err(_)));
+    let mut h2 = Wire::open_with(&world, b"h2").await;
+    h2.rest().await;
+    eventually("free seats", || async { world.metric("entrada_connections").await == 0.0 }).await;
+    let refused = "entrada_connections_refused_total{reason=\"handshake_slow\"}";
+    assert_eq!(world.metric(refused).await, 1.0);
+}

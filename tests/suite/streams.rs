@@ -31,7 +31,7 @@ async fn a_stream_ends_before_its_answer_has_begun() {
     let browser = world.signed_in("alice").await;
     let token = world.token(&browser).await;
     let proxy = "/api/v1/namespaces/team-a/services/web/proxy/x";
-    world.api.fault(proxy, Fault::NoAnswer);
+    world.api.fault(proxy, Fault::DelayHead(Duration::from_secs(600)));
     let mut wire = Wire::open(&world).await;
     wire.write(get(proxy, &token)).await;
     world.api.requests_until(|seen| seen.iter().any(|request| request.target == proxy)).await;
@@ -145,4 +145,42 @@ async fn a_body_without_a_length_is_not_lost() {
     wire.head().await;
     let seen = world.api.requests().pop().unwrap();
     assert_eq!(seen.header("transfer-encoding"), Some("chunked"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_loses_access_loses_open_streams() {
+    // Proves that streams without requests are looked after: renewed while all is well, through an outage too, and ended
+    // with the AKS token when the user is not let in any more, though the session stays.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(Duration::from_secs(3_600)));
+    let token = world.token(&world.signed_in("alice").await).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(get(WATCH, &token)).await;
+    wire.head().await;
+    world.entra.reset_calls();
+    for minutes in 1..=3 {
+        world.advance(Duration::from_secs(3_000));
+        eventually("renewal", || async {
+            world.advance(Duration::from_secs(11));
+            world.entra.calls().token_refresh >= minutes
+        })
+        .await;
+    }
+    world.entra.fail_always(standin::entra::Endpoint::TokenRefresh, standin::entra::Fault::status(503));
+    world.advance(Duration::from_secs(4_000));
+    eventually("a failed renewal", || async { !world.logged("Entra refused a token request").is_empty() })
+        .await;
+    assert_eq!(open_upstream(&world).await, 1, "an outage takes nobody's access away");
+    world.entra.heal();
+    world.entra.set_assigned("alice", false);
+    world.advance(Duration::from_secs(61));
+    eventually("the watch's end", || async {
+        world.advance(Duration::from_secs(11));
+        open_upstream(&world).await == 0
+    })
+    .await;
+    wire.read_to(b"0\r\n\r\n").await;
+    world.entra.set_assigned("alice", true);
+    world.advance(Duration::from_secs(61));
+    assert_eq!(world.call(Method::GET, "/whoami", &token).await.status, 200, "the session stands");
 }

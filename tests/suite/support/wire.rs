@@ -16,6 +16,10 @@ pub(crate) struct Wire(pub(crate) TlsStream<TcpStream>);
 
 impl Wire {
     pub(crate) async fn open(world: &World) -> Self {
+        Self::open_with(world, b"http/1.1").await
+    }
+
+    pub(crate) async fn open_with(world: &World, protocol: &[u8]) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(world.ca.pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -24,10 +28,15 @@ impl Wire {
             .unwrap()
             .with_root_certificates(roots)
             .with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = vec![protocol.to_vec()];
         let stream = TcpStream::connect(world.entrada.addr).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+    }
+
+    /// The certificate that Entrada presented.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        self.0.get_ref().1.peer_certificates().unwrap()[0].to_vec()
     }
 
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {

@@ -230,7 +230,7 @@ impl Drop for World {
 }
 
 fn settings(dir: &Path, ca: &Ca, url: &str, entra: &Entra, api: &ApiServer) -> RawConfig {
-    let issued = ca.issue(&[]).unwrap();
+    let issued = ca.issue(&["k8s.example.com"]).unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.join(name);
         std::fs::write(&path, text).unwrap();

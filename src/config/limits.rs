@@ -1,0 +1,62 @@
+//! Bounds: numbers and durations, each with its default.
+
+use std::time::Duration;
+
+use super::check::{Checker, given};
+use super::{Limits, RawConfig};
+
+/// hyper needs this much to hold a head at all.
+const LEAST_HEAD_BYTES: usize = 8 * 1024;
+
+impl Checker {
+    pub(super) fn limits(&mut self, raw: &RawConfig) -> Limits {
+        let default = Limits::default();
+        Limits {
+            streams_per_user: self
+                .count("ENTRADA_MAX_STREAMS_PER_USER", raw.max_streams_per_user.as_deref())
+                .unwrap_or(default.streams_per_user),
+            connections: self.count("ENTRADA_MAX_CONNECTIONS", raw.max_connections.as_deref()),
+            connections_per_address: self
+                .count("ENTRADA_MAX_CONNECTIONS_PER_ADDRESS", raw.max_connections_per_address.as_deref()),
+            upstream_connections: self
+                .count("ENTRADA_MAX_UPSTREAM_CONNECTIONS", raw.max_upstream_connections.as_deref()),
+            handshake: self.phase("ENTRADA_HANDSHAKE_TIMEOUT", &raw.handshake_timeout, default.handshake),
+            head: self.phase("ENTRADA_HEAD_TIMEOUT", &raw.head_timeout, default.head),
+            idle: self.phase("ENTRADA_IDLE_TIMEOUT", &raw.idle_timeout, default.idle),
+            connect: self.phase("ENTRADA_CONNECT_TIMEOUT", &raw.connect_timeout, default.connect),
+            response: self.phase("ENTRADA_RESPONSE_TIMEOUT", &raw.response_timeout, default.response),
+            head_bytes: self.head_bytes(raw).unwrap_or(default.head_bytes),
+            h2_streams: self
+                .count("ENTRADA_MAX_H2_STREAMS", raw.max_h2_streams.as_deref())
+                .and_then(|count| u32::try_from(count).ok())
+                .unwrap_or(default.h2_streams),
+            h2_resets: self
+                .count("ENTRADA_MAX_H2_RESETS", raw.max_h2_resets.as_deref())
+                .unwrap_or(default.h2_resets),
+            body_bytes: self
+                .count("ENTRADA_MAX_BODY_BYTES", raw.max_body_bytes.as_deref())
+                .unwrap_or(default.body_bytes),
+        }
+    }
+
+    fn phase(&mut self, name: &str, value: &Option<String>, default: Duration) -> Duration {
+        self.duration(name, value.as_deref(), default)
+    }
+
+    fn head_bytes(&mut self, raw: &RawConfig) -> Option<usize> {
+        let bytes = self.count("ENTRADA_MAX_HEAD_BYTES", raw.max_head_bytes.as_deref())?;
+        if bytes < LEAST_HEAD_BYTES {
+            self.fault(format!("ENTRADA_MAX_HEAD_BYTES: must be at least {LEAST_HEAD_BYTES}"));
+        }
+        Some(bytes.max(LEAST_HEAD_BYTES))
+    }
+
+    fn count(&mut self, name: &str, value: Option<&str>) -> Option<usize> {
+        let text = given(value)?;
+        let parsed = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
+        if parsed.is_none() {
+            self.fault(format!("{name}: must be a number from 1 to 1000000"));
+        }
+        parsed
+    }
+}

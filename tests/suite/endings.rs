@@ -1,0 +1,84 @@
+//! What a user reads as something comes to its end, and how a token that waits works again.
+
+use std::time::Duration;
+
+use http::Method;
+use serde_json::json;
+
+use super::support::World;
+use super::support::kubectl::Kubectl;
+
+const PODS: &str = "/api/v1/namespaces/team-a/pods";
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_is_announced_in_the_last_tenth() {
+    // Proves that kubectl's user reads how long there is and where to renew, for a session's end and for a token's.
+    let world = World::start_with(|raw| raw.session_lifetime = Some("20h".to_owned())).await;
+    let browser = world.signed_in("alice").await;
+    let kubectl = Kubectl::new(&world.kubeconfig(&browser).await);
+    let short = world.new_token(&browser, json!({ "lifetime_seconds": 3_600 })).await;
+    let short = short["token"].as_str().unwrap();
+    let warning = async |token: &str| world.call(Method::GET, PODS, token).await.header("warning").to_owned();
+    assert_eq!(warning(short).await, "");
+    world.advance(Duration::from_secs(53 * 60));
+    assert_eq!(warning(short).await, "", "not before the last tenth");
+    world.advance(Duration::from_secs(2 * 60));
+    let expected = format!("299 - \"Your token ends in 5 minutes. Make a new one: {}/\"", world.url);
+    assert_eq!(warning(short).await, expected);
+    world.advance(18 * HOUR);
+    assert_eq!(kubectl.run(&["get", "pods", "-n", "team-a"]).await.stderr.matches("Warning").count(), 0);
+    world.advance(Duration::from_secs(25 * 60));
+    let told = kubectl.run(&["get", "pods", "-n", "team-a"]).await.stderr;
+    let expected = format!("Warning: Your sign-in ends in 40 minutes. Sign in again: {}/login", world.url);
+    assert!(told.contains(&expected), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_waits_for_its_user_is_armed_from_another_browser() {
+    // Proves that a step-up done elsewhere, and one click, bring a kubeconfig back without a new download.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let kubectl = Kubectl::new(&world.kubeconfig(&world.signed_in("alice").await).await);
+    world.entra.set_mfa_required(true);
+    world.advance(2 * HOUR);
+    let refused = kubectl.run(&["get", "pods", "-n", "team-a"]).await;
+    let sentence = "Your organisation asks for extra verification before you may use this cluster.";
+    assert!(refused.stderr.contains(&format!("Warning: {sentence}")), "{refused:?}");
+
+    let other = world.browser();
+    let mut page = other.sign_in(&world.url, "alice").await.unwrap();
+    if !page.url.as_str().starts_with(&world.url) {
+        page = other.choose(page, "alice").await.unwrap();
+    }
+    assert_eq!(page.url.as_str(), world.at("/"));
+    world.keep_secret(world.session_cookie(&other).unwrap());
+    let list = other.get(&world.at("/tokens")).await.unwrap().json().unwrap();
+    assert_eq!(list["tokens"][0]["state"], "dormant");
+    assert_ne!(kubectl.run(&["get", "pods", "-n", "team-a"]).await.code, Some(0), "not before the click");
+    let origin = [("origin", world.url.as_str())];
+    let armed = other.post_json(&world.at("/tokens/arm"), &json!({}), &origin).await.unwrap().json().unwrap();
+    assert_eq!(armed["tokens"][0]["state"], "active");
+    kubectl.ok(&["get", "pods", "-n", "team-a"]).await;
+    assert!(!world.entra.loop_detected());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_up_in_the_same_browser_needs_no_click() {
+    // Proves that the tokens of the session that steps up move along with it.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    world.entra.set_mfa_required(true);
+    world.advance(2 * HOUR);
+    assert_eq!(world.call(Method::GET, PODS, &token).await.header("entrada-reason"), "step_up_required");
+    let page = browser.navigate(&world.at("/login")).await.unwrap();
+    let page = browser.choose(page, "alice").await.unwrap();
+    assert_eq!(page.url.as_str(), world.at("/"), "{}", page.text());
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
+    let scopes: Vec<String> =
+        world.entra.authorize_calls().iter().filter_map(|call| call.get("scope").cloned()).collect();
+    assert_eq!(scopes.iter().filter(|scope| scope.contains("6dae42f8")).count(), 1, "{scopes:?}");
+}
