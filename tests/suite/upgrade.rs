@@ -131,6 +131,51 @@ async fn a_server_that_breaks_off_is_not_made_to_look_orderly() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_sent_before_the_end_arrives() {
+    // Proves that a client which reads slowly still gets every byte that came before the server hung up.
+    let (world, token) = with_token().await;
+    let content: Vec<u8> = (0..=255).cycle().take(8 << 20).collect();
+    let mut wire = tunnel(&world, &format!("?cut={}", content.len()), &token).await;
+    let (mut read, mut write) = tokio::io::split(&mut wire.0);
+    let mut received = Vec::new();
+    let slowly = async {
+        let mut piece = [0; 1_000];
+        while let Ok(count @ 1..) = read.read(&mut piece).await {
+            received.extend_from_slice(&piece[..count]);
+            tokio::task::yield_now().await;
+        }
+    };
+    let (sent, ()) = tokio::join!(write.write_all(&content), slowly);
+    sent.unwrap();
+    assert!(received == content, "{} of {} bytes arrived", received.len(), content.len());
+    no_tunnel_is_left(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_servers_last_word_is_not_drowned_by_a_client_that_goes_on_talking() {
+    // Proves that a failed write towards the server does not discard what the server had said before it left, as when
+    // a program ends without reading its input.
+    let (world, token) = with_token().await;
+    for _ in 0..20 {
+        let mut wire = tunnel(&world, "?close=5", &token).await;
+        let (mut read, mut write) = tokio::io::split(&mut wire.0);
+        let talk = async {
+            let piece = vec![b'x'; 64 * 1024];
+            for _ in 0..64 {
+                if write.write_all(&piece).await.is_err() {
+                    return;
+                }
+            }
+        };
+        let mut last_word = [0; 5];
+        let (_, heard) = tokio::join!(talk, read.read_exact(&mut last_word));
+        heard.unwrap();
+        assert_eq!(&last_word, b"xxxxx");
+    }
+    no_tunnel_is_left(&world).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_breaks_off_leaves_nothing_upstream() {
     // Proves that upstream's connection ends with the client's, be it reset, cut off or both halves closed.
     let (world, token) = with_token().await;

@@ -65,6 +65,7 @@ pub(crate) fn answer(call: &Call, tunnels: &Tunnels, upgrade: OnUpgrade) -> Answ
             let number = |name| call.query.number(name).and_then(|count| usize::try_from(count).ok());
             let echo = Echo {
                 bye: number("bye"),
+                close: number("close"),
                 reset: number("reset"),
                 cut: number("cut"),
                 entry: call.entry.clone(),
@@ -97,9 +98,11 @@ pub(crate) fn switching(token: HeaderValue) -> Response<crate::serve::Body> {
 /// Sends back what comes. The caller may close its half first and still read the rest.
 ///
 /// The query changes that: `greet=TEXT` is sent in one piece with the 101. After so many bytes were sent back, `bye=N`
-/// closes our half (and goes on listening), `cut=N` hangs up without a word, and `reset=N` resets the connection.
+/// closes our half (and goes on listening), `close=N` closes in order and listens no more, whatever is still under way,
+/// `cut=N` hangs up without a word, and `reset=N` resets the connection.
 struct Echo {
     bye: Option<usize>,
+    close: Option<usize>,
     cut: Option<usize>,
     reset: Option<usize>,
     entry: Entry,
@@ -108,7 +111,7 @@ struct Echo {
 impl Echo {
     async fn run(self, mut tunnel: TokioIo<Upgraded>) {
         let mut buffer = vec![0; 64 * 1024];
-        let end = self.bye.or(self.cut).or(self.reset).unwrap_or(usize::MAX);
+        let end = self.bye.or(self.close).or(self.cut).or(self.reset).unwrap_or(usize::MAX);
         let mut left = end;
         while left > 0 {
             let Ok(count @ 1..) = tunnel.read(&mut buffer).await else { break };
@@ -126,6 +129,9 @@ impl Echo {
             return;
         }
         let _gone = tunnel.shutdown().await;
+        if self.close.is_some() {
+            return;
+        }
         while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {
             self.entry.edit(|own| own.heard_bytes += count);
         }
