@@ -124,7 +124,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let addr = listener.addr()?;
 
     if let Some(certificates) = certificates {
-        let (clock, metrics) = (clock.clone(), metrics.clone());
+        let metrics = metrics.clone();
         shutdown.spawn_vital("certificate reload", async move {
             certificates.keep_fresh(&clock, &metrics).await;
         });

@@ -1,25 +1,31 @@
 //! A Kubernetes API server with a small memory of objects, real authentication and real RBAC decisions.
 //!
-//! Its words and shapes follow kube-apiserver 1.36 as kubectl 1.34 sees it: discovery, tables, watches, logs, exec.
+//! Its words and shapes follow kube-apiserver 1.36 as kubectl 1.34 sees it: discovery, tables, watches, logs, exec, port-forward.
 //! The path of one request is in `handle`; what is served stands in `discovery/*.json`.
 //!
 //! What it is not: there is no anonymous access, no token in a WebSocket subprotocol, no admission, no ownership of
 //! fields, no validation of specs, and no kubelet; a pod runs as soon as it is created and is gone as soon as it is
-//! deleted. `exec` and `attach` are spoken over WebSocket only: SPDY is refused with 400. Port-forward is not served.
-//! It never runs anything on the host: `program` has all there is.
+//! deleted. It never runs anything on the host: `program` has all that `exec` can run (and `kubectl cp` through it),
+//! `files` all that a pod stores, `services` all that listens on its ports. All three are reached over WebSocket and over
+//! SPDY/3.1, as kubectls old and new like it.
 
 mod accept;
+mod archive;
 mod auth;
 mod call;
+mod channels;
 mod cluster;
 mod discovery;
 mod exec;
 mod faults;
+mod files;
 mod handle;
 mod impersonate;
 mod logs;
+mod made;
 mod openapi;
 mod patch;
+mod portforward;
 mod program;
 mod protobuf;
 mod query;
@@ -28,13 +34,15 @@ mod record;
 mod resources;
 mod review;
 mod selector;
+mod services;
+mod spdy;
 mod status;
 mod store;
 mod table;
 mod target;
 mod tunnel;
+mod upgrade;
 mod watch;
-mod websocket;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};

@@ -12,9 +12,11 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -31,6 +33,13 @@ pub struct Peer(pub SocketAddr);
 /// A body that is complete.
 pub fn full(bytes: impl Into<Bytes>) -> Body {
     http_body_util::Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
+
+/// Resets the connection (TCP RST), as a machine does that has lost its memory of it.
+pub fn reset(upgraded: Upgraded) {
+    if let Ok(parts) = upgraded.downcast::<TokioIo<Tapped<TlsStream<TcpStream>>>>() {
+        parts.io.inner().inner.get_ref().0.set_zero_linger().ok();
+    }
 }
 
 /// A running listener. Dropping it closes the port and every connection.

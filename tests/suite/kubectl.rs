@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt;
 
+use super::support::World;
 use super::support::kubectl::Kubectl;
-use super::support::{World, eventually};
 
 /// A world with a pod in team-a, and alice's kubectl.
 async fn alice() -> (World, Kubectl) {
@@ -90,24 +90,38 @@ async fn logs_are_followed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn exec_carries_streams_and_exit_codes() {
     // Proves that exec is a tunnel in both directions with its end intact.
-    let (_world, kubectl) = alice().await;
+    let (world, kubectl) = alice().await;
+    let spdy = Kubectl::new(&world.kubeconfig(&world.signed_in("alice").await).await).over_spdy();
     let exec = |rest: &[&'static str]| [&["exec", "-n", "team-a", "web"], rest].concat();
-    assert_eq!(kubectl.ok(&exec(&["--", "echo", "hi"])).await, "hi\n");
-    let failed = kubectl.run(&exec(&["--", "sh", "-c", "exit 3"])).await;
-    assert_eq!(failed.code, Some(3), "{failed:?}");
     let input: Vec<u8> = (0..200_000_u32).flat_map(|n| format!("{n}\n").into_bytes()).collect();
-    let copied = kubectl.run_with(&exec(&["-i", "--", "cat"]), &input).await;
-    assert!(copied.stdout.as_bytes() == input, "{} bytes came back: {}", copied.stdout.len(), copied.stderr);
+    for kubectl in [kubectl, spdy] {
+        assert_eq!(kubectl.ok(&exec(&["--", "echo", "hi"])).await, "hi\n");
+        let failed = kubectl.run(&exec(&["--", "sh", "-c", "exit 3"])).await;
+        assert_eq!(failed.code, Some(3), "{failed:?}");
+        let copied = kubectl.run_with(&exec(&["-i", "--", "cat"]), &input).await;
+        assert!(
+            copied.stdout.as_bytes() == input,
+            "{} bytes came back: {}",
+            copied.stdout.len(),
+            copied.stderr
+        );
+    }
+    let upgrades = world.api.requests();
+    let spoken = |name: &str| upgrades.iter().filter(|seen| seen.header("upgrade") == Some(name)).count();
+    assert_eq!((spoken("websocket"), spoken("SPDY/3.1")), (3, 3));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attach_shows_what_the_container_says() {
     // Proves that attach is a tunnel too.
-    let (_world, kubectl) = alice().await;
-    let mut attached = kubectl.start(&["attach", "-i", "web", "-n", "team-a"]);
-    let mut stdin = attached.stdin.take().unwrap();
-    stdin.write_all(b"hello\n").await.unwrap();
-    while !attached.line().await.unwrap().contains("hello") {}
+    let (world, kubectl) = alice().await;
+    let old = Kubectl::old(&world.kubeconfig(&world.signed_in("alice").await).await);
+    for kubectl in [kubectl, old] {
+        let mut attached = kubectl.start(&["attach", "-i", "web", "-n", "team-a"]);
+        let mut stdin = attached.stdin.take().unwrap();
+        stdin.write_all(b"hello\n").await.unwrap();
+        while !attached.line().await.unwrap().contains("hello") {}
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -152,7 +166,7 @@ async fn a_revoked_token_is_told_where_to_sign_in() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn debians_old_kubectl_works_too() {
-    // Proves that kubectl 1.20 does what it can: it has no `auth whoami`, and its exec speaks only SPDY.
+    // Proves that kubectl 1.20 does what it can: it has no `auth whoami`, and it speaks SPDY only.
     let world = World::start().await;
     world.api.put_pod("team-a", "web");
     world.api.append_log("team-a", "web", "first");
@@ -168,8 +182,6 @@ async fn debians_old_kubectl_works_too() {
     world.api.requests_until(|seen| seen.iter().any(|r| r.target.contains("watch=true") && r.is_open)).await;
     world.api.put_pod("team-a", "late");
     assert!(watch.line().await.unwrap().starts_with("late"));
-    eventually("the old kubectl's refusal by SPDY is the API server's", || async {
-        old.run(&["exec", "-n", "team-a", "web", "--", "true"]).await.stderr.contains("SPDY")
-    })
-    .await;
+    let failed = old.run(&["exec", "-n", "team-a", "web", "--", "sh", "-c", "echo out; exit 3"]).await;
+    assert_eq!((failed.code, failed.stdout.as_str()), (Some(3), "out\n"), "{failed:?}");
 }

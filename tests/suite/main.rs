@@ -9,13 +9,16 @@ mod support;
 
 mod broker;
 mod chromium;
+mod copy;
 mod credentials;
 mod drain;
 mod endings;
 mod kubectl;
+mod port_forward;
 mod process;
 mod proxy;
 mod reload;
 mod sign_in;
 mod streams;
 mod troubles;
+mod upgrade;

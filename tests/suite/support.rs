@@ -27,3 +27,16 @@ where
     });
     assert!(waited.await.is_ok(), "waited in vain for: {what}");
 }
+
+/// So many random bytes: every value is among them, and no two runs are alike.
+pub(crate) fn noise(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    aws_lc_rs::rand::fill(&mut bytes).unwrap();
+    bytes
+}
+
+/// As `sha256sum` prints it.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
+    digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::discovery::Resource;
+use super::files::Files;
 use super::logs::Logs;
 use super::store::{Key, Refused, Store};
 use crate::time::Time;
@@ -11,6 +12,7 @@ use crate::time::Time;
 pub(crate) struct Cluster {
     pub(crate) store: Store,
     pub(crate) logs: Logs,
+    pub(crate) files: Files,
     pub(crate) time: Time,
     /// Counts up when all watches shall end, as the real server ends them after a while.
     pub(crate) watch_ends: watch::Sender<u64>,
@@ -22,6 +24,7 @@ impl Cluster {
         let cluster = Self {
             store: Store::new(time.clone()),
             logs: Logs::new(time.clone()),
+            files: Files::default(),
             time,
             watch_ends: watch::Sender::new(0),
         };
@@ -128,6 +131,7 @@ impl Cluster {
         }
         if key.resource == "pods" {
             self.logs.forget(&key.namespace, &key.name);
+            self.files.forget(&key.namespace, &key.name);
         }
         Ok(last)
     }

@@ -6,12 +6,13 @@ use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 
 use super::call::{Answer, Call};
+use super::channels::{Channels, Gone, SERVED, STDOUT, Wanted};
 use super::cluster::Cluster;
+use super::files::PodFiles;
 use super::logs::{self, Follower};
-use super::program::{self, Exit};
-use super::status::Failure;
+use super::program::{Exit, Program};
 use super::tunnel::Tunnels;
-use super::websocket::{self, Channels, ERROR, Gone, STDERR, STDOUT};
+use super::upgrade;
 
 /// Answers a request for `exec` or `attach` in `pod`, which exists.
 pub(crate) fn answer(
@@ -19,44 +20,43 @@ pub(crate) fn answer(
     call: &Call,
     pod: &Value,
     tunnels: &Tunnels,
-    upgrade: OnUpgrade,
+    on_upgrade: OnUpgrade,
 ) -> Answer {
-    let response = websocket::handshake(call.headers())?;
+    let (spoken, response) = upgrade::agree(call.headers(), &SERVED)?;
     logs::container(call, pod)?;
-    let wants = |channel: &str| call.query.flag(channel);
-    let (has_stdin, is_tty) = (wants("stdin"), wants("tty"));
-    // The first writable channel gets an empty message as soon as the stream is open.
-    let first = match (wants("stdout"), wants("stderr")) {
-        (true, _) => STDOUT,
-        (false, true) => STDERR,
-        (false, false) if has_stdin => ERROR,
-        _ => return Err(Failure::bad_request("you must specify at least 1 of stdin, stdout, stderr")),
-    };
+    let wanted = Wanted::of(&call.query)?;
     if call.target.subresource == "attach" {
         let attached = Attached {
             cluster: Arc::clone(cluster),
             follower: Follower::from_now(cluster, &call.target.namespace, &call.target.name),
             namespace: call.target.namespace.clone(),
             pod: call.target.name.clone(),
-            has_stdin,
+            has_stdin: wanted.stdin,
         };
-        tunnels.spawn(call, upgrade, move |tunnel| async move {
-            let channels = Channels::new(tunnel, has_stdin, is_tty).await;
-            let _gone = attached.run(channels, first).await;
+        tunnels.spawn(call, on_upgrade, move |tunnel| async move {
+            if let Ok(channels) = Channels::open(spoken, tunnel, wanted).await {
+                let _gone = attached.run(channels).await;
+            }
         });
     } else {
         let command = call.query.all("command");
-        tunnels.spawn(call, upgrade, move |tunnel| async move {
-            let channels = Channels::new(tunnel, has_stdin, is_tty).await;
-            let _gone = execute(channels, first, &command, is_tty).await;
+        let files = PodFiles::new(cluster, &call.target.namespace, &call.target.name);
+        tunnels.spawn(call, on_upgrade, move |tunnel| async move {
+            if let Ok(channels) = Channels::open(spoken, tunnel, wanted).await {
+                let _gone = execute(channels, files, &command, wanted.tty).await;
+            }
         });
     }
     Ok(response)
 }
 
-async fn execute(mut channels: Channels, first: u8, command: &[String], is_tty: bool) -> Result<(), Gone> {
-    channels.write(first, &[]).await?;
-    let exit = program::run(&mut channels, command, is_tty).await?;
+async fn execute(
+    mut channels: Channels,
+    files: PodFiles,
+    command: &[String],
+    is_tty: bool,
+) -> Result<(), Gone> {
+    let exit = Program { io: &mut channels, files: &files, is_tty }.run(command).await?;
     channels.finish(end(&exit).to_string().as_bytes()).await
 }
 
@@ -70,8 +70,7 @@ struct Attached {
 }
 
 impl Attached {
-    async fn run(mut self, mut channels: Channels, first: u8) -> Result<(), Gone> {
-        channels.write(first, &[]).await?;
+    async fn run(mut self, mut channels: Channels) -> Result<(), Gone> {
         let mut unfinished = Vec::new();
         loop {
             tokio::select! {

@@ -20,7 +20,7 @@ use super::status::Failure;
 use super::store::uid;
 use super::target::Target;
 use super::tunnel::{self, Tunnels};
-use super::{impersonate, logs, openapi, resources, review};
+use super::{exec, impersonate, logs, openapi, portforward, resources, review};
 use crate::serve::{Body, Wire};
 use crate::time::Time;
 
@@ -140,7 +140,10 @@ impl Server {
         // Since 1.35 a stream that is opened with GET needs the right to create it as well.
         let create = Target { verb: "create".to_owned(), ..target.clone() };
         rbac::authorize(rules, &call.user, &create)?;
-        super::exec::answer(&self.cluster, call, &pod, tunnels, upgrade)
+        match target.subresource.as_str() {
+            "portforward" => portforward::answer(call, tunnels, upgrade),
+            _ => exec::answer(&self.cluster, call, &pod, tunnels, upgrade),
+        }
     }
 }
 

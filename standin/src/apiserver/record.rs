@@ -35,6 +35,8 @@ pub struct Recorded {
     pub status: Option<u16>,
     /// True until the answer's body, or the tunnel, has ended here, by whichever side.
     pub is_open: bool,
+    /// Bytes that came through the tunnel; counted at `/standin/upgrade` only.
+    pub heard_bytes: usize,
 }
 
 impl Recorded {
@@ -107,6 +109,7 @@ impl Record {
             acted_as: None,
             status: None,
             is_open: true,
+            heard_bytes: 0,
         };
         let mut number = 0;
         self.0.send_modify(|own| {

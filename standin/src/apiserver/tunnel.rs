@@ -11,8 +11,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::call::{Answer, Call};
+use super::record::Entry;
 use super::status::Failure;
-use crate::serve::full;
+use crate::serve::{Wire, full, reset};
 
 /// The tunnels of one run of the listener; they end with it.
 #[derive(Clone, Default)]
@@ -54,13 +55,27 @@ impl Tunnels {
     }
 }
 
-/// Answers `/standin/upgrade` (101 with the caller's own token, then an echo) and `/standin/refuse-upgrade` (403).
+/// Answers `/standin/upgrade` (101 with the caller's own token, then an echo: see [`Echo`]) and
+/// `/standin/refuse-upgrade` (403).
 pub(crate) fn answer(call: &Call, tunnels: &Tunnels, upgrade: OnUpgrade) -> Answer {
     match call.target.path.as_str() {
         "/standin/upgrade" => {
             let token = call.headers().get(UPGRADE).cloned();
             let token = token.ok_or_else(|| Failure::bad_request("Upgrade request required"))?;
-            tunnels.spawn(call, upgrade, echo);
+            let number = |name| call.query.number(name).and_then(|count| usize::try_from(count).ok());
+            let echo = Echo {
+                bye: number("bye"),
+                close: number("close"),
+                reset: number("reset"),
+                cut: number("cut"),
+                entry: call.entry.clone(),
+            };
+            if let (Some(greeting), Some(wire)) =
+                (call.query.get("greet"), call.head.extensions.get::<Wire>())
+            {
+                wire.append(greeting.to_owned());
+            }
+            tunnels.spawn(call, upgrade, |tunnel| echo.run(tunnel));
             Ok(switching(token))
         }
         "/standin/refuse-upgrade" => {
@@ -81,13 +96,44 @@ pub(crate) fn switching(token: HeaderValue) -> Response<crate::serve::Body> {
 }
 
 /// Sends back what comes. The caller may close its half first and still read the rest.
-async fn echo(mut tunnel: TokioIo<Upgraded>) {
-    let mut buffer = vec![0; 64 * 1024];
-    while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {
-        let sent = tunnel.write_all(buffer.get(..count).unwrap_or_default()).await;
-        if sent.is_err() || tunnel.flush().await.is_err() {
+///
+/// The query changes that: `greet=TEXT` is sent in one piece with the 101. After so many bytes were sent back, `bye=N`
+/// closes our half (and goes on listening), `close=N` closes in order and listens no more, whatever is still under way,
+/// `cut=N` hangs up without a word, and `reset=N` resets the connection.
+struct Echo {
+    bye: Option<usize>,
+    close: Option<usize>,
+    cut: Option<usize>,
+    reset: Option<usize>,
+    entry: Entry,
+}
+
+impl Echo {
+    async fn run(self, mut tunnel: TokioIo<Upgraded>) {
+        let mut buffer = vec![0; 64 * 1024];
+        let end = self.bye.or(self.close).or(self.cut).or(self.reset).unwrap_or(usize::MAX);
+        let mut left = end;
+        while left > 0 {
+            let Ok(count @ 1..) = tunnel.read(&mut buffer).await else { break };
+            self.entry.edit(|own| own.heard_bytes += count);
+            let back = buffer.get(..count.min(left)).unwrap_or_default();
+            if tunnel.write_all(back).await.is_err() || tunnel.flush().await.is_err() {
+                return;
+            }
+            left -= back.len();
+        }
+        if self.reset.is_some() {
+            return reset(tunnel.into_inner());
+        }
+        if self.cut.is_some() {
             return;
         }
+        let _gone = tunnel.shutdown().await;
+        if self.close.is_some() {
+            return;
+        }
+        while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {
+            self.entry.edit(|own| own.heard_bytes += count);
+        }
     }
-    let _gone = tunnel.shutdown().await;
 }

@@ -217,7 +217,7 @@ async fn attach_writes_to_the_log_and_shows_it() -> Outcome {
 }
 
 #[tokio::test]
-async fn exec_without_websocket_is_refused_with_400() -> Outcome {
+async fn exec_needs_an_upgrade_and_a_protocol_in_common() -> Outcome {
     let fixture = Fixture::start().await?;
     let path = format!("{EXEC}?command=true&stdout=true");
     let reply = fixture.get("alice", &path).await?;
@@ -225,10 +225,23 @@ async fn exec_without_websocket_is_refused_with_400() -> Outcome {
         (reply.status, reply.message().as_str()),
         (StatusCode::BAD_REQUEST, "Upgrade request required")
     );
-    let spdy =
-        fixture.ask("alice", "POST", &path).header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
-    let reply = fixture.send(spdy, "").await?;
-    assert_eq!((reply.status, &reply.json()?["reason"]), (StatusCode::BAD_REQUEST, &json!("BadRequest")));
+    let spdy = |protocols: &[&str]| {
+        let head = fixture.ask("alice", "POST", &path);
+        let head = head.header("connection", "Upgrade").header("upgrade", "SPDY/3.1");
+        protocols.iter().fold(head, |head, own| head.header("x-stream-protocol-version", *own))
+    };
+    let reply = fixture.send(spdy(&["v9.channel.k8s.io", "channel.k8s.io"]), "").await?;
+    assert_eq!(reply.status, StatusCode::FORBIDDEN);
+    assert_eq!(
+        reply.message(),
+        "unable to negotiate protocol: client supports [v9.channel.k8s.io channel.k8s.io], server accepts \
+         [v4.channel.k8s.io]"
+    );
+    // As the real one does: version 5 is for WebSocket only.
+    let response = fixture.open(spdy(&["v5.channel.k8s.io", "v4.channel.k8s.io"]), "").await?;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()["upgrade"], "SPDY/3.1");
+    assert_eq!(response.headers()["x-stream-protocol-version"], "v4.channel.k8s.io");
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The real kubectl, as `scripts/tools` fetched it.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -13,6 +13,7 @@ pub(crate) struct Kubectl {
     program: PathBuf,
     kubeconfig: PathBuf,
     home: tempfile::TempDir,
+    variables: Vec<(&'static str, &'static str)>,
 }
 
 /// What a finished kubectl left.
@@ -44,7 +45,16 @@ impl Kubectl {
     fn of(name: &str, kubeconfig: &Path) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name);
         assert!(program.exists(), "{} is missing: run scripts/tools {name}", program.display());
-        Self { program, kubeconfig: kubeconfig.to_owned(), home: tempfile::TempDir::new().unwrap() }
+        let home = tempfile::TempDir::new().unwrap();
+        Self { program, kubeconfig: kubeconfig.to_owned(), home, variables: Vec::new() }
+    }
+
+    /// The same with SPDY where it would speak WebSocket.
+    pub(crate) fn over_spdy(mut self) -> Self {
+        for feature in ["KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "KUBECTL_PORT_FORWARD_WEBSOCKETS"] {
+            self.variables.push((feature, "false"));
+        }
+        self
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -54,6 +64,7 @@ impl Kubectl {
             .env_clear()
             .env("HOME", self.home.path())
             .env("KUBECONFIG", &self.kubeconfig)
+            .envs(self.variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -68,6 +79,16 @@ impl Kubectl {
 
     /// Runs it to its end with this on its standard input.
     pub(crate) async fn run_with(&self, arguments: &[&str], stdin: &[u8]) -> Finished {
+        let output = self.output(arguments, stdin).await;
+        Finished {
+            code: output.status.code(),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    /// The same; what it printed need not be text.
+    pub(crate) async fn output(&self, arguments: &[&str], stdin: &[u8]) -> Output {
         let mut child = self.command(arguments).spawn().unwrap();
         let mut input = child.stdin.take().unwrap();
         let write = async move {
@@ -76,12 +97,7 @@ impl Kubectl {
         };
         let wait = async { tokio::join!(write, child.wait_with_output()).1 };
         let output = tokio::time::timeout(PATIENCE, wait).await;
-        let output = output.unwrap_or_else(|_| panic!("kubectl {arguments:?} does not end")).unwrap();
-        Finished {
-            code: output.status.code(),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        output.unwrap_or_else(|_| panic!("kubectl {arguments:?} does not end")).unwrap()
     }
 
     /// Runs it to its good end; what it printed.

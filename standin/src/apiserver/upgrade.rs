@@ -1,0 +1,73 @@
+//! The handshake that opens a tunnel: WebSocket, or SPDY/3.1, which kubectl still speaks when told so and old ones
+//! always.
+
+use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::status::Failure;
+use super::tunnel::switching;
+use crate::serve::Body;
+
+const STREAM_PROTOCOL: HeaderName = HeaderName::from_static("x-stream-protocol-version");
+
+/// What the bytes behind the handshake are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spoken {
+    WebSocket,
+    Spdy,
+}
+
+/// What is served over either.
+pub(crate) struct Served {
+    pub(crate) websocket: &'static [&'static str],
+    pub(crate) spdy: &'static [&'static str],
+}
+
+/// Agrees on the first protocol of the caller's that is served; the answer that opens the tunnel.
+pub(crate) fn agree(headers: &HeaderMap, served: &Served) -> Result<(Spoken, Response<Body>), Failure> {
+    let upgrade = headers.get(UPGRADE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if upgrade.eq_ignore_ascii_case("websocket") {
+        return Ok((Spoken::WebSocket, websocket(headers, served.websocket)?));
+    }
+    if upgrade.eq_ignore_ascii_case("SPDY/3.1") {
+        return Ok((Spoken::Spdy, spdy(headers, served.spdy)?));
+    }
+    Err(Failure::bad_request("Upgrade request required"))
+}
+
+fn websocket(headers: &HeaderMap, served: &'static [&'static str]) -> Result<Response<Body>, Failure> {
+    let key = headers.get(SEC_WEBSOCKET_KEY);
+    let key = key.ok_or_else(|| Failure::bad_request("unable to upgrade: missing Sec-WebSocket-Key"))?;
+    let offered = offered(headers, &SEC_WEBSOCKET_PROTOCOL);
+    let agreed = first_served(&offered, served)
+        .ok_or_else(|| Failure::bad_request("unable to upgrade: no subprotocol of the offered is spoken"))?;
+    let mut response = switching(HeaderValue::from_static("websocket"));
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
+    response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(agreed));
+    Ok(response)
+}
+
+fn spdy(headers: &HeaderMap, served: &'static [&'static str]) -> Result<Response<Body>, Failure> {
+    let offered = offered(headers, &STREAM_PROTOCOL);
+    let agreed = first_served(&offered, served).ok_or_else(|| {
+        let (client, server) = (offered.join(" "), served.join(" "));
+        let message =
+            format!("unable to negotiate protocol: client supports [{client}], server accepts [{server}]");
+        Failure { code: StatusCode::FORBIDDEN, ..Failure::bad_request(message) }
+    })?;
+    let mut response = switching(HeaderValue::from_static("SPDY/3.1"));
+    response.headers_mut().insert(STREAM_PROTOCOL, HeaderValue::from_static(agreed));
+    Ok(response)
+}
+
+/// Every value, in order, of a header that may be repeated or hold several.
+fn offered<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Vec<&'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).collect()
+}
+
+fn first_served(offered: &[&str], served: &'static [&'static str]) -> Option<&'static str> {
+    offered.iter().find_map(|own| served.iter().find(|known| *known == own).copied())
+}
