@@ -13,6 +13,7 @@ mod copy;
 mod credentials;
 mod drain;
 mod endings;
+mod hour;
 mod kubectl;
 mod port_forward;
 mod process;
