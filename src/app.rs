@@ -221,6 +221,7 @@ impl App {
             lifetimes: config.lifetimes,
             max_body_bytes: config.limits.body_bytes,
             rearm: config.rearm,
+            sign_out_of_entra: config.sign_out_of_entra,
             cluster_name: config.cluster_name.clone(),
             public_ca_pem: config.public_ca_pem.clone(),
         };

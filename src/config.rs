@@ -43,6 +43,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// Whether dormant tokens may be armed again on the portal.
     pub rearm: bool,
+    /// Whether a sign-out leads on to Entra's own.
+    pub sign_out_of_entra: bool,
     /// Bounds.
     pub limits: Limits,
     /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.

@@ -54,6 +54,8 @@ pub struct Pages {
     pub max_body_bytes: usize,
     /// Whether dormant tokens may be armed.
     pub rearm: bool,
+    /// Whether a sign-out leads on to Entra's own.
+    pub sign_out_of_entra: bool,
     /// The cluster's name.
     pub cluster_name: String,
     /// PEM for kubeconfigs.

@@ -33,6 +33,8 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let lifetimes = c.lifetimes(raw);
     let rearm =
         c.choice("ENTRADA_REARM", raw.rearm.as_deref(), &[("ask", true), ("off", false)]).unwrap_or(true);
+    let sign_out_of_entra =
+        c.choice("ENTRADA_SIGN_OUT", raw.sign_out.as_deref(), &[("here", false), ("entra", true)]);
     let limits = c.limits(raw);
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
@@ -55,6 +57,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         public_ca_pem,
         lifetimes,
         rearm,
+        sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
         trusted_proxies,
         drain,

@@ -66,6 +66,9 @@ pub struct RawConfig {
     /// `ask`: dormant tokens can be armed on the portal; `off`: they stay so [default: ask]
     #[arg(long, env = "ENTRADA_REARM", hide_env_values = true)]
     pub rearm: Option<String>,
+    /// Where a sign-out ends: `here`, or `entra` to sign out there too [default: here]
+    #[arg(long, env = "ENTRADA_SIGN_OUT", hide_env_values = true)]
+    pub sign_out: Option<String>,
     /// Open streams of one user [default: 1000]
     #[arg(long, env = "ENTRADA_MAX_STREAMS_PER_USER", hide_env_values = true)]
     pub max_streams_per_user: Option<String>,

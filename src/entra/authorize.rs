@@ -63,6 +63,20 @@ impl Entra {
     }
 }
 
+impl Entra {
+    /// Where a browser ends its sign-in with Entra itself and comes back to `back_to`, which must be registered;
+    /// `None` while discovery names no such place.
+    #[must_use]
+    pub fn end_session_url(&self, back_to: &str, logout_hint: Option<&str>) -> Option<Url> {
+        let mut url = self.provider().ok()?.end_session_endpoint.clone()?;
+        url.query_pairs_mut().append_pair("post_logout_redirect_uri", back_to);
+        if let Some(hint) = logout_hint {
+            url.query_pairs_mut().append_pair("logout_hint", hint);
+        }
+        Some(url)
+    }
+}
+
 /// The scopes of a token or authorization request, with or without the AKS server.
 pub(super) fn scopes(with_aks: bool) -> String {
     if with_aks {

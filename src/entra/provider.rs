@@ -29,6 +29,7 @@ pub(super) struct Provider {
     pub(super) issuer: String,
     pub(super) authorization_endpoint: Url,
     pub(super) token_endpoint: String,
+    pub(super) end_session_endpoint: Option<Url>,
     pub(super) keys: CoreJsonWebKeySet,
 }
 
@@ -64,6 +65,8 @@ struct Discovery {
     authorization_endpoint: Url,
     token_endpoint: Url,
     jwks_uri: Url,
+    #[serde(default)]
+    end_session_endpoint: Option<Url>,
 }
 
 impl Entra {
@@ -139,6 +142,7 @@ impl Entra {
             issuer: discovery.issuer,
             authorization_endpoint: discovery.authorization_endpoint,
             token_endpoint: discovery.token_endpoint.into(),
+            end_session_endpoint: discovery.end_session_endpoint.filter(|url| same_cloud(url, authority)),
             keys,
         })
     }

@@ -1,6 +1,6 @@
 //! Who am I, renew my access, sign out: here, everywhere, and from Entra's side.
 
-use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, SET_COOKIE};
+use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION, SET_COOKIE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
@@ -34,12 +34,13 @@ impl Pages {
     pub(super) async fn logout(&self, visit: &Visit) -> Result<Response<Body>, Problem> {
         self.guard(&visit.parts)?;
         // Who is signed out already is where they wanted to be.
-        if let Ok(identity) = self.browser(visit).await {
+        let identity = self.browser(visit).await.ok();
+        if let Some(identity) = &identity {
             let session = &identity.session().id;
             let ended = self.store.end_session(session, Ending::Natural).await?;
-            self.cut(&identity, &ended, "signed out");
+            self.cut(identity, &ended, "signed out");
         }
-        Ok(self.signed_out())
+        Ok(self.signed_out(identity.as_ref()))
     }
 
     /// `POST /logout/everywhere`: all sessions and tokens of the user, for ever.
@@ -47,7 +48,7 @@ impl Pages {
         let identity = self.browser(visit).await?;
         let ended = self.store.end_user(&identity.session().user).await?;
         self.cut(&identity, &ended, "signed out everywhere");
-        Ok(self.signed_out())
+        Ok(self.signed_out(Some(&identity)))
     }
 
     /// `GET /logout/frontchannel?sid=`: Entra loads this in a hidden frame; no cookie comes along, and the answer
@@ -82,8 +83,17 @@ impl Pages {
         response
     }
 
-    fn signed_out(&self) -> Response<Body> {
+    /// Home, or by way of Entra's own sign-out.
+    fn signed_out(&self, identity: Option<&Identity>) -> Response<Body> {
         let mut response = self.home("");
+        let hint = identity.and_then(|identity| identity.session().login_hint.clone());
+        let home = self.view.public_url().join("/");
+        if self.sign_out_of_entra
+            && let Some(url) = self.sign_in.entra.end_session_url(&home, hint.as_deref())
+            && let Ok(url) = HeaderValue::from_str(url.as_str())
+        {
+            response.headers_mut().insert(LOCATION, url);
+        }
         let headers = response.headers_mut();
         headers.append(SET_COOKIE, cookie::remove(cookie::SESSION));
         headers.append(SET_COOKIE, cookie::set(cookie::SIGNED_OUT, "1", SIGNED_OUT_LIVES));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use http::Method;
+use standin::apiserver::{Rule, Subject};
 use standin::entra::{Endpoint, Fault};
 
 use super::support::{World, eventually};
@@ -243,6 +244,10 @@ async fn access_is_renewed_on_demand_once_a_minute() {
         world.browser().request(Method::POST, &url, &headers, review.into()).await.unwrap().text()
     };
     let group = "99999999-0000-0000-0000-000000000001";
+    // Whoever is in the group may list the pods of team-a.
+    let in_group = Subject::Group(group.to_owned());
+    world.api.add_rule(Rule::new(&in_group, &["team-a"], &["list"], &[""], &["pods"]));
+    assert_eq!(world.call(Method::GET, PODS, &token).await.status, 403);
     assert!(!groups().await.contains(group));
     world.entra.edit_user("bob", |bob| bob.groups.push(group.to_owned()));
     assert!(!groups().await.contains(group));
@@ -252,6 +257,7 @@ async fn access_is_renewed_on_demand_once_a_minute() {
         (200, Some("token"))
     );
     assert!(groups().await.contains(group));
+    assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
     let again = world.call(Method::POST, "/refresh", &token).await;
     assert_eq!((again.status.as_u16(), again.header("entrada-reason")), (429, "renewed_recently"));
     world.advance(Duration::from_secs(60));

@@ -82,3 +82,42 @@ async fn a_step_up_in_the_same_browser_needs_no_click() {
         world.entra.authorize_calls().iter().filter_map(|call| call.get("scope").cloned()).collect();
     assert_eq!(scopes.iter().filter(|scope| scope.contains("6dae42f8")).count(), 1, "{scopes:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn yesterdays_kubeconfig_works_again_after_one_click() {
+    // Proves that a session's natural end costs no download, only a sign-in and a click; and that a revoked token does
+    // not come back.
+    let world = World::start_with(|raw| raw.session_lifetime = Some("12h".to_owned())).await;
+    let browser = world.signed_in("alice").await;
+    let kubectl = Kubectl::new(&world.kubeconfig(&browser).await);
+    let revoked = world.new_token(&browser, json!({})).await;
+    kubectl.ok(&["get", "pods", "-n", "team-a"]).await;
+    let origin = [("origin", world.url.as_str())];
+    let id = revoked["id"].as_str().unwrap();
+    browser.delete(&world.at(&format!("/tokens/{id}")), &origin).await.unwrap();
+    world.advance(24 * HOUR);
+    let ended = kubectl.run(&["get", "pods", "-n", "team-a"]).await;
+    assert!(ended.stderr.contains("Warning: Your sign-in has ended."), "{ended:?}");
+    browser.sign_in(&world.url, "alice").await.unwrap();
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    assert_ne!(kubectl.run(&["get", "pods", "-n", "team-a"]).await.code, Some(0), "not before the click");
+    browser.post_form(&world.at("/tokens/arm"), &[], &origin).await.unwrap();
+    kubectl.ok(&["get", "pods", "-n", "team-a"]).await;
+    let token = revoked["token"].as_str().unwrap();
+    assert_eq!(world.call(Method::GET, PODS, token).await.header("entrada-reason"), "unknown_token");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sign_out_can_lead_on_to_entras_own() {
+    // Proves that Entra's sign-in ends too where that is wanted, and that the browser comes back.
+    let world = World::start_with(|raw| raw.sign_out = Some("entra".to_owned())).await;
+    world.entra.set_redirect_uris(vec![world.at("/callback"), world.at("/")]);
+    let browser = world.signed_in("alice").await;
+    let origin = [("origin", world.url.as_str())];
+    let answer = browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
+    let entra = answer.location().unwrap();
+    assert!(entra.as_str().starts_with(&world.entra.origin()), "{entra}");
+    assert_eq!(world.session_cookie(&browser), None);
+    let back = browser.get(entra.as_str()).await.unwrap().location().unwrap();
+    assert_eq!(back.as_str().trim_end_matches('#'), world.at("/"));
+}

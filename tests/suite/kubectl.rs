@@ -153,9 +153,15 @@ async fn a_revoked_token_is_told_where_to_sign_in() {
     world.api.put_pod("team-a", "web");
     let mut logs = kubectl.start(&["logs", "-f", "web", "-n", "team-a"]);
     world.api.requests_until(|seen| seen.iter().any(|r| r.target.contains("/log?") && r.is_open)).await;
+    let mut exec = kubectl.start(&["exec", "-i", "-n", "team-a", "web", "--", "cat"]);
+    let mut stdin = exec.stdin.take().unwrap();
+    stdin.write_all(b"hello\n").await.unwrap();
+    assert_eq!(exec.line().await.unwrap(), "hello");
     let origin = [("origin", world.url.as_str())];
     browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
     let signed_out = Instant::now();
+    while exec.line().await.is_some() {}
+    assert_ne!(exec.child.wait().await.unwrap().code(), Some(0), "a cut exec must not look successful");
     while logs.line().await.is_some() {}
     assert_ne!(logs.child.wait().await.unwrap().code(), Some(0), "a cut log must not look complete");
     assert!(signed_out.elapsed() < Duration::from_secs(1), "{:?}", signed_out.elapsed());

@@ -223,6 +223,7 @@ impl Drop for World {
             return;
         }
         self.assert_upstream_is_clean();
+        assert!(!self.entra.loop_detected(), "Entra's loop detector has tripped");
         let mut secrets = self.entra.secrets();
         secrets.append(&mut self.secrets.lock().unwrap());
         log::assert_no_secrets(secrets, self.log_mark);
