@@ -41,6 +41,22 @@ async fn a_large_file_is_copied_both_ways() {
     // Proves that `cp` loses nothing on its way through two tunnels.
     let (world, kubeconfig) = alice().await;
     there_and_back(&world, &Kubectl::new(&kubeconfig), LARGE_BYTES).await;
+    let seen = world.api.requests();
+    let commands: Vec<Vec<&str>> = seen
+        .iter()
+        .filter_map(|request| request.target.split_once("/exec?"))
+        .map(|(_, query)| query.split('&').filter_map(|pair| pair.strip_prefix("command=")).collect())
+        .collect();
+    // What kubectl 1.34 runs in the pod; should it change, the stand-in has to learn it.
+    assert_eq!(
+        commands,
+        [
+            ["test", "-d", "%2Ftmp%2Fthere.bin"].as_slice(),
+            &["tar", "-xmf", "-", "-C", "%2Ftmp"],
+            &["sha256sum", "%2Ftmp%2Fthere.bin"],
+            &["tar", "cf", "-", "%2Ftmp%2Fthere.bin"],
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -125,7 +125,9 @@ async fn a_server_that_breaks_off_is_not_made_to_look_orderly() {
         wire.read_to(b"0123").await;
         wire.write("4").await;
         let (received, clean) = wire.rest().await;
-        assert!(b"4".starts_with(&received) && !clean, "{query}: {received:?}, {clean}");
+        // A reset may overtake what was sent before it.
+        assert!(received == b"4" || query == "?reset=5" && received.is_empty(), "{query}: {received:?}");
+        assert!(!clean, "{query}");
         no_tunnel_is_left(&world).await;
     }
 }
