@@ -23,7 +23,9 @@ fn built() -> BTreeMap<String, String> {
     visible
         .map(|argument| {
             let help = argument.get_help().unwrap().to_string();
-            let default = help.split_once("[default: ").map_or("", |(_, rest)| rest.trim_end_matches(']').trim_matches('`'));
+            let default = help
+                .split_once("[default: ")
+                .map_or("", |(_, rest)| rest.trim_end_matches(']').trim_matches('`'));
             (argument.get_env().unwrap().to_str().unwrap().to_owned(), default.to_owned())
         })
         .collect()

@@ -14,12 +14,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use standin::pki::Ca;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::figures::Spread;
 use super::world::Account;
 
 /// Longer than any answer here takes; only a fault makes a client wait for it.
@@ -57,7 +58,19 @@ impl Dialer {
         connect(&self.h1, addr).await
     }
 
-    /// The same for HTTP/2.
+    /// The same, with so much room for what is not read yet.
+    pub(crate) async fn tls_small(
+        &self,
+        addr: SocketAddr,
+        receive_buffer_bytes: u32,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(receive_buffer_bytes)?;
+        let stream = socket.connect(addr).await?;
+        self.h1.connect(ServerName::try_from("localhost").unwrap(), stream).await
+    }
+
+    /// The same as `tls_h1` for HTTP/2.
     pub(crate) async fn tls_h2(&self, addr: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
         connect(&self.h2, addr).await
     }
@@ -126,7 +139,22 @@ pub(crate) struct Pace {
     pub(crate) lasts: Duration,
 }
 
+/// Ordinary requests of one user, as they are timed beside whatever else goes on.
+pub(crate) const PACE: Pace = Pace { per_second: 200, connections: 8, lasts: Duration::from_secs(5) };
+/// So many windows are timed, and the one with the middle p99 counts: the machine has other work, too.
+const WINDOWS: usize = 3;
+
 impl Pace {
+    /// Times several windows; the one with the middle p99.
+    pub(crate) async fn middle(self, dialer: &Dialer, addr: SocketAddr, account: &Account) -> Spread {
+        let mut windows = Vec::new();
+        for _ in 0..WINDOWS {
+            windows.push(Spread::of(self.run(dialer, addr, account).await));
+        }
+        windows.sort_by_key(|window| window.p99);
+        windows[WINDOWS / 2]
+    }
+
     /// How long each answer took, counted from when its request was due.
     ///
     /// # Panics

@@ -9,9 +9,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 #![expect(clippy::print_stdout, reason = "figures are what this is for")]
 
+mod baseline;
 mod client;
 mod figures;
 mod process;
+mod restart;
+mod stalled;
 mod tunnels;
 mod upstream;
 mod watches;

@@ -44,7 +44,8 @@ impl Program {
         let url = format!("https://localhost:{}", addr.port());
         world.expect_callback(&url);
         let log = world.dir.path().join(format!("{}.log", addr.port()));
-        let binary = std::env::var("SOAK_ENTRADA").unwrap_or_else(|_| env!("CARGO_BIN_EXE_entrada").to_owned());
+        let binary =
+            std::env::var("SOAK_ENTRADA").unwrap_or_else(|_| env!("CARGO_BIN_EXE_entrada").to_owned());
         let child = Command::new(binary)
             .arg("serve")
             .env_clear()

@@ -112,7 +112,7 @@ async fn transfer(mut read: ReadHalf<Tunnel>, mut write: WriteHalf<Tunnel>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn c_a_gibibyte_each_way_at_once_through_one_tunnel() {
+async fn a_gibibyte_each_way_at_once_through_one_tunnel() {
     // Proves that a tunnel changes no byte, and that what passes through it does not stay.
     let world = World::start().await;
     let program = Program::start(&world, &[]).await;
@@ -124,28 +124,40 @@ async fn c_a_gibibyte_each_way_at_once_through_one_tunnel() {
     let (read, write) = tokio::io::split(open(&world, program.addr, account, "through").await);
     transfer(read, write).await;
     let (took, after) = (began.elapsed().as_secs_f64(), program.held());
-    print("tunnel", "1 GiB each way at once, hashes equal", format!("{took:.1} s, {:.0} MiB/s in all", 2048.0 / took));
+    print(
+        "tunnel",
+        "1 GiB each way at once, hashes equal",
+        format!("{took:.1} s, {:.0} MiB/s in all", 2048.0 / took),
+    );
     let cpu = (after.cpu - before.cpu).as_secs_f64() / 2.0;
     print("tunnel", "processor time for 1 GiB", format!("{cpu:.2} s"));
     print("tunnel", "RSS before, peak", format!("{}, {}", mib(before.rss_kib), mib(after.peak_kib)));
     assert!(after.peak_kib < before.peak_kib + 8 * 1024, "{before:?} {after:?}");
-    eventually("the tunnel's end", || async { program.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0 }).await;
+    eventually("the tunnel's end", || async {
+        program.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0
+    })
+    .await;
     world.upstream.assert_nobody_was_taken_for_another();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn d_500_tunnels_at_once() {
+async fn five_hundred_tunnels_carry_traffic_at_once() {
     // Proves that many tunnels carry traffic at the same time, what one costs, and that none leaves anything behind.
     let world = World::start().await;
     let program = Program::start(&world, &[]).await;
     let account = &world.accounts(&program, 1).await[0];
     drop(open(&world, program.addr, account, "echo").await);
-    eventually("no tunnel", || async { program.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0 }).await;
+    eventually("no tunnel", || async { program.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0 })
+        .await;
     let before = program.held();
     let opening = stream::iter(0..MANY).map(|_| open(&world, program.addr, account, "echo"));
     let mut tunnels: Vec<Tunnel> = opening.buffer_unordered(AT_ONCE).collect().await;
     let idle = program.held();
-    print("tunnels", "memory of one of 500 that has carried nothing", each(before.rss_kib, idle.rss_kib, MANY as u64));
+    print(
+        "tunnels",
+        "memory of one of 500 that has carried nothing",
+        each(before.rss_kib, idle.rss_kib, MANY as u64),
+    );
     let began = Instant::now();
     let busy = tunnels.drain(..).map(|mut tunnel| async move {
         let text: Vec<u8> = (0..4_000_u32).flat_map(u32::to_be_bytes).collect();
@@ -167,15 +179,20 @@ async fn d_500_tunnels_at_once() {
     }
     drop(tunnels);
     eventually("all tunnels' end", || async {
-        program.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0 && program.held().sockets <= before.sockets
+        program.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0
+            && program.held().sockets <= before.sockets
     })
     .await;
-    print("tunnels", "sockets before, with 500, after", format!("{}, {}, {}", before.sockets, after.sockets, program.held().sockets));
+    print(
+        "tunnels",
+        "sockets before, with 500, after",
+        format!("{}, {}, {}", before.sockets, after.sockets, program.held().sockets),
+    );
     world.upstream.assert_nobody_was_taken_for_another();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn e_an_idle_tunnel_lives() {
+async fn an_idle_tunnel_lives() {
     // Proves that no timer of ours ends a silent tunnel: longer than every limit on connections that is not one of them.
     let world = World::start().await;
     let program = Program::start(&world, &[]).await;

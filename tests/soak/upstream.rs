@@ -55,6 +55,7 @@ struct State {
     piece: Bytes,
     refused: AtomicUsize,
     served: AtomicUsize,
+    lists_begun: AtomicUsize,
 }
 
 /// The events of one namespace, each encoded once.
@@ -68,7 +69,8 @@ impl Upstream {
     pub(crate) async fn start(ca: &Ca, time: Time, trust: Trust) -> Self {
         let item = r#"{"metadata":{"name":"web","namespace":"team"},"spec":{"containers":[{"name":"c"}]}}"#;
         let items = vec![item; 10].join(",");
-        let small = format!("{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"items\":[{items}]}}\n");
+        let small =
+            format!("{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"items\":[{items}]}}\n");
         let state = Arc::new(State {
             trust,
             time,
@@ -78,6 +80,7 @@ impl Upstream {
             piece: vec![b' '; PIECE_BYTES].into(),
             refused: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
+            lists_begun: AtomicUsize::new(0),
         });
         let tls = ca.issue(&[]).unwrap().server_config().unwrap();
         let run = Run::start(LOOPBACK, &tls, &state).await;
@@ -114,6 +117,11 @@ impl Upstream {
     /// Requests that were answered as their user's.
     pub(crate) fn served(&self) -> usize {
         self.state.served.load(Ordering::Relaxed)
+    }
+
+    /// Big lists that were asked for.
+    pub(crate) fn lists_begun(&self) -> usize {
+        self.state.lists_begun.load(Ordering::Relaxed)
     }
 
     /// Has the next direct request with this value of `Authorization` pass as this user's.
@@ -194,6 +202,7 @@ impl State {
     }
 
     fn big_list(&self) -> Body {
+        self.lists_begun.fetch_add(1, Ordering::Relaxed);
         let pieces = stream::unfold((self.piece.clone(), 0), |(piece, sent)| async move {
             let more = sent < BIG_LIST_BYTES;
             more.then(|| (Ok(Frame::data(piece.clone())), (piece, sent + PIECE_BYTES)))
@@ -257,7 +266,9 @@ fn tunnel(protocol: HeaderValue, upgrade: OnUpgrade, stop: CancellationToken) ->
 }
 
 /// Sends back what comes. The caller may close its half first and still read the rest.
-fn echo(mut tunnel: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send) -> impl Future<Output = ()> + Send {
+fn echo(
+    mut tunnel: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
+) -> impl Future<Output = ()> + Send {
     async move {
         let mut buffer = vec![0; 16 * 1024];
         while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::client::{Dialer, H1, H2, Pace, get, get_h2};
+use super::client::{Dialer, H1, H2, PACE, get, get_h2};
 use super::figures::{Spread, each, mib, print};
 use super::process::Program;
 use super::upstream::Topic;
@@ -27,8 +27,6 @@ const EVENTS: usize = 60;
 const AT_ONCE: usize = 64;
 /// Events a second while ordinary requests are timed; each goes to the 50 watches of one user.
 const EVENTS_PER_SECOND: u32 = 10;
-const WINDOWS: usize = 3;
-const PACE: Pace = Pace { per_second: 200, connections: 8, lasts: Duration::from_secs(5) };
 
 /// How a watch ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +49,13 @@ pub(crate) struct Watches {
 
 impl Watches {
     /// Opens `each` watches of each account, one connection for each.
-    pub(crate) async fn open_h1(&mut self, world: &World, addr: SocketAddr, accounts: &[Account], each: usize) {
+    pub(crate) async fn open_h1(
+        &mut self,
+        world: &World,
+        addr: SocketAddr,
+        accounts: &[Account],
+        each: usize,
+    ) {
         let dialer = &world.dialer;
         let opened = stream::iter(accounts).flat_map(|account| stream::repeat(account).take(each)).map(
             async |account| {
@@ -69,7 +73,13 @@ impl Watches {
     }
 
     /// Opens `each` watches of each account, all on one connection of the account's.
-    pub(crate) async fn open_h2(&mut self, world: &World, addr: SocketAddr, accounts: &[Account], each: usize) {
+    pub(crate) async fn open_h2(
+        &mut self,
+        world: &World,
+        addr: SocketAddr,
+        accounts: &[Account],
+        each: usize,
+    ) {
         let opened = stream::iter(accounts).map(|account| open_h2(&world.dialer, addr, account, each));
         let opened: Vec<_> = opened.buffered(AT_ONCE).collect().await;
         for ((sender, bodies), account) in opened.into_iter().zip(accounts) {
@@ -124,16 +134,6 @@ async fn follow(mut body: Incoming, topic: Arc<Topic>, seen: Arc<AtomicUsize>) -
     (end, Instant::now())
 }
 
-/// Times ordinary requests in several windows, and answers the window with the middle p99: the machine has other work.
-async fn timed(world: &World, program: &Program, account: &Account) -> Spread {
-    let mut windows = Vec::new();
-    for _ in 0..WINDOWS {
-        windows.push(Spread::of(PACE.run(&world.dialer, program.addr, account).await));
-    }
-    windows.sort_by_key(|window| window.p99);
-    windows[WINDOWS / 2]
-}
-
 /// Times ordinary requests while events flow, and counts the events.
 async fn timed_with_events(world: &World, program: &Program, accounts: &[Account]) -> (Spread, usize) {
     let mut put = 0;
@@ -146,19 +146,19 @@ async fn timed_with_events(world: &World, program: &Program, accounts: &[Account
         }
     };
     let spread = tokio::select! {
-        spread = timed(world, program, &accounts[0]) => spread,
+        spread = PACE.middle(&world.dialer, program.addr, &accounts[0]) => spread,
         () = events => unreachable!("events flow for ever"),
     };
     (spread, put)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watches_of_100_users_see_every_event_in_order() {
+async fn watches_of_100_users_see_every_event_in_order() {
     // Proves order and completeness for 5,000 watches, that ordinary requests hardly notice them, and what one costs.
     let world = World::start().await;
     let program = Program::start(&world, &[]).await;
     let accounts = world.accounts(&program, USERS).await;
-    let idle = timed(&world, &program, &accounts[0]).await;
+    let idle = PACE.middle(&world.dialer, program.addr, &accounts[0]).await;
     print("watches", "ordinary requests (200/s), idle proxy", idle);
 
     let mut watches = Watches::default();
@@ -174,7 +174,11 @@ async fn a_watches_of_100_users_see_every_event_in_order() {
     print("watches", "memory of one, HTTP/1.1", each(before.rss_kib, with_h1.rss_kib, half));
     print("watches", "memory of one, HTTP/2", each(with_h1.rss_kib, with_both.rss_kib, half));
     print("watches", "memory of one, all", each(before.rss_kib, with_both.rss_kib, 2 * half));
-    print("watches", "RSS before and with all", format!("{}, {}", mib(before.rss_kib), mib(with_both.rss_kib)));
+    print(
+        "watches",
+        "RSS before and with all",
+        format!("{}, {}", mib(before.rss_kib), mib(with_both.rss_kib)),
+    );
 
     let (busy, put) = timed_with_events(&world, &program, &accounts).await;
     let per_second = EVENTS_PER_SECOND as usize * 2 * EACH;
@@ -191,10 +195,18 @@ async fn a_watches_of_100_users_see_every_event_in_order() {
     let (took, cpu) = (began.elapsed(), program.held().cpu - cpu);
     assert_eq!(watches.seen(), all);
     let burst = all - already;
-    print("watches", &format!("{burst} events at once, delivered in"), format!("{:.1} s", took.as_secs_f64()));
+    print(
+        "watches",
+        &format!("{burst} events at once, delivered in"),
+        format!("{:.1} s", took.as_secs_f64()),
+    );
     let micros = cpu.as_micros() / burst as u128;
     print("watches", "processor time for one event of one watch", format!("{micros} µs"));
-    print("watches", "RSS after the burst, peak", format!("{}, {}", mib(program.held().rss_kib), mib(program.held().peak_kib)));
+    print(
+        "watches",
+        "RSS after the burst, peak",
+        format!("{}, {}", mib(program.held().rss_kib), mib(program.held().peak_kib)),
+    );
 
     assert!(watches.tasks.try_join_next().is_none(), "a watch ended");
     assert!(busy.p99 <= idle.p99 * 2, "ordinary requests: {busy}; with an idle proxy: {idle}");
