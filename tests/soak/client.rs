@@ -139,20 +139,38 @@ pub(crate) struct Pace {
     pub(crate) lasts: Duration,
 }
 
+/// A proxy, and who asks there.
+pub(crate) struct Front {
+    pub(crate) addr: SocketAddr,
+    pub(crate) account: Account,
+}
+
 /// Ordinary requests of one user, as they are timed beside whatever else goes on.
 pub(crate) const PACE: Pace = Pace { per_second: 200, connections: 8, lasts: Duration::from_secs(5) };
 /// So many windows are timed, and the one with the middle p99 counts: the machine has other work, too.
 const WINDOWS: usize = 3;
 
 impl Pace {
-    /// Times several windows; the one with the middle p99.
-    pub(crate) async fn middle(self, dialer: &Dialer, addr: SocketAddr, account: &Account) -> Spread {
-        let mut windows = Vec::new();
+    /// Times an idle proxy and a busy one in turn, so that whatever else this machine does meets both; of each, the
+    /// window with the middle p99. `load` is told when the busy one's windows begin and end.
+    pub(crate) async fn side_by_side(
+        self,
+        dialer: &Dialer,
+        idle: &Front,
+        busy: &Front,
+        load: impl Fn(bool),
+    ) -> [Spread; 2] {
+        let (mut idles, mut busies) = (Vec::new(), Vec::new());
         for _ in 0..WINDOWS {
-            windows.push(Spread::of(self.run(dialer, addr, account).await));
+            idles.push(Spread::of(self.run(dialer, idle.addr, &idle.account).await));
+            load(true);
+            busies.push(Spread::of(self.run(dialer, busy.addr, &busy.account).await));
+            load(false);
         }
-        windows.sort_by_key(|window| window.p99);
-        windows[WINDOWS / 2]
+        [idles, busies].map(|mut windows| {
+            windows.sort_by_key(|window| window.p99);
+            windows[WINDOWS / 2]
+        })
     }
 
     /// How long each answer took, counted from when its request was due.

@@ -43,3 +43,9 @@ pub(crate) fn each(before_kib: u64, after_kib: u64, count: u64) -> String {
     let (grown, rest) = (after_kib.saturating_sub(before_kib) * 10 / count, 10);
     format!("{}.{} KiB", grown / rest, grown % rest)
 }
+
+/// # Panics
+/// When ordinary requests took more than twice as long beside a load as without it.
+pub(crate) fn assert_hardly_noticed([idle, busy]: [Spread; 2]) {
+    assert!(busy.p99 <= idle.p99 * 2, "beside the load {busy}; without it {idle}");
+}

@@ -14,6 +14,7 @@ mod client;
 mod figures;
 mod process;
 mod restart;
+mod rollout;
 mod stalled;
 mod tunnels;
 mod upstream;

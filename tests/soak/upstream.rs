@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use bytes::Bytes;
@@ -56,6 +56,7 @@ struct State {
     refused: AtomicUsize,
     served: AtomicUsize,
     lists_begun: AtomicUsize,
+    big_bytes_sent: Arc<AtomicU64>,
 }
 
 /// The events of one namespace, each encoded once.
@@ -81,6 +82,7 @@ impl Upstream {
             refused: AtomicUsize::new(0),
             served: AtomicUsize::new(0),
             lists_begun: AtomicUsize::new(0),
+            big_bytes_sent: Arc::default(),
         });
         let tls = ca.issue(&[]).unwrap().server_config().unwrap();
         let run = Run::start(LOOPBACK, &tls, &state).await;
@@ -122,6 +124,11 @@ impl Upstream {
     /// Big lists that were asked for.
     pub(crate) fn lists_begun(&self) -> usize {
         self.state.lists_begun.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of big lists that connections took so far.
+    pub(crate) fn big_bytes_sent(&self) -> u64 {
+        self.state.big_bytes_sent.load(Ordering::Relaxed)
     }
 
     /// Has the next direct request with this value of `Authorization` pass as this user's.
@@ -203,9 +210,11 @@ impl State {
 
     fn big_list(&self) -> Body {
         self.lists_begun.fetch_add(1, Ordering::Relaxed);
-        let pieces = stream::unfold((self.piece.clone(), 0), |(piece, sent)| async move {
+        let start = (self.piece.clone(), self.big_bytes_sent.clone(), 0);
+        let pieces = stream::unfold(start, |(piece, count, sent)| async move {
             let more = sent < BIG_LIST_BYTES;
-            more.then(|| (Ok(Frame::data(piece.clone())), (piece, sent + PIECE_BYTES)))
+            count.fetch_add(if more { PIECE_BYTES as u64 } else { 0 }, Ordering::Relaxed);
+            more.then(|| (Ok(Frame::data(piece.clone())), (piece, count, sent + PIECE_BYTES)))
         });
         StreamBody::new(pieces).boxed_unsync()
     }

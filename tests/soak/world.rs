@@ -14,7 +14,7 @@ use standin::pki::Ca;
 use standin::time::Time;
 use tempfile::TempDir;
 
-use super::client::Dialer;
+use super::client::{Dialer, Front};
 use super::process::Program;
 use super::upstream::Upstream;
 
@@ -67,6 +67,14 @@ impl World {
 
     pub(crate) fn settings(&self) -> &BTreeMap<&'static str, String> {
         &self.settings
+    }
+
+    /// Starts another proxy, which has nothing else to do, and signs one user in there.
+    pub(crate) async fn idle(&self) -> (Program, Front) {
+        let program = Program::start(self, &[]).await;
+        let account = self.accounts(&program, 1).await.remove(0);
+        let front = Front { addr: program.addr, account };
+        (program, front)
     }
 
     /// Signs `count` users in at this proxy and makes each a token.
