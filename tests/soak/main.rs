@@ -12,6 +12,8 @@
 mod baseline;
 mod client;
 mod figures;
+mod frames;
+mod hostile;
 mod process;
 mod restart;
 mod rollout;
