@@ -27,6 +27,9 @@ use crate::shutdown::Shutdown;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Of what a client does not read, this much waits in the kernel before it waits with the API server instead; what is on
+/// its way to the client comes on top. Without a bound it is 4 MiB a connection, which counts as the pod's memory.
+const UNSENT_BYTES: u32 = 128 * 1024;
 /// A request line with 60 KiB of selectors, and headers beside it.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 const MAX_HEADERS: usize = 200;
@@ -108,6 +111,7 @@ fn prepare(stream: &TcpStream) {
     // A socket that refuses these options still carries bytes.
     let _unsupported = SockRef::from(stream).set_tcp_keepalive(&keepalive);
     let _unsupported = stream.set_nodelay(true);
+    let _unsupported = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
 async fn serve_h1<S>(stream: S, edge: Edge, shutdown: &Shutdown)

@@ -19,8 +19,10 @@ const READERS: usize = 100;
 const STREAMS: usize = 10;
 /// So that the kernel does not read in the client's place.
 const RECEIVE_BUFFER_BYTES: u32 = 16 * 1024;
+/// Connections to the API server that the ordinary requests leave in the pool.
+const POOLED: usize = 16;
 /// Sockets hold back what a reader does not take; what of it is in our own memory must stay below this.
-const MAX_KIB_EACH: u64 = 1_024;
+const MAX_KIB_EACH: u64 = 448;
 
 async fn stall_h1(world: &World, addr: SocketAddr, account: &Account) -> TlsStream<TcpStream> {
     let mut stream = world.dialer.tls_small(addr, RECEIVE_BUFFER_BYTES).await.unwrap();
@@ -88,13 +90,13 @@ async fn readers_that_stall_delay_nobody() {
     print("stalled", "memory of one stalled reader", each(before.rss_kib, during.rss_kib, asked as u64));
     print(
         "stalled",
-        "all sockets' memory in the kernel (both ends, four each)",
+        "socket memory of the machine, mostly the API server's unsent answers",
         format!("{} more", mib(kernel_kib().saturating_sub(kernel))),
     );
     assert!(world.upstream.served() > served, "the other user was served");
     assert!(during.peak_kib - before.rss_kib < asked as u64 * MAX_KIB_EACH, "{before:?} {during:?}");
     assert_hardly_noticed(spreads);
     drop((h1, h2));
-    eventually("their end", || async { program.held().sockets <= before.sockets }).await;
+    eventually("their end", || async { program.held().sockets <= before.sockets + POOLED }).await;
     world.upstream.assert_nobody_was_taken_for_another();
 }
