@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -114,16 +115,26 @@ fn prepare(stream: &TcpStream) {
     let _unsupported = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
+/// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
+/// from then on that it is the last one, and [`Patient`] closes a connection on which nothing more comes.
 async fn serve_h1<S>(stream: S, edge: Edge, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), true);
+    let stream = Patient::new(stream, phase.clone(), shutdown.clone(), true);
+    let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = phase.busy();
+        let (busy, stop) = (phase.busy(), stop.clone());
         let answer = edge.clone().oneshot(request);
-        async move { answer.await.map(|response| hold_while_answered(response, busy)) }
+        async move {
+            answer.await.map(|mut response| {
+                if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                hold_while_answered(response, busy)
+            })
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         // `Patient` keeps time instead.
@@ -133,7 +144,8 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
+    // Being looked at once more lets `Patient` see the stop.
+    until_stopped(connection.as_mut(), shutdown, |_| {}).await;
 }
 
 /// The connection is busy until the answer's body has been written or given up; a switch of protocols never ends.
@@ -151,7 +163,7 @@ where
 {
     // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), false);
+    let stream = Patient::new(stream, phase.clone(), shutdown.clone(), false);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().for_ever();
         edge.clone().oneshot(request)
@@ -171,7 +183,7 @@ where
     until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
 }
 
-/// Runs the connection to its end; at the soft stop it is told to finish what it does and to take nothing new.
+/// Runs the connection to its end; at the soft stop `finish` tells it to take nothing new, and it is looked at again.
 async fn until_stopped<C, E>(
     mut connection: Pin<&mut C>,
     shutdown: &Shutdown,

@@ -3,6 +3,7 @@
 //! hyper's own limit for heads would also close a connection that idles between two requests, and says nothing to the
 //! client. So the clock stands here, around the connection's bytes: a head that was begun must be whole in time, else
 //! it is a 408; a connection between two requests may stay silent much longer; one that is busy or a tunnel, for ever.
+//! When the process stops, one between two requests still gets a moment, because its next request may be on its way.
 
 use std::io;
 use std::pin::Pin;
@@ -14,10 +15,16 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use crate::shutdown::Shutdown;
+
 /// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 /// Longer than proxies and clients keep an idle connection, so that it is they who close it and no request is lost.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+
+/// What a silent connection is left when the process stops: long enough for a request that is on its way, or that a
+/// busy client sends next, to arrive and be told that it was the last one here.
+pub(super) const LAST_CALL: Duration = Duration::from_secs(5);
 
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
@@ -25,6 +32,8 @@ const TOO_SLOW: &[u8] =
 const HEAD: u8 = 0;
 const IDLE: u8 = 1;
 const BUSY: u8 = 2;
+/// Idle while the process stops; never a phase, only what the timer is set for.
+const LEAVING: u8 = 3;
 
 /// What the connection is doing. Shared between its bytes and its requests.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +48,7 @@ pub(super) struct Busy(Phase);
 pub(super) struct Patient<S> {
     inner: S,
     phase: Phase,
+    shutdown: Shutdown,
     /// The phase for which the timer was set.
     timed: u8,
     timer: Pin<Box<Sleep>>,
@@ -73,14 +83,18 @@ impl Drop for Busy {
 
 impl<S> Patient<S> {
     /// Waits for the first head already.
-    pub(super) fn new(inner: S, phase: Phase, tells: bool) -> Self {
+    pub(super) fn new(inner: S, phase: Phase, shutdown: Shutdown, tells: bool) -> Self {
         let timer = Box::pin(tokio::time::sleep(HEAD_TIMEOUT));
-        Self { inner, phase, timed: HEAD, timer, tells }
+        Self { inner, phase, shutdown, timed: HEAD, timer, tells }
     }
 
     fn set_timer(&mut self, phase: u8) {
         self.timed = phase;
-        let patience = if phase == IDLE { IDLE_TIMEOUT } else { HEAD_TIMEOUT };
+        let patience = match phase {
+            IDLE => IDLE_TIMEOUT,
+            LEAVING => LAST_CALL,
+            _ => HEAD_TIMEOUT,
+        };
         self.timer.as_mut().reset(Instant::now() + patience);
     }
 }
@@ -102,8 +116,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
             }
             return read;
         }
-        if this.timed != phase {
-            this.set_timer(phase);
+        let due = if phase == IDLE && this.shutdown.has_begun() { LEAVING } else { phase };
+        if this.timed != due {
+            this.set_timer(due);
         }
         ready!(this.timer.as_mut().poll(cx));
         if phase == IDLE {
@@ -163,7 +178,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_a_408() {
         let (mut client, server) = tokio::io::duplex(1_024);
-        let mut patient = Patient::new(server, Phase::default(), true);
+        let mut patient = Patient::new(server, Phase::default(), Shutdown::default(), true);
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
             assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 1);
@@ -183,7 +198,7 @@ mod tests {
     async fn patience_runs_by_phase() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), true);
+        let mut patient = Patient::new(server, phase.clone(), Shutdown::default(), true);
         let busy = phase.busy();
         let waited = expect_read(&mut patient, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -200,12 +215,30 @@ mod tests {
         assert_eq!(expect_read(&mut patient, IDLE_TIMEOUT * 2).await.unwrap(), 0, "closed in peace");
     }
 
+    /// At a stop, an idle connection has a last call from then on, not from when it fell idle.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_left_a_moment_at_a_stop() {
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let (phase, shutdown) = (Phase::default(), Shutdown::default());
+        let mut patient = Patient::new(server, phase.clone(), shutdown.clone(), true);
+        drop(phase.busy());
+        let waited = expect_read(&mut patient, IDLE_TIMEOUT / 2).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        shutdown.begin();
+        let waited = expect_read(&mut patient, LAST_CALL / 2).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(expect_read(&mut patient, LAST_CALL).await.unwrap(), 3);
+        drop(phase.busy());
+        assert_eq!(expect_read(&mut patient, LAST_CALL * 2).await.unwrap(), 0, "closed in peace");
+    }
+
     /// A tunnel is never idle.
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_waits_for_ever() {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), true);
+        let mut patient = Patient::new(server, phase.clone(), Shutdown::default(), true);
         phase.busy().for_ever();
         let waited = expect_read(&mut patient, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
