@@ -4,7 +4,6 @@
 //! counted, and a test fails that has such a count: under whatever load, nobody may act as somebody else.
 
 use std::collections::HashMap;
-use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
@@ -16,7 +15,7 @@ use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use standin::apiserver::Trust;
 use standin::pki::Ca;
@@ -69,7 +68,7 @@ pub(crate) struct Topic {
 impl Upstream {
     pub(crate) async fn start(ca: &Ca, time: Time, trust: Trust) -> Self {
         let item = r#"{"metadata":{"name":"web","namespace":"team"},"spec":{"containers":[{"name":"c"}]}}"#;
-        let items = vec![item; 10].join(",");
+        let items = [item; 10].join(",");
         let small =
             format!("{{\"kind\":\"PodList\",\"apiVersion\":\"v1\",\"metadata\":{{}},\"items\":[{items}]}}\n");
         let state = Arc::new(State {
@@ -275,16 +274,12 @@ fn tunnel(protocol: HeaderValue, upgrade: OnUpgrade, stop: CancellationToken) ->
 }
 
 /// Sends back what comes. The caller may close its half first and still read the rest.
-fn echo(
-    mut tunnel: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send,
-) -> impl Future<Output = ()> + Send {
-    async move {
-        let mut buffer = vec![0; 16 * 1024];
-        while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {
-            if tunnel.write_all(&buffer[..count]).await.is_err() || tunnel.flush().await.is_err() {
-                return;
-            }
+async fn echo(mut tunnel: TokioIo<Upgraded>) {
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(count @ 1..) = tunnel.read(&mut buffer).await {
+        if tunnel.write_all(&buffer[..count]).await.is_err() || tunnel.flush().await.is_err() {
+            return;
         }
-        let _gone = tunnel.shutdown().await;
     }
+    let _gone = tunnel.shutdown().await;
 }
