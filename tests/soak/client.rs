@@ -58,16 +58,34 @@ impl Dialer {
         connect(&self.h1, addr).await
     }
 
-    /// The same, with so much room for what is not read yet.
-    pub(crate) async fn tls_small(
-        &self,
+    /// A connection by this connector, with so much room for what is not read yet.
+    async fn small(
+        connector: &TlsConnector,
         addr: SocketAddr,
         receive_buffer_bytes: u32,
     ) -> std::io::Result<TlsStream<TcpStream>> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(receive_buffer_bytes)?;
         let stream = socket.connect(addr).await?;
-        self.h1.connect(ServerName::try_from("localhost").unwrap(), stream).await
+        connector.connect(ServerName::try_from("localhost").unwrap(), stream).await
+    }
+
+    /// As `tls_h1`, with so much room for what is not read yet.
+    pub(crate) async fn tls_small_h1(
+        &self,
+        addr: SocketAddr,
+        bytes: u32,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        Self::small(&self.h1, addr, bytes).await
+    }
+
+    /// As `tls_h2`, with so much room for what is not read yet.
+    pub(crate) async fn tls_small_h2(
+        &self,
+        addr: SocketAddr,
+        bytes: u32,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        Self::small(&self.h2, addr, bytes).await
     }
 
     /// The same as `tls_h1` for HTTP/2.

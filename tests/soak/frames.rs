@@ -17,8 +17,8 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 /// `:method GET`, `:scheme https`, `:path /`, `:authority x`, from the static table (RFC 7541, appendix A).
 const HEAD: &[u8] = &[0x82, 0x87, 0x84, 0x41, 1, b'x'];
-/// How long an attacker waits for an answer before it gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an attacker that is not read any more keeps trying.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What an attack got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +125,6 @@ pub(crate) async fn attack_blindly(mut stream: TlsStream<TcpStream>, bytes: Vec<
             sent += piece.len();
         }
     };
-    let _held = tokio::time::timeout(PATIENCE / 3, sending).await;
+    let _held = tokio::time::timeout(PATIENCE, sending).await;
     sent
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -104,29 +105,68 @@ const ATTACKS: [(&str, Attack); 3] = [
     ("h2 CONTINUATION flood", frames::continuation_flood),
 ];
 
-async fn attacks(dialer: &Dialer, addr: SocketAddr) {
-    for (what, bytes) in ATTACKS {
-        let mut all = JoinSet::new();
-        for _ in 0..FEW {
-            let stream = dialer.tls_h2(addr).await.unwrap();
-            all.spawn(frames::attack(stream, bytes(), HEAD_TIMEOUT));
+/// What came of the attacks in frames: printed and judged once all is over, so that each round is as quick as it can be.
+#[derive(Default)]
+struct Frames {
+    rounds: usize,
+    answers: Vec<(&'static str, Answer)>,
+    taken: Vec<(&'static str, usize, usize)>,
+}
+
+/// A round of attacks in frames each time that it is told to; ends when nobody tells any more.
+async fn attacks(dialer: Dialer, addr: SocketAddr, mut rounds: mpsc::UnboundedReceiver<()>) -> Frames {
+    let mut seen = Frames::default();
+    while rounds.recv().await.is_some() {
+        seen.rounds += 1;
+        for (what, bytes) in ATTACKS {
+            let mut all = JoinSet::new();
+            for _ in 0..FEW {
+                let stream = dialer.tls_h2(addr).await.unwrap();
+                all.spawn(frames::attack(stream, bytes(), HEAD_TIMEOUT));
+            }
+            seen.answers.extend(all.join_all().await.into_iter().map(|answer| (what, answer)));
         }
-        let answers = all.join_all().await;
-        print("hostile", &format!("{what}: {FEW} times, answered by"), format!("{:?}", answers[0]));
-        for answer in answers {
-            assert!(!matches!(answer, Answer::Held | Answer::Reset(8)), "{what}: {answer:?}");
+        for (what, bytes) in FLOODS {
+            let mut all = JoinSet::new();
+            for _ in 0..FEW {
+                let stream = dialer.tls_small_h2(addr, UNREAD_BYTES).await.unwrap();
+                all.spawn(frames::attack_blindly(stream, bytes()));
+            }
+            let whole = bytes().len();
+            seen.taken.extend(all.join_all().await.into_iter().map(|taken| (what, taken, whole)));
         }
     }
-    for (what, bytes) in [("PING", frames::ping_flood as Attack), ("SETTINGS", frames::settings_flood)] {
-        let mut all = JoinSet::new();
-        for _ in 0..FEW {
-            all.spawn(frames::attack_blindly(dialer.tls_h2(addr).await.unwrap(), bytes()));
-        }
-        let (sent, whole) = (all.join_all().await.into_iter().max().unwrap(), bytes().len());
-        let text = format!("{sent} of {whole} bytes were taken");
-        print("hostile", &format!("h2 {what} flood that reads no answer, {FEW} times"), text);
+    seen
+}
+
+fn judge(seen: &Frames) {
+    print("hostile", "rounds of the attacks in frames, each beside a timed window", seen.rounds);
+    for (what, _) in ATTACKS {
+        let answers: Vec<Answer> =
+            seen.answers.iter().filter(|(own, _)| *own == what).map(|(_, answer)| *answer).collect();
+        print(
+            "hostile",
+            &format!("{what}: {} times, the first answered by", answers.len()),
+            format!("{:?}", answers[0]),
+        );
+        let unheard = answers.iter().find(|answer| matches!(answer, Answer::Held | Answer::Reset(8)));
+        assert!(unheard.is_none(), "{what}: {unheard:?}");
+    }
+    for (what, _) in FLOODS {
+        let of = seen.taken.iter().filter(|(own, ..)| *own == what);
+        let (_, taken, whole) = of.max_by_key(|(_, taken, _)| *taken).unwrap();
+        print(
+            "hostile",
+            &format!("h2 {what} flood that reads no answer, at most taken"),
+            format!("{taken} of {whole} bytes"),
+        );
+        assert!(taken < whole, "{what}: the server reads on although nobody reads its answers");
     }
 }
+
+/// These never read; the server must stop reading them.
+const FLOODS: [(&str, Attack); 2] = [("PING", frames::ping_flood), ("SETTINGS", frames::settings_flood)];
+const UNREAD_BYTES: u32 = 16 * 1024;
 
 async fn be_hostile(world: &World, addr: SocketAddr, account: &Account) {
     let dialer = &world.dialer;
@@ -145,7 +185,6 @@ async fn be_hostile(world: &World, addr: SocketAddr, account: &Account) {
         told.spawn(too_much(dialer.clone(), addr, huge.clone(), "431"));
         told.spawn(too_much(dialer.clone(), addr, many.clone(), "431"));
     }
-    attacks(dialer, addr).await;
     let told = told.join_all().await.into_iter().filter(|told| *told).count();
     print("hostile", "oversized heads and too many fields, told 431", format!("{told} of {}", 2 * SOME));
     assert!(told >= SOME, "those with too many fields at least are told why");
@@ -163,7 +202,17 @@ async fn hostile_clients_meet_their_limits_and_others_notice_nothing() {
     let before = program.held();
     let (hostile, addr, victim) = (world.clone(), program.addr, account[0].clone());
     let hostile = tokio::spawn(async move { be_hostile(&hostile, addr, &victim).await });
-    let spreads = PACE.side_by_side(&world.dialer, &idle, &busy, |_| {}).await;
+    let (round, rounds) = mpsc::unbounded_channel();
+    let frames = tokio::spawn(attacks(world.dialer.clone(), addr, rounds));
+    let spreads = PACE
+        .side_by_side(&world.dialer, &idle, &busy, |begins| {
+            if begins {
+                round.send(()).unwrap();
+            }
+        })
+        .await;
+    drop(round);
+    judge(&frames.await.unwrap());
     hostile.await.unwrap();
     let after = program.held();
     print("hostile", "ordinary requests (200/s), idle proxy", spreads[0]);

@@ -25,7 +25,7 @@ const POOLED: usize = 16;
 const MAX_KIB_EACH: u64 = 448;
 
 async fn stall_h1(world: &World, addr: SocketAddr, account: &Account) -> TlsStream<TcpStream> {
-    let mut stream = world.dialer.tls_small(addr, RECEIVE_BUFFER_BYTES).await.unwrap();
+    let mut stream = world.dialer.tls_small_h1(addr, RECEIVE_BUFFER_BYTES).await.unwrap();
     let (path, token) = (account.secrets(), &account.token);
     let head = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
     stream.write_all(head.as_bytes()).await.unwrap();
