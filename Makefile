@@ -3,10 +3,10 @@
 # Where cargo puts what it builds, if a developer has moved that.
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test check fmt clippy doc deny image
+.PHONY: help demo test check fmt clippy doc deny image soak soak-long
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## sign in, and use kubectl, on this computer: stand-ins play Entra and the cluster
 	scripts/tools build kubectl
@@ -23,10 +23,16 @@ fmt: ## formatting
 	cargo fmt --all --check
 
 clippy: ## lints
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
 
 doc: ## the documentation builds, and its links lead somewhere
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items
+
+soak: ## load and faults against the release build, with figures: docs/measurements.md says what they were
+	cargo test --release --features soak --test soak -- --nocapture --test-threads=1
+
+soak-long: ## the same, with a tunnel that idles for ten minutes
+	SOAK_IDLE_SECONDS=600 $(MAKE) soak
 
 # Not part of `test`: it asks the network for the latest advisories, and a new one must not fail an old commit.
 deny: ## licences, advisories and sources of every dependency

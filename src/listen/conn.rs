@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -27,6 +28,9 @@ use crate::shutdown::Shutdown;
 
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Of what a client does not read, this much waits in the kernel before it waits with the API server instead; what is on
+/// its way to the client comes on top. Without a bound it is 4 MiB a connection, which counts as the pod's memory.
+const UNSENT_BYTES: u32 = 128 * 1024;
 const MAX_HEADERS: usize = 200;
 /// Each stream's own window, so that one slow reader holds up only itself.
 const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -103,18 +107,29 @@ fn prepare(stream: &TcpStream) {
     // A socket that refuses these options still carries bytes.
     let _unsupported = SockRef::from(stream).set_tcp_keepalive(&keepalive);
     let _unsupported = stream.set_nodelay(true);
+    let _unsupported = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
+/// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
+/// from then on that it is the last one, and [`Patient`] closes a connection on which nothing more comes.
 async fn serve_h1<S>(stream: S, edge: Edge, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), Patience::of(limits), true);
+    let stream = Patient::new(stream, phase.clone(), Patience::of(limits, shutdown), true);
+    let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let busy = phase.busy();
+        let (busy, stop) = (phase.busy(), stop.clone());
         let answer = edge.clone().oneshot(request);
-        async move { answer.await.map(|response| hold_while_answered(response, busy)) }
+        async move {
+            answer.await.map(|mut response| {
+                if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                hold_while_answered(response, busy)
+            })
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         // `Patient` keeps time instead.
@@ -124,7 +139,8 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
+    // Being looked at once more lets `Patient` see the stop.
+    until_stopped(connection.as_mut(), shutdown, |_| {}).await;
 }
 
 /// The connection is busy until the answer's body has been written or given up; a switch of protocols never ends.
@@ -142,7 +158,7 @@ where
 {
     // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), Patience::of(limits), false);
+    let stream = Patient::new(stream, phase.clone(), Patience::of(limits, shutdown), false);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().for_ever();
         edge.clone().oneshot(request)
@@ -162,7 +178,7 @@ where
     until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
 }
 
-/// Runs the connection to its end; at the soft stop it is told to finish what it does and to take nothing new.
+/// Runs the connection to its end; at the soft stop `finish` tells it to take nothing new, and it is looked at again.
 async fn until_stopped<C, E>(
     mut connection: Pin<&mut C>,
     shutdown: &Shutdown,

@@ -3,6 +3,7 @@
 //! hyper's own limit for heads would also close a connection that idles between two requests, and says nothing to the
 //! client. So the clock stands here, around the connection's bytes: a head that was begun must be whole in time, else
 //! it is a 408; a connection between two requests may stay silent much longer; one that is busy or a tunnel, for ever.
+//! When the process stops, one between two requests still gets a moment, because its next request may be on its way.
 
 use std::io;
 use std::pin::Pin;
@@ -15,15 +16,22 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
+use crate::shutdown::Shutdown;
 
 /// How long to wait in each phase.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Patience {
     /// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
     head: Duration,
     /// Between two requests.
     idle: Duration,
+    /// When it begins, there is only [`LAST_CALL`] between two requests.
+    shutdown: Shutdown,
 }
+
+/// What a silent connection is left when the process stops: long enough for a request that is on its way, or that a
+/// busy client sends next, to arrive and be told that it was the last one here.
+const LAST_CALL: Duration = Duration::from_secs(5);
 
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
@@ -31,6 +39,8 @@ const TOO_SLOW: &[u8] =
 const HEAD: u8 = 0;
 const IDLE: u8 = 1;
 const BUSY: u8 = 2;
+/// Idle while the process stops; never a phase, only what the timer is set for.
+const LEAVING: u8 = 3;
 
 /// What the connection is doing. Shared between its bytes and its requests.
 #[derive(Clone, Debug, Default)]
@@ -54,8 +64,8 @@ pub(super) struct Patient<S> {
 }
 
 impl Patience {
-    pub(super) fn of(limits: &Limits) -> Self {
-        Self { head: limits.head, idle: limits.idle }
+    pub(super) fn of(limits: &Limits, shutdown: &Shutdown) -> Self {
+        Self { head: limits.head, idle: limits.idle, shutdown: shutdown.clone() }
     }
 }
 
@@ -93,7 +103,11 @@ impl<S> Patient<S> {
 
     fn set_timer(&mut self, phase: u8) {
         self.timed = phase;
-        let patience = if phase == IDLE { self.patience.idle } else { self.patience.head };
+        let patience = match phase {
+            IDLE => self.patience.idle,
+            LEAVING => LAST_CALL,
+            _ => self.patience.head,
+        };
         self.timer.as_mut().reset(Instant::now() + patience);
     }
 }
@@ -115,8 +129,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
             }
             return read;
         }
-        if this.timed != phase {
-            this.set_timer(phase);
+        let due = if phase == IDLE && this.patience.shutdown.has_begun() { LEAVING } else { phase };
+        if this.timed != due {
+            this.set_timer(due);
         }
         ready!(this.timer.as_mut().poll(cx));
         if phase == IDLE {
@@ -165,7 +180,10 @@ mod tests {
 
     const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
     const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
-    const PATIENCE: Patience = Patience { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT };
+
+    fn patience(shutdown: &Shutdown) -> Patience {
+        Patience { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT, shutdown: shutdown.clone() }
+    }
 
     async fn expect_read(
         patient: &mut Patient<tokio::io::DuplexStream>,
@@ -180,7 +198,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_a_408() {
         let (mut client, server) = tokio::io::duplex(1_024);
-        let mut patient = Patient::new(server, Phase::default(), PATIENCE, true);
+        let mut patient = Patient::new(server, Phase::default(), patience(&Shutdown::default()), true);
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
             assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 1);
@@ -200,7 +218,7 @@ mod tests {
     async fn patience_runs_by_phase() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), PATIENCE, true);
+        let mut patient = Patient::new(server, phase.clone(), patience(&Shutdown::default()), true);
         let busy = phase.busy();
         let waited = expect_read(&mut patient, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -217,12 +235,30 @@ mod tests {
         assert_eq!(expect_read(&mut patient, IDLE_TIMEOUT * 2).await.unwrap(), 0, "closed in peace");
     }
 
+    /// At a stop, an idle connection has a last call from then on, not from when it fell idle.
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_left_a_moment_at_a_stop() {
+        let (mut client, server) = tokio::io::duplex(1_024);
+        let (phase, shutdown) = (Phase::default(), Shutdown::default());
+        let mut patient = Patient::new(server, phase.clone(), patience(&shutdown), true);
+        drop(phase.busy());
+        let waited = expect_read(&mut patient, IDLE_TIMEOUT / 2).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        shutdown.begin();
+        let waited = expect_read(&mut patient, LAST_CALL / 2).await;
+        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(expect_read(&mut patient, LAST_CALL).await.unwrap(), 3);
+        drop(phase.busy());
+        assert_eq!(expect_read(&mut patient, LAST_CALL * 2).await.unwrap(), 0, "closed in peace");
+    }
+
     /// A tunnel is never idle.
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_waits_for_ever() {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), PATIENCE, true);
+        let mut patient = Patient::new(server, phase.clone(), patience(&Shutdown::default()), true);
         phase.busy().for_ever();
         let waited = expect_read(&mut patient, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -50,7 +50,8 @@ impl Trust {
     /// The user of a request head, or nothing when it has not exactly one valid bearer token.
     ///
     /// `now` and `not_issued_before` are seconds since 1970; a token issued before the latter is refused.
-    pub(crate) fn authenticate(
+    #[must_use]
+    pub fn authenticate(
         &self,
         headers: &HeaderMap,
         now: i64,
