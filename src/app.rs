@@ -327,7 +327,11 @@ impl App {
 
     async fn tend_one(&self, credential: Arc<Credential>) {
         let ends = match self.authenticator.confirm(&credential).await {
-            Ok(identity) => self.broker.has_lost_access(identity.session()).await,
+            Ok(identity) => {
+                // The token may have moved to a session that lives longer, or shorter.
+                self.upstream.streams.set_deadline(&credential.id, identity.ends_at());
+                self.broker.has_lost_access(identity.session()).await
+            }
             // A store that does not answer is no reason to end anything.
             Err(refused) => !matches!(refused, Refused::Store(_)),
         };

@@ -180,8 +180,13 @@ impl Broker {
     /// Whether the session waits for its user, to meet a demand or to be let in again.
     #[must_use]
     pub fn waits_for_its_user(&self, session: &Session) -> bool {
-        self.standing_fault(session)
-            .is_some_and(|fault| matches!(fault.class, Class::StepUp | Class::Blocked))
+        // One whose token is still good does not wait yet: only its renewal has met the demand.
+        let current = self.slots.get(&session.id).and_then(|slot| slot.current());
+        let works = current.is_some_and(|token| until(self.clock.now(), token.expires_at) > LAST_USE);
+        !works
+            && self
+                .standing_fault(session)
+                .is_some_and(|fault| matches!(fault.class, Class::StepUp | Class::Blocked))
     }
 
     /// The last failure that stands between the session and an AKS token, where there is one.

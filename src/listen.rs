@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use self::bounds::Bounds;
+use self::bounds::{Bounds, Seated};
 pub use self::tls::Certificates;
 use crate::config::Limits;
 use crate::http::stack::Edge;
@@ -71,13 +71,11 @@ impl Listener {
                         certificates: self.certificates.clone(),
                         edge: edge(peer),
                         limits: self.limits,
+                        seat: Seated::new(seat, &self.metrics),
                         shutdown: self.shutdown.clone(),
                         metrics: self.metrics.clone(),
                     };
-                    self.shutdown.spawn("connection", async move {
-                        connection.serve().await;
-                        drop(seat);
-                    });
+                    self.shutdown.spawn("connection", connection.serve());
                 }
             }
         }

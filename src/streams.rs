@@ -7,6 +7,7 @@ use std::time::Duration;
 use dashmap::DashMap;
 use jiff::Timestamp;
 use prometheus::IntGauge;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, after};
@@ -53,6 +54,8 @@ struct Inner {
 struct Entry {
     credential: Arc<Credential>,
     ended: CancellationToken,
+    /// When credential or session ends by itself. It moves when the credential moves to another session.
+    deadline: watch::Sender<Timestamp>,
     streams: AtomicUsize,
 }
 
@@ -62,7 +65,6 @@ pub struct Stream {
     inner: Arc<Inner>,
     kind: StreamKind,
     entry: Arc<Entry>,
-    deadline: Timestamp,
     gauge: IntGauge,
 }
 
@@ -106,8 +108,9 @@ impl Streams {
         }
         let entry = {
             let entry = self.inner.credentials.entry(credential.id.clone());
-            let entry = entry.or_insert_with(|| Arc::new(Entry::new(credential.clone())));
+            let entry = entry.or_insert_with(|| Arc::new(Entry::new(credential.clone(), deadline)));
             entry.streams.fetch_add(1, Ordering::Relaxed);
+            entry.set_deadline(deadline);
             entry.clone()
         };
         let label = match kind {
@@ -117,13 +120,20 @@ impl Streams {
         };
         let gauge = self.inner.metrics.streams.with_label_values(&[label]);
         gauge.inc();
-        Ok(Stream { inner: self.inner.clone(), kind, entry, deadline, gauge })
+        Ok(Stream { inner: self.inner.clone(), kind, entry, gauge })
     }
 
     /// The credentials that have streams open.
     #[must_use]
     pub fn credentials(&self) -> Vec<Arc<Credential>> {
         self.inner.credentials.iter().map(|entry| entry.credential.clone()).collect()
+    }
+
+    /// The credential's streams may now live until `deadline`.
+    pub fn set_deadline(&self, credential: &CredentialId, deadline: Timestamp) {
+        if let Some(entry) = self.inner.credentials.get(credential) {
+            entry.set_deadline(deadline);
+        }
     }
 
     /// Ends the streams of credentials that are no more.
@@ -137,8 +147,26 @@ impl Streams {
 }
 
 impl Entry {
-    fn new(credential: Arc<Credential>) -> Self {
-        Self { credential, ended: CancellationToken::new(), streams: AtomicUsize::new(0) }
+    fn new(credential: Arc<Credential>, deadline: Timestamp) -> Self {
+        let (ended, streams) = (CancellationToken::new(), AtomicUsize::new(0));
+        Self { credential, ended, deadline: watch::Sender::new(deadline), streams }
+    }
+
+    fn set_deadline(&self, deadline: Timestamp) {
+        self.deadline.send_if_modified(|held| std::mem::replace(held, deadline) != deadline);
+    }
+
+    /// Resolves when the deadline, wherever it has moved by then, has come.
+    async fn at_deadline(&self, clock: &Clock) {
+        let mut moves = self.deadline.subscribe();
+        loop {
+            let deadline = *moves.borrow_and_update();
+            tokio::select! {
+                () = clock.sleep_until(deadline) => return,
+                // The sender lives as long as `self`.
+                _moved = moves.changed() => {}
+            }
+        }
     }
 }
 
@@ -147,7 +175,7 @@ impl Stream {
     pub async fn over(&self) {
         tokio::select! {
             () = self.entry.ended.cancelled() => {}
-            () = self.inner.clock.sleep_until(self.deadline) => {}
+            () = self.entry.at_deadline(&self.inner.clock) => {}
             () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => {}
         }
     }
@@ -208,6 +236,22 @@ mod tests {
         drop(first);
         clock.advance(Duration::from_secs(61));
         second.over().await;
+    }
+
+    /// A stream lives on when its credential's end moves, and ends at the new one.
+    #[tokio::test]
+    async fn a_deadline_moves_with_its_credential() {
+        let clock = Clock::movable();
+        let streams = Streams::new(2, clock.clone(), Shutdown::default(), Duration::ZERO, Arc::default());
+        let credential = credential(clock.now());
+        let at = |seconds| after(clock.now(), Duration::from_secs(seconds));
+        let (soon, later) = (at(60), at(600));
+        let stream = streams.open(StreamKind::Tunnel, &credential, soon).unwrap();
+        streams.set_deadline(&credential.id, later);
+        clock.advance(Duration::from_secs(61));
+        assert!(tokio::time::timeout(Duration::ZERO, stream.over()).await.is_err());
+        clock.advance(Duration::from_secs(540));
+        stream.over().await;
     }
 
     /// At a soft stop a watch leaves within the window, a tunnel does not.

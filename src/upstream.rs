@@ -137,8 +137,9 @@ impl Upstream {
             (_, Some(_), _) => {
                 return Err(UpstreamError::Broken("a switch of protocols that nobody asked for".to_owned()));
             }
-            (_, None, Some(stream)) if shape != Shape::Upgrade => self.follow(response, stream, seat, shape),
-            _ => response.map(|body| Body::Upstream(body, seat)),
+            // Also where a switch was asked for and declined: what a server answers instead may be a stream.
+            (_, None, Some(stream)) => self.follow(response, stream, seat, shape),
+            (_, None, None) => response.map(|body| Body::Upstream(body, seat)),
         };
         Ok(Answer { response, refused_user })
     }

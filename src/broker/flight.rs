@@ -56,10 +56,11 @@ impl Broker {
         if let Some(flight) = state.flight.as_ref().filter(|flight| flight.landing.has_changed().is_ok()) {
             return Ok(flight.clone());
         }
-        if need != Need::NewerNow
-            && let Some(fault) = self.faults.active(session, self.clock.now())
-        {
-            return Err(BrokerError::Entra(fault));
+        if let Some(fault) = self.faults.active(session, self.clock.now()) {
+            // A user may insist on a new look, but not against a time that Entra itself asked for.
+            if need != Need::NewerNow || fault.retry_after.is_some() {
+                return Err(BrokerError::Entra(fault));
+            }
         }
         let (sender, landing) = watch::channel(None);
         let flight = Flight { landing, mints: need != Need::Usable };

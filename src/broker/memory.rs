@@ -84,6 +84,9 @@ impl FaultMemory {
         let is_kept = |held: &Remembered| now < after(held.until, Duration::from_secs(3_600));
         self.users.retain(|_, held| is_kept(held));
         self.sessions.retain(|_, held| is_kept(held));
+        if self.process.load().as_deref().is_some_and(|held| !is_kept(held)) {
+            self.process.store(None);
+        }
     }
 
     fn all(&self, session: &Session) -> [Option<Remembered>; 3] {

@@ -142,7 +142,10 @@ impl Entra {
             issuer: discovery.issuer,
             authorization_endpoint: discovery.authorization_endpoint,
             token_endpoint: discovery.token_endpoint.into(),
-            end_session_endpoint: discovery.end_session_endpoint.filter(|url| same_cloud(url, authority)),
+            // Our pages' policy lets a form end at the authority itself and nowhere else.
+            end_session_endpoint: discovery
+                .end_session_endpoint
+                .filter(|url| url.origin() == authority.origin()),
             keys,
         })
     }

@@ -4,7 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dashmap::DashMap;
+use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::metrics::Metrics;
 
 pub(super) struct Bounds {
     all: Arc<Semaphore>,
@@ -15,6 +18,26 @@ pub(super) struct Bounds {
 pub(super) struct Seat {
     _of_all: OwnedSemaphorePermit,
     of_address: Option<(IpAddr, Arc<DashMap<IpAddr, usize>>)>,
+}
+
+/// A seat that is taken and counted. It stays with the connection's bytes, whatever they become: a tunnel too.
+pub(super) struct Seated {
+    _seat: Seat,
+    gauge: IntGauge,
+}
+
+impl Seated {
+    pub(super) fn new(seat: Seat, metrics: &Metrics) -> Self {
+        let gauge = metrics.connections.clone();
+        gauge.inc();
+        Self { _seat: seat, gauge }
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        self.gauge.dec();
+    }
 }
 
 impl Bounds {

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::Certificates;
+use super::bounds::Seated;
 use super::patience::{Busy, Patience, Patient, Phase};
 use crate::config::Limits;
 use crate::http::stack::Edge;
@@ -72,24 +73,24 @@ pub(super) struct Connection {
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) edge: Edge,
     pub(super) limits: Limits,
+    pub(super) seat: Seated,
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Connection {
     pub(super) async fn serve(self) {
-        let Self { stream, certificates, edge, limits, shutdown, metrics } = self;
+        let Self { stream, certificates, edge, limits, seat, shutdown, metrics } = self;
         prepare(&stream);
-        metrics.connections.inc();
         match certificates {
-            None => serve_h1(stream, edge, &limits, &shutdown).await,
+            None => serve_h1(stream, seat, edge, &limits, &shutdown).await,
             Some(certificates) => {
                 let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
                 match tokio::time::timeout(limits.handshake, handshake).await {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        serve_h2(stream, edge, &limits, &shutdown).await;
+                        serve_h2(stream, seat, edge, &limits, &shutdown).await;
                     }
-                    Ok(Ok(stream)) => serve_h1(stream, edge, &limits, &shutdown).await,
+                    Ok(Ok(stream)) => serve_h1(stream, seat, edge, &limits, &shutdown).await,
                     Ok(Err(error)) => {
                         metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
                         tracing::debug!(%error, "a TLS handshake failed");
@@ -98,7 +99,6 @@ impl Connection {
                 }
             }
         }
-        metrics.connections.dec();
     }
 }
 
@@ -112,12 +112,12 @@ fn prepare(stream: &TcpStream) {
 
 /// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
 /// from then on that it is the last one, and [`Patient`] closes a connection on which nothing more comes.
-async fn serve_h1<S>(stream: S, edge: Edge, limits: &Limits, shutdown: &Shutdown)
+async fn serve_h1<S>(stream: S, seat: Seated, edge: Edge, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), Patience::of(limits, shutdown), true);
+    let stream = Patient::new(stream, seat, phase.clone(), Patience::of(limits, shutdown), true);
     let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (busy, stop) = (phase.busy(), stop.clone());
@@ -152,13 +152,13 @@ fn hold_while_answered<B>(response: Response<B>, busy: Busy) -> Response<Held<B>
     response.map(|body| Held { body, _busy: Some(busy) })
 }
 
-async fn serve_h2<S>(stream: S, edge: Edge, limits: &Limits, shutdown: &Shutdown)
+async fn serve_h2<S>(stream: S, seat: Seated, edge: Edge, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
     let phase = Phase::default();
-    let stream = Patient::new(stream, phase.clone(), Patience::of(limits, shutdown), false);
+    let stream = Patient::new(stream, seat, phase.clone(), Patience::of(limits, shutdown), false);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().for_ever();
         edge.clone().oneshot(request)

@@ -8,7 +8,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -43,17 +43,26 @@ const BUSY: u8 = 2;
 const LEAVING: u8 = 3;
 
 /// What the connection is doing. Shared between its bytes and its requests.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Phase(Arc<AtomicU8>);
+#[derive(Clone, Debug)]
+pub(super) struct Phase(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Requests that are being answered: two at most, when one that follows at once is taken up early.
+    busy: AtomicUsize,
+    /// While none is: whether a head has begun.
+    head: AtomicBool,
+}
 
 /// A request that is being answered; dropped with its answer's body.
 #[derive(Debug)]
-pub(super) struct Busy(Phase);
+pub(super) struct Busy(Option<Phase>);
 
 /// A connection whose patience runs by its phase.
-#[derive(Debug)]
-pub(super) struct Patient<S> {
+pub(super) struct Patient<S, G> {
     inner: S,
+    /// Held as long as the connection's bytes may flow.
+    _guard: G,
     phase: Phase,
     patience: Patience,
     /// The phase for which the timer was set.
@@ -69,36 +78,52 @@ impl Patience {
     }
 }
 
+impl Default for Phase {
+    /// A new connection: its first head is awaited.
+    fn default() -> Self {
+        Self(Arc::new(State { busy: AtomicUsize::new(0), head: AtomicBool::new(true) }))
+    }
+}
+
 impl Phase {
     /// A request has come whole.
     pub(super) fn busy(&self) -> Busy {
-        self.0.store(BUSY, Ordering::Release);
-        Busy(self.clone())
+        self.0.busy.fetch_add(1, Ordering::AcqRel);
+        self.0.head.store(false, Ordering::Release);
+        Busy(Some(self.clone()))
     }
 
     fn now(&self) -> u8 {
-        self.0.load(Ordering::Acquire)
+        if self.0.busy.load(Ordering::Acquire) > 0 {
+            BUSY
+        } else if self.0.head.load(Ordering::Acquire) {
+            HEAD
+        } else {
+            IDLE
+        }
     }
 }
 
 impl Busy {
-    /// It never ends: the connection has become a tunnel.
-    pub(super) fn for_ever(self) {
-        std::mem::forget(self);
+    /// It never ends: the connection has become a tunnel, or keeps time by other means.
+    pub(super) fn for_ever(mut self) {
+        self.0 = None;
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.0.store(IDLE, Ordering::Release);
+        if let Some(phase) = &self.0 {
+            phase.0.busy.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
-impl<S> Patient<S> {
-    /// Waits for the first head already.
-    pub(super) fn new(inner: S, phase: Phase, patience: Patience, tells: bool) -> Self {
+impl<S, G> Patient<S, G> {
+    /// Waits for the first head already. `guard` is dropped with the connection's bytes.
+    pub(super) fn new(inner: S, guard: G, phase: Phase, patience: Patience, tells: bool) -> Self {
         let timer = Box::pin(tokio::time::sleep(patience.head));
-        Self { inner, phase, patience, timed: HEAD, timer, tells }
+        Self { inner, _guard: guard, phase, patience, timed: HEAD, timer, tells }
     }
 
     fn set_timer(&mut self, phase: u8) {
@@ -112,7 +137,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Patient<S, G> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -124,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
         }
         if read.is_ready() {
             if phase == IDLE && buf.filled().len() > before {
-                this.phase.0.store(HEAD, Ordering::Release);
+                this.phase.0.head.store(true, Ordering::Release);
                 this.set_timer(HEAD);
             }
             return read;
@@ -139,14 +164,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Patient<S> {
             return Poll::Ready(Ok(()));
         }
         if this.tells {
-            // Into a socket whose buffer is empty, as nothing was answered yet; what does not fit is not worth a wait.
+            // What does not fit into the socket is not worth a wait.
             let _best_effort = Pin::new(&mut this.inner).poll_write(cx, TOO_SLOW);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Patient<S, G> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
     }
@@ -186,7 +211,7 @@ mod tests {
     }
 
     async fn expect_read(
-        patient: &mut Patient<tokio::io::DuplexStream>,
+        patient: &mut Patient<tokio::io::DuplexStream, ()>,
         within: Duration,
     ) -> io::Result<usize> {
         let mut buffer = [0; 64];
@@ -198,7 +223,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_a_408() {
         let (mut client, server) = tokio::io::duplex(1_024);
-        let mut patient = Patient::new(server, Phase::default(), patience(&Shutdown::default()), true);
+        let mut patient = Patient::new(server, (), Phase::default(), patience(&Shutdown::default()), true);
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
             assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 1);
@@ -218,7 +243,7 @@ mod tests {
     async fn patience_runs_by_phase() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), patience(&Shutdown::default()), true);
+        let mut patient = Patient::new(server, (), phase.clone(), patience(&Shutdown::default()), true);
         let busy = phase.busy();
         let waited = expect_read(&mut patient, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -240,7 +265,7 @@ mod tests {
     async fn an_idle_connection_is_left_a_moment_at_a_stop() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let (phase, shutdown) = (Phase::default(), Shutdown::default());
-        let mut patient = Patient::new(server, phase.clone(), patience(&shutdown), true);
+        let mut patient = Patient::new(server, (), phase.clone(), patience(&shutdown), true);
         drop(phase.busy());
         let waited = expect_read(&mut patient, IDLE_TIMEOUT / 2).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -258,7 +283,7 @@ mod tests {
     async fn a_tunnel_waits_for_ever() {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, phase.clone(), patience(&Shutdown::default()), true);
+        let mut patient = Patient::new(server, (), phase.clone(), patience(&Shutdown::default()), true);
         phase.busy().for_ever();
         let waited = expect_read(&mut patient, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Pages, Visit};
 use crate::http::body::Body;
-use crate::identity::{Identity, cookie};
+use crate::identity::{Identity, Refused, cookie};
 use crate::problem::{Problem, json_response, redirect};
 use crate::secret::Digest;
 use crate::session::{CredentialId, CredentialKind, Ending};
@@ -34,7 +34,12 @@ impl Pages {
     pub(super) async fn logout(&self, visit: &Visit) -> Result<Response<Body>, Problem> {
         self.guard(&visit.parts)?;
         // Who is signed out already is where they wanted to be.
-        let identity = self.browser(visit).await.ok();
+        let identity = match self.authenticator.identify(visit.headers(), visit.client).await {
+            Ok(identity) => Some(identity).filter(Identity::is_cookie),
+            // Nobody is told that they are signed out while their session may live.
+            Err(Refused::Store(error)) => return Err(error.into()),
+            Err(_) => None,
+        };
         if let Some(identity) = &identity {
             let session = &identity.session().id;
             let ended = self.store.end_session(session, Ending::Natural).await?;

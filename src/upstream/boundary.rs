@@ -12,15 +12,15 @@ pub(super) enum Boundary {
 }
 
 impl Boundary {
-    /// By the content type of a watch's answer.
-    pub(super) fn of(content_type: Option<&HeaderValue>) -> Self {
-        let is_protobuf = content_type
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("application/vnd.kubernetes.protobuf"));
-        if is_protobuf {
-            Self::Frames { prefix: Vec::with_capacity(4), left: 0 }
+    /// By the content type of a watch's answer; `None` for one whose events we cannot tell apart.
+    pub(super) fn of(content_type: Option<&HeaderValue>) -> Option<Self> {
+        let content_type = content_type?.to_str().ok()?;
+        if content_type.starts_with("application/json") {
+            Some(Self::Lines { between: true })
+        } else if content_type.starts_with("application/vnd.kubernetes.protobuf") {
+            Some(Self::Frames { prefix: Vec::with_capacity(4), left: 0 })
         } else {
-            Self::Lines { between: true }
+            None
         }
     }
 
@@ -66,12 +66,19 @@ mod tests {
     /// JSON events end with their line.
     #[test]
     fn json_is_between_events_after_a_line_break() {
-        let mut boundary = Boundary::of(Some(&HeaderValue::from_static("application/json")));
+        let mut boundary = Boundary::of(Some(&HeaderValue::from_static("application/json"))).unwrap();
         assert!(boundary.is_here());
         boundary.pass(b"{\"type\":\"ADD");
         assert!(!boundary.is_here());
         boundary.pass(b"ED\"}\n");
         assert!(boundary.is_here());
+    }
+
+    /// An encoding that we do not know has no end that we could vouch for.
+    #[test]
+    fn an_unknown_encoding_has_no_boundary() {
+        assert!(Boundary::of(Some(&HeaderValue::from_static("application/cbor-seq"))).is_none());
+        assert!(Boundary::of(None).is_none());
     }
 
     /// Protobuf events end with their frame, however the bytes are cut.
@@ -81,7 +88,7 @@ mod tests {
         let bytes = [&[0, 0, 0, 3][..], b"abc", &[0, 0, 0, 0], &[0, 0, 1, 0], &[b'\n'; 256]].concat();
         let ends = [0, 7, 11, 271];
         for cut in 0..=bytes.len() {
-            let mut boundary = Boundary::of(Some(&kind));
+            let mut boundary = Boundary::of(Some(&kind)).unwrap();
             boundary.pass(&bytes[..cut]);
             assert_eq!(boundary.is_here(), ends.contains(&cut), "{cut}");
             boundary.pass(&bytes[cut..]);

@@ -52,7 +52,7 @@ impl StreamBody {
                 _gone = left => {}
             }
         };
-        let boundary = is_watch.then(|| Boundary::of(headers.get(CONTENT_TYPE)));
+        let boundary = is_watch.then(|| Boundary::of(headers.get(CONTENT_TYPE))).flatten();
         (Self { source, boundary, _alive: alive }, task)
     }
 }

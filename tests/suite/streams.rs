@@ -184,3 +184,47 @@ async fn a_user_who_loses_access_loses_open_streams() {
     world.advance(Duration::from_secs(61));
     assert_eq!(world.call(Method::GET, "/whoami", &token).await.status, 200, "the session stands");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_asks_for_a_switch_is_a_stream_all_the_same() {
+    // Proves that an `Upgrade` which the API server passes over takes no watch off the books.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(format!(
+        "GET {WATCH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\nconnection: Upgrade\r\n\
+         upgrade: whatever\r\n\r\n"
+    ))
+    .await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 200"));
+    assert_eq!(open_upstream(&world).await, 1);
+    sign_out(&world, &browser).await;
+    eventually("the watch's end", || async { open_upstream(&world).await == 0 }).await;
+    let (_, whole) = wire.rest().await;
+    assert!(!whole || world.metric("entrada_streams{kind=\"tunnel\"}").await == 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_keeps_its_connections_seat() {
+    // Proves that tunnels count as the connections that they are.
+    let world = World::start_with(|raw| raw.max_connections = Some("3".to_owned())).await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    let mut tunnels = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::open(&world).await;
+        wire.write(format!(
+            "GET /standin/upgrade HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+             connection: Upgrade\r\nupgrade: x\r\n\r\n"
+        ))
+        .await;
+        assert!(wire.head().await.starts_with("HTTP/1.1 101"));
+        tunnels.push(wire);
+    }
+    assert_eq!(world.metric("entrada_connections").await, 3.0);
+    let mut late = tokio::net::TcpStream::connect(world.entrada.addr).await.unwrap();
+    let read = tokio::io::AsyncReadExt::read(&mut late, &mut [0; 1]).await;
+    assert!(matches!(read, Ok(0) | Err(_)), "closed at once");
+    drop(tunnels);
+    eventually("free seats", || async { world.metric("entrada_connections").await == 0.0 }).await;
+}
