@@ -185,10 +185,28 @@ impl Pace {
             busies.push(Spread::of(self.run(dialer, busy.addr, &busy.account).await));
             load(false);
         }
-        [idles, busies].map(|mut windows| {
-            windows.sort_by_key(|window| window.p99);
-            windows[WINDOWS / 2]
-        })
+        [middle(idles), middle(busies)]
+    }
+
+    /// Times an idle proxy by itself, and then, while a load is on, the same idle proxy and the loaded one at the same
+    /// time: what the load costs by using this machine's cores meets both, what it costs in the proxy only one.
+    pub(crate) async fn with_control(
+        self,
+        dialer: &Dialer,
+        idle: &Front,
+        busy: &Front,
+        load: impl Fn(),
+    ) -> [Spread; 3] {
+        let (mut rests, mut controls, mut busies) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..WINDOWS {
+            rests.push(Spread::of(self.run(dialer, idle.addr, &idle.account).await));
+            load();
+            let control = self.run(dialer, idle.addr, &idle.account);
+            let (control, loaded) = tokio::join!(control, self.run(dialer, busy.addr, &busy.account));
+            controls.push(Spread::of(control));
+            busies.push(Spread::of(loaded));
+        }
+        [middle(rests), middle(controls), middle(busies)]
     }
 
     /// How long each answer took, counted from when its request was due.
@@ -219,4 +237,10 @@ impl Pace {
         }
         clients.join_all().await.concat()
     }
+}
+
+/// The window with the middle p99.
+fn middle(mut windows: Vec<Spread>) -> Spread {
+    windows.sort_by_key(|window| window.p99);
+    windows[windows.len() / 2]
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -68,19 +69,19 @@ pub(crate) fn continuation_flood() -> Vec<u8> {
     beginning().into_iter().chain(frame(HEADERS, END_STREAM, 1, HEAD)).chain(more).collect()
 }
 
-/// Each is to be answered, and the client reads no answer.
-pub(crate) fn ping_flood() -> Vec<u8> {
-    beginning().into_iter().chain((0..200_000).flat_map(|_| frame(PING, 0, 0, b"answerme"))).collect()
+/// A piece of a flood of frames each of which is to be answered, by a client that reads no answer.
+pub(crate) fn pings() -> Vec<u8> {
+    (0..1_000).flat_map(|_| frame(PING, 0, 0, b"answerme")).collect()
 }
 
 /// The same with settings.
-pub(crate) fn settings_flood() -> Vec<u8> {
-    beginning().into_iter().chain((0..200_000).flat_map(|_| frame(SETTINGS, 0, 0, &[]))).collect()
+pub(crate) fn settings() -> Vec<u8> {
+    (0..1_900).flat_map(|_| frame(SETTINGS, 0, 0, &[])).collect()
 }
 
 /// Sends an attack and reads, at the same time, what comes back; the first telling answer. Pings and settings tell
 /// nothing.
-pub(crate) async fn attack(stream: TlsStream<TcpStream>, bytes: Vec<u8>, wait: Duration) -> Answer {
+pub(crate) async fn attack(stream: TlsStream<TcpStream>, bytes: Bytes, wait: Duration) -> Answer {
     let (mut read, mut write) = tokio::io::split(stream);
     let sending = tokio::spawn(async move {
         // It may be closed under us.
@@ -114,14 +115,17 @@ pub(crate) async fn attack(stream: TlsStream<TcpStream>, bytes: Vec<u8>, wait: D
     answer
 }
 
-/// Sends and never reads: how much was taken until the server read no more, or closed.
-pub(crate) async fn attack_blindly(mut stream: TlsStream<TcpStream>, bytes: Vec<u8>) -> usize {
+/// More than the kernel holds of what the server does not read, 4 MiB here and 6 MiB there.
+pub(crate) const FLOOD_BYTES: usize = 32 * 1024 * 1024;
+
+/// Sends this again and again and never reads: how much was taken until the server read no more, or closed.
+pub(crate) async fn flood(mut stream: TlsStream<TcpStream>, piece: Bytes) -> usize {
     let mut sent = 0;
     let sending = async {
-        for piece in bytes.chunks(16 * 1024) {
-            if stream.write_all(piece).await.is_err() || stream.flush().await.is_err() {
-                return;
-            }
+        if stream.write_all(&beginning()).await.is_err() {
+            return;
+        }
+        while sent < FLOOD_BYTES && stream.write_all(&piece).await.is_ok() && stream.flush().await.is_ok() {
             sent += piece.len();
         }
     };
