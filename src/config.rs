@@ -91,6 +91,8 @@ pub struct EntraConfig {
     pub authority: Url,
     /// An extra trust root for the authority.
     pub ca_file: Option<PathBuf>,
+    /// For one call, from connecting to the last byte.
+    pub timeout: Duration,
 }
 
 /// How long things live.

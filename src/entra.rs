@@ -49,7 +49,7 @@ impl Entra {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let http = http::Http::new(config.ca_file.as_deref())?;
+        let http = http::Http::new(config.ca_file.as_deref(), config.timeout)?;
         Ok(Self { config, redirect_uri, http, provider: provider::ProviderCache::default(), clock, metrics })
     }
 

@@ -18,7 +18,7 @@
 //!   credential of the proxy's own that it could leave with instead.
 //! - A credential that is presented and refused ends the matter; there is no second try with another one.
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.
-//! - `http`, `listen` and `upstream` know no user and no rule; `entra` knows no session.
+//! - `http` and `listen` know no user and no rule; `entra` knows no session.
 //! - No secret has a `Display`; its `Debug` says nothing. Queries are never logged.
 //! - A store or an Entra that does not answer is never mistaken for "signed out".
 //! - Nothing is buffered without a bound, and no stream has a total time limit.

@@ -195,7 +195,11 @@ impl Checker {
         let authority = self.https_origin("AZURE_AUTHORITY_HOST", Some(authority));
         let ca_file = given(raw.entra_ca_file.as_deref());
         self.certificates("ENTRADA_ENTRA_CA_FILE", ca_file);
+        // Entra answers in well under a second; its own libraries wait 30 s.
+        let default = Duration::from_secs(15);
+        let timeout = self.duration("ENTRADA_ENTRA_TIMEOUT", raw.entra_timeout.as_deref(), default);
         Some(EntraConfig {
+            timeout,
             tenant_id: tenant_id?,
             client_id: client_id?,
             federated_token_file: PathBuf::from(token_file?),

@@ -45,6 +45,9 @@ pub struct RawConfig {
     /// Extra trust root for the sign-in host, PEM
     #[arg(long, env = "ENTRADA_ENTRA_CA_FILE", hide_env_values = true)]
     pub entra_ca_file: Option<String>,
+    /// One call to the sign-in host [default: 15s]
+    #[arg(long, env = "ENTRADA_ENTRA_TIMEOUT", hide_env_values = true)]
+    pub entra_timeout: Option<String>,
     /// Where sessions live: `memory` [default: memory]
     #[arg(long, env = "ENTRADA_STORE", hide_env_values = true)]
     pub store: Option<String>,

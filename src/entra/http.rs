@@ -16,8 +16,6 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
 
-/// One call, from connecting to the last byte. Entra answers in well under a second; MSAL itself waits 30 s.
-const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keys and discovery are about 20 KB, a token answer with hundreds of groups about 10 KB.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
@@ -26,8 +24,8 @@ const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Debug, Error)]
 pub enum CallError {
     /// Nothing came back in time.
-    #[error("no answer within {} s", CALL_TIMEOUT.as_secs())]
-    Timeout,
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
     /// The connection could not be made, or broke.
     #[error("connection failed: {0}")]
     Connection(String),
@@ -50,10 +48,12 @@ pub(super) struct Answer {
 #[derive(Debug)]
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    timeout: Duration,
 }
 
 impl Http {
-    pub(super) fn new(extra_ca: Option<&Path>) -> anyhow::Result<Self> {
+    /// `timeout`: for one call, from connecting to the last byte.
+    pub(super) fn new(extra_ca: Option<&Path>, timeout: Duration) -> anyhow::Result<Self> {
         let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
         if let Some(path) = extra_ca {
             for certificate in CertificateDer::pem_file_iter(path).context("ENTRADA_ENTRA_CA_FILE")? {
@@ -78,7 +78,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .build(connector);
-        Ok(Self { client })
+        Ok(Self { client, timeout })
     }
 
     pub(super) async fn get(&self, url: &str) -> Result<Answer, CallError> {
@@ -121,7 +121,8 @@ impl Http {
                 retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
             Ok(Answer { status: head.status, retry_after, body })
         };
-        tokio::time::timeout(CALL_TIMEOUT, exchange).await.unwrap_or(Err(CallError::Timeout))
+        let answer = tokio::time::timeout(self.timeout, exchange).await;
+        answer.unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
 }
 
