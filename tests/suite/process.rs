@@ -164,3 +164,23 @@ async fn a_port_that_is_taken_is_a_failure_that_says_so() {
     let log = String::from_utf8(output.stdout).unwrap();
     assert!(log.contains("ENTRADA_LISTEN: Address already in use"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_can_end_in_front_of_it() {
+    // Proves that ENTRADA_TLS=off serves plain HTTP, and that links are the public URL's all the same.
+    let world = World::start().await;
+    let mut settings = settings(&world);
+    settings.remove("ENTRADA_TLS_CERT_FILE");
+    settings.remove("ENTRADA_TLS_KEY_FILE");
+    settings.insert("ENTRADA_TLS", "off".to_owned());
+    let program = start(&settings).await;
+    let mut stream = TcpStream::connect(&program.addr).await.unwrap();
+    let request = "GET /api HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 401") && answer.contains(&format!("{}/login", world.url)),
+        "{answer}"
+    );
+}
