@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::entra::Entra;
 use crate::metrics::Metrics;
-use crate::session::MemoryStore;
+use crate::session::SessionStore;
 use crate::shutdown::Shutdown;
 
 /// Probes and scrapers send a head at once, or are none.
@@ -29,20 +29,20 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// What the management listener tells.
 #[derive(Debug)]
-pub struct Admin {
+pub(crate) struct Admin {
     /// Ready needs discovery and keys.
-    pub entra: Arc<Entra>,
+    pub(crate) entra: Arc<Entra>,
     /// Rendered on demand.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Counted when metrics are rendered.
-    pub store: Arc<MemoryStore>,
+    pub(crate) store: Arc<dyn SessionStore>,
     /// Set first thing at a graceful stop, so that no new clients are sent here.
-    pub draining: Arc<AtomicBool>,
+    pub(crate) draining: Arc<AtomicBool>,
 }
 
 impl Admin {
     /// Serves until the hard stop: probes and scrapers are answered during the whole drain.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: Shutdown) {
+    pub(crate) async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: Shutdown) {
         let seats = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         loop {
             let Ok((stream, _)) = listener.accept().await else {
@@ -53,8 +53,8 @@ impl Admin {
             let Ok(seat) = seats.clone().try_acquire_owned() else { continue };
             let this = self.clone();
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = this.answer(request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(response) }
+                let this = this.clone();
+                async move { Ok::<_, Infallible>(this.respond(request.method(), request.uri().path()).await) }
             });
             shutdown.spawn_beside("admin connection", async move {
                 let connection = hyper::server::conn::http1::Builder::new()
@@ -68,7 +68,7 @@ impl Admin {
         }
     }
 
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    async fn respond(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         if !matches!(*method, Method::GET | Method::HEAD) {
             return text(StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned());
         }
@@ -76,7 +76,10 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready(),
             "/metrics" => {
-                self.metrics.sessions.set(i64::try_from(self.store.sessions()).unwrap_or(i64::MAX));
+                // A store that does not answer leaves the last count.
+                if let Ok(sessions) = self.store.count().await {
+                    self.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
+                }
                 let mut response = text(StatusCode::OK, self.metrics.render());
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, kind);

@@ -10,17 +10,17 @@ const AT_LEAST: u64 = 64;
 
 /// Connections that may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub(crate) struct Budget {
     /// From clients.
-    pub clients: usize,
+    pub(crate) clients: usize,
     /// To the API server. One HTTP/2 client may need many of them.
-    pub upstream: usize,
+    pub(crate) upstream: usize,
 }
 
 impl Budget {
     /// Raises the soft file limit to the hard one, and divides it. A setting that asks for more than fits is cut.
     #[must_use]
-    pub fn raise(limits: &Limits) -> Self {
+    pub(crate) fn raise(limits: &Limits) -> Self {
         let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
         let budget = Self::of(files, limits);
         tracing::info!(files, clients = budget.clients, upstream = budget.upstream, "connections that fit");

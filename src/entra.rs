@@ -13,23 +13,23 @@ mod token;
 
 use std::sync::Arc;
 
-pub use self::authorize::AuthorizeRequest;
-pub use self::fault::{Class, EntraFault, Row, error_table};
-pub use self::http::CallError;
-pub use self::id_token::{IdTokenError, SignedIn};
-pub use self::provider::NotReady;
-pub use self::token::{Minted, Redeemed};
+pub(crate) use self::authorize::AuthorizeRequest;
+pub(crate) use self::fault::EntraFault;
+pub use self::fault::{Class, Row, error_table};
+pub(crate) use self::id_token::{IdTokenError, SignedIn};
+pub(crate) use self::provider::NotReady;
+pub(crate) use self::token::{Minted, Redeemed};
 
 use crate::clock::Clock;
 use crate::config::EntraConfig;
 use crate::metrics::Metrics;
 
 /// The app id of "Azure Kubernetes Service AAD Server", the same in every cloud: the audience of AKS tokens.
-pub const AKS_SERVER_APP_ID: &str = "6dae42f8-4368-4678-94ff-3960e28e3630";
+pub(crate) const AKS_SERVER_APP_ID: &str = "6dae42f8-4368-4678-94ff-3960e28e3630";
 
 /// A client of one Entra tenant.
 #[derive(Debug)]
-pub struct Entra {
+pub(crate) struct Entra {
     config: EntraConfig,
     redirect_uri: String,
     http: http::Http,
@@ -43,7 +43,7 @@ impl Entra {
     ///
     /// # Errors
     /// When the extra trust root cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         config: EntraConfig,
         redirect_uri: String,
         clock: Clock,
@@ -55,7 +55,7 @@ impl Entra {
 
     /// Whether `issuer` is this tenant's, as discovery names it.
     #[must_use]
-    pub fn is_issuer(&self, issuer: &str) -> bool {
+    pub(crate) fn is_issuer(&self, issuer: &str) -> bool {
         self.provider().is_ok_and(|provider| provider.issuer == issuer)
     }
 
@@ -69,7 +69,7 @@ impl Entra {
 
     /// What an error means with which Entra sent the browser back.
     #[must_use]
-    pub fn read_redirect(&self, error: &str, description: &str) -> EntraFault {
+    pub(crate) fn read_redirect(&self, error: &str, description: &str) -> EntraFault {
         EntraFault::from_redirect(error, description)
             .with_addresses(&self.admin_consent_url(), &self.redirect_uri)
     }

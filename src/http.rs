@@ -1,7 +1,7 @@
 //! HTTP without meaning: header rules as pure functions, the body of our answers, the layers at the outer edge.
 
-pub mod body;
-pub mod forwarded;
-pub mod framing;
-pub mod headers;
-pub mod stack;
+pub(crate) mod body;
+pub(crate) mod forwarded;
+pub(crate) mod framing;
+pub(crate) mod headers;
+pub(crate) mod layers;

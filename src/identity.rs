@@ -3,9 +3,7 @@
 //! One credential decides, in this order: `Authorization: Bearer`, the bearer subprotocol of a WebSocket, the session
 //! cookie. One that is presented and refused ends the matter; there is no fall-through to the next.
 
-pub mod attempt;
-pub mod cookie;
-pub mod signin;
+pub(crate) mod cookie;
 
 mod bearer;
 
@@ -16,22 +14,26 @@ use std::time::Duration;
 use http::HeaderMap;
 use jiff::Timestamp;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use self::bearer::Presented;
 use crate::clock::{Clock, until};
-use crate::secret::{Digest, cookie_digest, token_digest};
-use crate::session::{Credential, CredentialKind, Found, MemoryStore, Session, StoreError};
+use crate::secret::{CredentialKey, cookie_key, token_key};
+use crate::session::{
+    Credential, CredentialKind, Fate, Found, LastUse, Opener, Session, SessionStore, StoreError, Uses,
+};
 
 /// Evidence that a live credential of a live session was presented. Made here only.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    credential: Arc<Credential>,
-    session: Arc<Session>,
+#[derive(Debug)]
+pub(crate) struct Identity {
+    opener: Opener,
+    last_use: Option<LastUse>,
+    found_at: Instant,
 }
 
 /// Why nobody was identified.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Refused {
+pub(crate) enum Refused {
     /// No credential at all.
     #[error("no credential was presented")]
     NotPresented,
@@ -54,7 +56,7 @@ pub enum Refused {
 
 /// What is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ends {
+pub(crate) enum Ends {
     /// The session, and with it all of its tokens.
     Session,
     /// The token alone.
@@ -66,43 +68,80 @@ const WARNED_AT_MOST: Duration = Duration::from_secs(3_600);
 
 /// Looks credentials up.
 #[derive(Clone, Debug)]
-pub struct Authenticator {
-    store: Arc<MemoryStore>,
+pub(crate) struct Authenticator {
+    store: Arc<dyn SessionStore>,
+    uses: Uses,
     clock: Clock,
+}
+
+impl Refused {
+    /// What the user of a credential is told that ended while it was in use.
+    #[must_use]
+    pub(crate) fn ended(kind: CredentialKind, fate: Fate) -> Self {
+        match fate {
+            Fate::Dormant => Self::Dormant,
+            Fate::Void => Self::Unknown(kind),
+            Fate::Expired => Self::Expired(kind),
+        }
+    }
+
+    /// The other way round: what became of the credential. `None`: nobody knows, because the store did not answer.
+    #[must_use]
+    pub(crate) fn fate(&self) -> Option<Fate> {
+        match self {
+            Self::Store(_) => None,
+            Self::Dormant => Some(Fate::Dormant),
+            Self::Expired(_) => Some(Fate::Expired),
+            Self::NotPresented | Self::Twice | Self::Unknown(_) => Some(Fate::Void),
+        }
+    }
 }
 
 impl Identity {
     /// The credential that was presented.
     #[must_use]
-    pub fn credential(&self) -> &Arc<Credential> {
-        &self.credential
+    pub(crate) fn credential(&self) -> &Arc<Credential> {
+        &self.opener.credential
     }
 
     /// The session that it opens.
     #[must_use]
-    pub fn session(&self) -> &Arc<Session> {
-        &self.session
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.opener.session
+    }
+
+    /// What asks the store for the session's grant.
+    #[must_use]
+    pub(crate) fn opener(&self) -> &Opener {
+        &self.opener
+    }
+
+    /// When it was looked up: an end that comes after this was not seen by that look.
+    #[must_use]
+    pub(crate) fn found_at(&self) -> Instant {
+        self.found_at
     }
 
     /// Whether a browser's cookie was presented, for which browsers' dangers must be guarded against.
     #[must_use]
-    pub fn is_cookie(&self) -> bool {
-        self.credential.kind == CredentialKind::Cookie
+    pub(crate) fn is_cookie(&self) -> bool {
+        self.credential().kind == CredentialKind::Cookie
     }
 
     /// When credential or session ends by itself, whichever is first.
     #[must_use]
-    pub fn ends_at(&self) -> Timestamp {
-        self.credential.expires_at.min(self.session.expires_at)
+    pub(crate) fn ends_at(&self) -> Timestamp {
+        self.credential().expires_at.min(self.session().expires_at)
     }
 
     /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour.
     #[must_use]
-    pub fn ends_soon(&self, now: Timestamp) -> Option<(Ends, Duration)> {
-        let (what, from, to) = if self.credential.expires_at < self.session.expires_at {
-            (Ends::Token, self.credential.created_at, self.credential.expires_at)
+    pub(crate) fn ends_soon(&self, now: Timestamp) -> Option<(Ends, Duration)> {
+        let (credential, session) = (self.credential(), self.session());
+        let (what, from, to) = if credential.expires_at < session.expires_at {
+            (Ends::Token, credential.created_at, credential.expires_at)
         } else {
-            (Ends::Session, self.session.created_at, self.session.expires_at)
+            (Ends::Session, session.created_at, session.expires_at)
         };
         let left = until(now, to);
         (left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
@@ -110,22 +149,30 @@ impl Identity {
 }
 
 impl Authenticator {
-    /// Credentials are looked up in `store`.
+    /// Credentials are looked up in `store`; their uses are noted in `uses`.
     #[must_use]
-    pub fn new(store: Arc<MemoryStore>, clock: Clock) -> Self {
-        Self { store, clock }
+    pub(crate) fn new(store: Arc<dyn SessionStore>, uses: Uses, clock: Clock) -> Self {
+        Self { store, uses, clock }
     }
 
-    /// Identifies the caller by the one credential that decides. `client` is noted as the address of its last use.
+    /// Identifies the caller by the one credential that decides.
     ///
     /// # Errors
     /// Why not.
-    pub async fn identify(&self, headers: &HeaderMap, client: IpAddr) -> Result<Identity, Refused> {
-        let (digest, kind) = presented(headers)?;
-        let found = self.store.find(&digest).await?.filter(|found| found.credential.kind == kind);
-        let identity = self.judge(found, kind)?;
-        identity.credential.touch(self.clock.now(), client);
-        Ok(identity)
+    pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refused> {
+        let (key, kind) = presented(headers)?;
+        let found_at = Instant::now();
+        let found = match self.store.known(key.digest()) {
+            Some(found) => Some(found),
+            None => self.store.find(&key).await?,
+        };
+        self.judge(found, key, kind, found_at)
+    }
+
+    /// Notes that the credential was used from `client`: once the request has passed the guards, because a request that
+    /// another site's page forged must not keep a cookie from going idle.
+    pub(crate) fn note_use(&self, identity: &Identity, client: IpAddr) {
+        self.uses.note(identity.credential(), identity.last_use, self.clock.now(), client);
     }
 
     /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the look at
@@ -133,38 +180,51 @@ impl Authenticator {
     ///
     /// # Errors
     /// Why not.
-    pub async fn confirm(&self, credential: &Credential) -> Result<Identity, Refused> {
-        let found = self.store.find(&credential.digest).await?;
-        self.judge(found, credential.kind)
+    pub(crate) async fn confirm(&self, opener: &Opener) -> Result<Identity, Refused> {
+        let found_at = Instant::now();
+        let found = self.store.find(&opener.key).await?;
+        self.judge(found, opener.key.clone(), opener.credential.kind, found_at)
     }
 
-    fn judge(&self, found: Option<Found>, kind: CredentialKind) -> Result<Identity, Refused> {
-        let Found { credential, session } = found.ok_or(Refused::Unknown(kind))?;
+    fn judge(
+        &self,
+        found: Option<Found>,
+        key: CredentialKey,
+        kind: CredentialKind,
+        found_at: Instant,
+    ) -> Result<Identity, Refused> {
+        let found = found.filter(|found| found.credential.kind == kind).ok_or(Refused::Unknown(kind))?;
+        let Found { credential, session, mut last_use } = found;
+        if credential.idle.is_some() {
+            last_use = self.uses.last(key.digest(), last_use);
+        }
         let now = self.clock.now();
-        if credential.is_over(now) {
+        if credential.is_over(last_use, now) {
             return Err(Refused::Expired(kind));
         }
         let session = session.filter(|session| !session.is_over(now));
         match (session, kind) {
-            (Some(session), _) => Ok(Identity { credential, session }),
+            (Some(session), _) => {
+                Ok(Identity { opener: Opener { credential, session, key }, last_use, found_at })
+            }
             (None, CredentialKind::Token) => Err(Refused::Dormant),
             (None, CredentialKind::Cookie) => Err(Refused::Expired(kind)),
         }
     }
 }
 
-fn presented(headers: &HeaderMap) -> Result<(Digest, CredentialKind), Refused> {
+fn presented(headers: &HeaderMap) -> Result<(CredentialKey, CredentialKind), Refused> {
     match bearer::presented(headers) {
         Presented::Token(token) => {
-            let digest = token_digest(&token).ok_or(Refused::Unknown(CredentialKind::Token))?;
-            Ok((digest, CredentialKind::Token))
+            let key = token_key(&token).ok_or(Refused::Unknown(CredentialKind::Token))?;
+            Ok((key, CredentialKind::Token))
         }
         Presented::Unusable => Err(Refused::Unknown(CredentialKind::Token)),
         Presented::Twice => Err(Refused::Twice),
         Presented::Nothing => match cookie::presented(headers, cookie::SESSION) {
             Presented::Token(value) => {
-                let digest = cookie_digest(&value).ok_or(Refused::Unknown(CredentialKind::Cookie))?;
-                Ok((digest, CredentialKind::Cookie))
+                let key = cookie_key(&value).ok_or(Refused::Unknown(CredentialKind::Cookie))?;
+                Ok((key, CredentialKind::Cookie))
             }
             Presented::Nothing => Err(Refused::NotPresented),
             Presented::Unusable | Presented::Twice => Err(Refused::Unknown(CredentialKind::Cookie)),

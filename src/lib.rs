@@ -24,32 +24,39 @@
 //! - Nothing is buffered without a bound, and no stream has a total time limit.
 //! - `problem` alone turns errors into responses.
 
-pub mod listen;
+mod exchange;
+mod listen;
 
-pub mod http;
+mod http;
 pub mod route;
 
-pub mod identity;
-pub mod policy;
+mod identity;
+mod policy;
 
-pub mod broker;
-pub mod upstream;
+mod broker;
+mod upstream;
 
-pub mod pages;
-pub mod problem;
-pub mod view;
+mod pages;
+mod signin;
+
+mod problem;
+mod view;
 
 pub mod entra;
-pub mod session;
-pub mod streams;
+mod session;
+mod streams;
+mod transport;
 
-pub mod admin;
+mod admin;
 pub mod app;
-pub mod budget;
+mod budget;
 pub mod clock;
 pub mod config;
 pub mod log;
-pub mod metrics;
-pub mod reload;
+mod metrics;
+mod record;
+mod reload;
 pub mod secret;
-pub mod shutdown;
+mod shutdown;
+mod tls;
+mod upkeep;

@@ -12,9 +12,9 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 
 use self::bounds::{Bounds, Seated};
-pub use self::tls::Certificates;
+pub(crate) use self::tls::Certificates;
 use crate::config::Limits;
-use crate::http::stack::Edge;
+use crate::http::layers::HttpService;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -22,19 +22,19 @@ use crate::shutdown::Shutdown;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// The public listener.
-pub struct Listener {
+pub(crate) struct Listener {
     /// Bound already.
-    pub socket: TcpListener,
+    pub(crate) socket: TcpListener,
     /// `None`: plain HTTP, because TLS ends in front of us.
-    pub certificates: Option<Arc<Certificates>>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
     /// How many connections may be open.
-    pub max_connections: usize,
+    pub(crate) max_connections: usize,
     /// Bounds on what one of them may hold, send, and wait for.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// Counts.
-    pub metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
     /// Soft stop: no new connections; those that are open finish what they do.
-    pub shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
 }
 
 impl Listener {
@@ -42,12 +42,12 @@ impl Listener {
     ///
     /// # Errors
     /// When the system does not tell.
-    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+    pub(crate) fn addr(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Accepts until the soft stop. `edge` makes the application for a connection from an address.
-    pub async fn run(self, edge: impl Fn(IpAddr) -> Edge + Send + 'static) {
+    /// Accepts until the soft stop. `serve` makes the application for a connection from an address.
+    pub(crate) async fn run(self, serve: impl Fn(IpAddr) -> HttpService + Send + 'static) {
         let bounds = Bounds::new(self.max_connections, self.limits.connections_per_address);
         loop {
             let accepted = tokio::select! {
@@ -69,7 +69,7 @@ impl Listener {
                     let connection = conn::Connection {
                         stream,
                         certificates: self.certificates.clone(),
-                        edge: edge(peer),
+                        service: serve(peer),
                         limits: self.limits,
                         seat: Seated::new(seat, &self.metrics),
                         shutdown: self.shutdown.clone(),

@@ -13,30 +13,30 @@ const LATENCY_BUCKETS: &[f64] =
 
 /// Every metric of the process.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     registry: Registry,
     /// Requests answered, by `kind` (kubernetes, page) and status `class` (1xx to 5xx).
-    pub requests: IntCounterVec,
+    pub(crate) requests: IntCounterVec,
     /// Time from a request's head to its answer's head, by `kind`.
-    pub request_seconds: HistogramVec,
+    pub(crate) request_seconds: HistogramVec,
     /// Errors of our own, by `reason` (as in the `Entrada-Reason` header).
-    pub problems: IntCounterVec,
+    pub(crate) problems: IntCounterVec,
     /// Open client connections.
-    pub connections: IntGauge,
+    pub(crate) connections: IntGauge,
     /// Connections that were closed before they were served, by `reason`.
-    pub connections_refused: IntCounterVec,
+    pub(crate) connections_refused: IntCounterVec,
     /// Open streams, by `kind` (watch, tunnel).
-    pub streams: IntGaugeVec,
+    pub(crate) streams: IntGaugeVec,
     /// Calls to Entra's token endpoint, by `grant` and `outcome`.
-    pub entra_calls: IntCounterVec,
+    pub(crate) entra_calls: IntCounterVec,
     /// Time of calls to Entra's token endpoint.
-    pub entra_seconds: Histogram,
+    pub(crate) entra_seconds: Histogram,
     /// Sign-ins, by `outcome` (completed, refused).
-    pub sign_ins: IntCounterVec,
+    pub(crate) sign_ins: IntCounterVec,
     /// Sessions in this process.
-    pub sessions: IntGauge,
+    pub(crate) sessions: IntGauge,
     /// Reloads of files, by `file` (certificate, api_server_ca) and `outcome` (ok, failed).
-    pub reloads: IntCounterVec,
+    pub(crate) reloads: IntCounterVec,
 }
 
 impl Default for Metrics {
@@ -90,7 +90,7 @@ impl Default for Metrics {
 impl Metrics {
     /// The Prometheus text format, version 0.0.4.
     #[must_use]
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
     }
 }

@@ -1,81 +1,88 @@
-//! Our own pages: sign-in, portal, tokens, kubeconfig, who am I. Everything that is not proxied.
+//! Our own pages: everything that is not proxied. They render; what happens is decided in `signin`, `broker` and the
+//! store.
 
 mod assets;
 mod body;
 mod kubeconfig;
+mod login;
 mod portal;
 mod sessions;
-mod sign_in;
 mod tokens;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, Request, Response};
 use hyper::body::Incoming;
 
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::Lifetimes;
 use crate::http::body::Body;
-use crate::identity::signin::SignIn;
 use crate::identity::{Authenticator, Identity};
 use crate::policy::Denied;
 use crate::policy::origin::Origins;
-use crate::problem::{AUDIT_ID, Problem};
+use crate::problem::Problem;
+use crate::record::Record;
 use crate::route::Page;
-use crate::session::MemoryStore;
-use crate::streams::Streams;
+use crate::session::{SessionStore, Uses};
+use crate::signin::SignIn;
 use crate::view::View;
 
 /// What own pages are made of.
 #[derive(Debug)]
-pub struct Pages {
+pub(crate) struct Pages {
     /// Templates.
-    pub view: Arc<View>,
-    /// The sign-in flow.
-    pub sign_in: Arc<SignIn>,
+    pub(crate) view: Arc<View>,
+    /// Signing in and out.
+    pub(crate) sign_in: Arc<SignIn>,
     /// Who asks.
-    pub authenticator: Authenticator,
-    /// Sessions and tokens.
-    pub store: Arc<MemoryStore>,
-    /// Ends the streams of what is signed out or revoked.
-    pub streams: Streams,
+    pub(crate) authenticator: Authenticator,
+    /// Tokens.
+    pub(crate) store: Arc<dyn SessionStore>,
+    /// Told to the store before last uses are shown.
+    pub(crate) uses: Uses,
     /// Renews access, and knows what stands in its way.
-    pub broker: Arc<Broker>,
+    pub(crate) broker: Arc<Broker>,
     /// Guards what a cookie may do.
-    pub origins: Origins,
+    pub(crate) origins: Origins,
     /// Time.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
+    /// What the administrator has set.
+    pub(crate) settings: PageSettings,
+}
+
+/// The settings that pages go by.
+#[derive(Clone, Debug)]
+pub(crate) struct PageSettings {
     /// How long tokens live.
-    pub lifetimes: Lifetimes,
+    pub(crate) lifetimes: Lifetimes,
     /// Bound on the body of a request.
-    pub max_body_bytes: usize,
+    pub(crate) max_body_bytes: usize,
     /// Whether dormant tokens may be armed.
-    pub rearm: bool,
+    pub(crate) rearm: bool,
     /// Whether a sign-out leads on to Entra's own.
-    pub sign_out_of_entra: bool,
+    pub(crate) sign_out_of_entra: bool,
     /// The cluster's name.
-    pub cluster_name: String,
+    pub(crate) cluster_name: String,
     /// PEM for kubeconfigs.
-    pub public_ca_pem: Option<String>,
+    pub(crate) public_ca_pem: Option<String>,
 }
 
 /// A request to a page.
 #[derive(Debug)]
-pub struct Visit {
+pub(crate) struct Visit<'a> {
     parts: Parts,
     body: Incoming,
-    client: IpAddr,
+    record: &'a Record,
 }
 
-impl Visit {
-    /// Takes a request apart. `client` is the address that trusted proxies vouch for.
+impl<'a> Visit<'a> {
+    /// Takes a request apart. Who it is from is noted in `record`.
     #[must_use]
-    pub fn new(request: Request<Incoming>, client: IpAddr) -> Self {
+    pub(crate) fn new(request: Request<Incoming>, record: &'a Record) -> Self {
         let (parts, body) = request.into_parts();
-        Self { parts, body, client }
+        Self { parts, body, record }
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -86,11 +93,6 @@ impl Visit {
         self.parts.uri.query().unwrap_or_default()
     }
 
-    /// Every request has one by now: the caller's or ours.
-    fn audit_id(&self) -> HeaderValue {
-        self.headers().get(AUDIT_ID).cloned().unwrap_or(HeaderValue::from_static("none"))
-    }
-
     /// Whether a page is the better answer than JSON.
     fn wants_page(&self) -> bool {
         crate::route::wants_page(&self.parts.headers)
@@ -98,11 +100,11 @@ impl Visit {
 }
 
 impl Pages {
-    /// Answers one page.
+    /// Renders one page.
     ///
     /// # Errors
     /// What the visitor is to be told instead.
-    pub async fn answer(&self, page: Page, visit: Visit) -> Result<Response<Body>, Problem> {
+    pub(crate) async fn visit(&self, page: Page, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         match page {
             Page::Portal => self.portal(&visit).await,
             Page::Login => self.login(&visit).await,
@@ -126,16 +128,18 @@ impl Pages {
     }
 
     /// The visitor with any credential; a cookie is guarded as it is for the cluster.
-    async fn visitor(&self, visit: &Visit) -> Result<Identity, Problem> {
-        let identity = self.authenticator.identify(visit.headers(), visit.client).await?;
+    async fn visitor(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
+        let identity = self.authenticator.identify(visit.headers()).await?;
+        visit.record.identified(identity.credential());
         if identity.is_cookie() {
             self.guard(&visit.parts)?;
         }
+        self.authenticator.note_use(&identity, visit.record.client());
         Ok(identity)
     }
 
     /// The visitor with a browser's cookie: for what a token must not do, such as making more tokens.
-    async fn browser(&self, visit: &Visit) -> Result<Identity, Problem> {
+    async fn browser(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
         let identity = self.visitor(visit).await?;
         if identity.is_cookie() { Ok(identity) } else { Err(Problem::cookie_required()) }
     }

@@ -1,7 +1,7 @@
 //! May this identity make this request through us? Pure: no I/O, no `async`. What the user may do in the cluster is
 //! the API server's to say; here stand only the guards that a browser's cookie needs.
 
-pub mod origin;
+pub(crate) mod origin;
 
 use http::request::Parts;
 use thiserror::Error;
@@ -12,14 +12,14 @@ use crate::route::{Facts, Shape};
 
 /// Evidence that an identity may make one request. Made here only.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     identity: Identity,
     facts: Facts,
 }
 
 /// Why a request was not permitted.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum Denied {
+pub(crate) enum Denied {
     /// A cookie with an unsafe method or an upgrade, and no word of the browser that it comes from our own pages.
     #[error("a cookie request that does not come from this origin")]
     CrossOrigin,
@@ -37,14 +37,14 @@ pub enum Denied {
 impl Permit {
     /// Whose request it is.
     #[must_use]
-    pub fn identity(&self) -> &Identity {
+    pub(crate) fn identity(&self) -> &Identity {
         &self.identity
     }
 
     /// What the request's head says.
     #[must_use]
-    pub fn facts(&self) -> Facts {
-        self.facts
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
     }
 }
 
@@ -52,21 +52,26 @@ impl Permit {
 ///
 /// # Errors
 /// Which guard refused it.
-pub fn permit(identity: Identity, facts: Facts, parts: &Parts, origins: &Origins) -> Result<Permit, Denied> {
+pub(crate) fn permit(
+    identity: Identity,
+    facts: Facts,
+    parts: &Parts,
+    origins: &Origins,
+) -> Result<Permit, Denied> {
     if parts.headers.get("service-worker").is_some_and(|value| value == "script") {
         return Err(Denied::ServiceWorker);
     }
     if identity.is_cookie() {
-        guard_cookie(facts, parts, origins)?;
+        guard_cookie(&facts, parts, origins)?;
     }
     Ok(Permit { identity, facts })
 }
 
-fn guard_cookie(facts: Facts, parts: &Parts, origins: &Origins) -> Result<(), Denied> {
+fn guard_cookie(facts: &Facts, parts: &Parts, origins: &Origins) -> Result<(), Denied> {
     if !facts.one_reading {
         return Err(Denied::AmbiguousPath);
     }
-    if facts.is_proxy {
+    if facts.pod_answers {
         return Err(Denied::ProxyByCookie);
     }
     let needs_proof = facts.shape == Shape::Upgrade || !parts.method.is_safe();
@@ -80,54 +85,57 @@ mod tests {
 
     use super::*;
 
-    fn judge(method: &str, facts: Facts, headers: &[(&str, &str)]) -> Result<(), Denied> {
-        let mut request = Request::builder().method(method).uri("/api/v1/pods");
+    fn judge_path(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<(), Denied> {
+        let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        guard_cookie(facts, &parts, &Origins::new("https://k8s.example.com".to_owned()))
+        guard_cookie(&Facts::of(&parts), &parts, &Origins::new("https://k8s.example.com".to_owned()))
     }
 
-    const PLAIN: Facts = Facts { shape: Shape::Plain, is_proxy: false, one_reading: true };
+    fn judge(method: &str, headers: &[(&str, &str)]) -> Result<(), Denied> {
+        judge_path(method, "/api/v1/pods", headers)
+    }
 
     /// An unsafe method needs proof of its origin; a proof from elsewhere is none.
     #[test]
     fn unsafe_methods_need_proof() {
         let same = [("origin", "https://k8s.example.com")];
-        assert_eq!(judge("POST", PLAIN, &same), Ok(()));
-        assert_eq!(judge("DELETE", PLAIN, &[("sec-fetch-site", "same-origin")]), Ok(()));
-        assert_eq!(judge("POST", PLAIN, &[]), Err(Denied::CrossOrigin));
-        assert_eq!(judge("POST", PLAIN, &[("origin", "https://evil.example.com")]), Err(Denied::CrossOrigin));
-        assert_eq!(judge("POST", PLAIN, &[("sec-fetch-site", "same-site")]), Err(Denied::CrossOrigin));
+        assert_eq!(judge("POST", &same), Ok(()));
+        assert_eq!(judge("DELETE", &[("sec-fetch-site", "same-origin")]), Ok(()));
+        assert_eq!(judge("POST", &[]), Err(Denied::CrossOrigin));
+        assert_eq!(judge("POST", &[("origin", "https://evil.example.com")]), Err(Denied::CrossOrigin));
+        assert_eq!(judge("POST", &[("sec-fetch-site", "same-site")]), Err(Denied::CrossOrigin));
     }
 
     /// An upgrade needs proof too, although it is a GET.
     #[test]
     fn upgrades_need_proof() {
-        let upgrade = Facts { shape: Shape::Upgrade, ..PLAIN };
-        assert_eq!(judge("GET", upgrade, &[]), Err(Denied::CrossOrigin));
-        assert_eq!(judge("GET", upgrade, &[("origin", "https://k8s.example.com")]), Ok(()));
+        let upgrade = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
+        assert_eq!(judge("GET", &upgrade), Err(Denied::CrossOrigin));
+        let same = [upgrade[0], upgrade[1], ("origin", "https://k8s.example.com")];
+        assert_eq!(judge("GET", &same), Ok(()));
     }
 
     /// Safe requests pass unless the browser says that another site's page sent them, and it is no navigation.
     #[test]
     fn safe_requests_of_other_sites_pass_only_as_navigation() {
-        assert_eq!(judge("GET", PLAIN, &[]), Ok(()));
+        assert_eq!(judge("GET", &[]), Ok(()));
         for site in ["same-origin", "none"] {
-            assert_eq!(judge("GET", PLAIN, &[("sec-fetch-site", site)]), Ok(()));
+            assert_eq!(judge("GET", &[("sec-fetch-site", site)]), Ok(()));
         }
         let navigation = [
             ("sec-fetch-site", "cross-site"),
             ("sec-fetch-mode", "navigate"),
             ("sec-fetch-dest", "document"),
         ];
-        assert_eq!(judge("GET", PLAIN, &navigation), Ok(()));
+        assert_eq!(judge("GET", &navigation), Ok(()));
         for headers in [
             [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")],
             [("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")],
         ] {
-            assert_eq!(judge("GET", PLAIN, &headers), Err(Denied::CrossOrigin));
+            assert_eq!(judge("GET", &headers), Err(Denied::CrossOrigin));
         }
     }
 
@@ -135,7 +143,8 @@ mod tests {
     #[test]
     fn cookies_open_no_pods_pages() {
         let same = [("sec-fetch-site", "same-origin")];
-        assert_eq!(judge("GET", Facts { is_proxy: true, ..PLAIN }, &same), Err(Denied::ProxyByCookie));
-        assert_eq!(judge("GET", Facts { one_reading: false, ..PLAIN }, &same), Err(Denied::AmbiguousPath));
+        let pod = "/api/v1/namespaces/a/services/web/proxy/";
+        assert_eq!(judge_path("GET", pod, &same), Err(Denied::ProxyByCookie));
+        assert_eq!(judge_path("GET", "/api/v1//pods", &same), Err(Denied::AmbiguousPath));
     }
 }

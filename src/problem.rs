@@ -8,31 +8,36 @@ mod causes;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, WARNING,
+    ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE, WARNING,
     WWW_AUTHENTICATE,
 };
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Response, StatusCode, Uri};
+use http_body_util::Full;
 use serde_json::json;
 
 use crate::clock::in_words;
 use crate::http::body::Body;
 use crate::identity::Ends;
 use crate::metrics::Metrics;
+use crate::record::Record;
 use crate::route;
 use crate::view::{Action, Message, View, protect};
 
-/// The API server's own header for the id of a request in its audit log.
-pub const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// The whole answer to a client whose request's head did not become whole in time, which `listen` writes itself: there
+/// is no request yet that could be answered.
+pub(crate) const HEAD_TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
 
 /// Names the error, so that nobody mistakes it for the API server's.
-pub const ENTRADA_REASON: HeaderName = HeaderName::from_static("entrada-reason");
+pub(crate) const ENTRADA_REASON: HeaderName = HeaderName::from_static("entrada-reason");
 
 /// Whose fault it is: decides the log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub(crate) enum Side {
     /// The caller's.
     Client,
     /// Entra's.
@@ -60,12 +65,12 @@ enum Help {
 
 /// An error on its way to the caller.
 #[derive(Debug)]
-pub struct Problem {
+pub(crate) struct Problem {
     reason: &'static str,
     status: StatusCode,
     side: Side,
     /// Ends with a full stop; says no more than the caller may know.
-    sentence: String,
+    sentence: Box<str>,
     /// For the log only.
     log: String,
     help: Help,
@@ -74,11 +79,22 @@ pub struct Problem {
     allow: Option<Box<str>>,
     /// Whatever follows on this connection cannot be trusted to be a request.
     closes: bool,
+    /// Told on a page, whatever the client accepts.
+    callback: Option<Box<Callback>>,
+}
+
+/// What the answer to a callback needs beside the error.
+#[derive(Debug)]
+struct Callback {
+    /// Where the page's link leads back to.
+    return_to: String,
+    /// `Set-Cookie` values.
+    cookies: Vec<HeaderValue>,
 }
 
 /// Who asks, as far as an error's form depends on it.
 #[derive(Debug)]
-pub struct Asker {
+pub(crate) struct Asker {
     navigates: bool,
     reads_pages: bool,
     presented_bearer: bool,
@@ -89,19 +105,13 @@ pub struct Asker {
 impl Asker {
     /// Reads a request's head.
     #[must_use]
-    pub fn of(parts: &Parts) -> Self {
+    pub(crate) fn of(parts: &Parts) -> Self {
         Self {
             navigates: route::is_navigation(parts),
             reads_pages: route::wants_page(&parts.headers),
             presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
             uri: parts.uri.clone(),
         }
-    }
-
-    /// The path that was asked for.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        self.uri.path()
     }
 
     fn target(&self) -> &str {
@@ -115,26 +125,34 @@ impl Problem {
             reason,
             status,
             side,
-            sentence: sentence.into(),
+            sentence: sentence.into().into(),
             log: String::new(),
             help: Help::None,
             retry_after_seconds: None,
             details: Vec::new(),
             allow: None,
             closes: false,
+            callback: None,
         }
     }
 
     /// The value of `Entrada-Reason`, also the metric's label.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         self.reason
     }
 
+    /// Told on a page, also to a client that did not ask for one: who comes back from Entra is a person in a browser.
+    /// The page's link leads back to `return_to`.
+    #[must_use]
+    pub(crate) fn on_a_page(self, return_to: String, cookies: Vec<HeaderValue>) -> Self {
+        Self { callback: Some(Box::new(Callback { return_to, cookies })), ..self }
+    }
+
     /// Counts it and writes the log line: the caller's own mistakes quietly, everything else to be seen.
-    pub fn note(&self, audit_id: &HeaderValue, metrics: &Metrics) {
+    pub(crate) fn note(&self, record: &Record, metrics: &Metrics) {
         metrics.problems.with_label_values(&[self.reason]).inc();
-        let audit_id = audit_id.to_str().unwrap_or_default();
+        let audit_id = record.audit_id().to_str().unwrap_or_default();
         let (reason, status, cause) = (self.reason, self.status.as_u16(), self.log.as_str());
         match self.side {
             Side::Client => tracing::info!(reason, status, cause, audit_id, "refused"),
@@ -146,12 +164,14 @@ impl Problem {
     }
 
     /// The response in the form that the asker can use.
-    pub fn respond(&self, asker: &Asker, view: &View) -> Response<Body> {
+    pub(crate) fn respond(&self, asker: &Asker, view: &View) -> Response<Body> {
         let sends_to_sign_in = matches!(self.help, Help::SignIn | Help::StepUp)
             && asker.navigates
             && !asker.presented_bearer
             && self.status == StatusCode::UNAUTHORIZED;
-        let mut response = if sends_to_sign_in {
+        let mut response = if let Some(callback) = &self.callback {
+            self.page(view, &callback.return_to)
+        } else if sends_to_sign_in {
             redirect(&view.public_url().join(&login_path(asker.target())))
         } else if asker.reads_pages && !asker.presented_bearer {
             self.page(view, asker.target())
@@ -160,6 +180,9 @@ impl Problem {
         };
         let headers = response.headers_mut();
         headers.insert(ENTRADA_REASON, HeaderValue::from_static(self.reason));
+        for cookie in self.callback.iter().flat_map(|callback| &callback.cookies) {
+            headers.append(SET_COOKIE, cookie.clone());
+        }
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -173,7 +196,7 @@ impl Problem {
     }
 
     /// The page for a person, with a link that starts anew.
-    pub fn page(&self, view: &View, return_to: &str) -> Response<Body> {
+    fn page(&self, view: &View, return_to: &str) -> Response<Body> {
         let action = match self.help {
             // Nothing in particular helps, but no page is a dead end.
             Help::None | Help::Portal => Action { label: "Open the portal", href: "/".to_owned() },
@@ -192,7 +215,7 @@ impl Problem {
     fn status_object(&self, view: &View) -> Response<Body> {
         let message = match self.advice(view) {
             Some(advice) => format!("{} {advice}", self.sentence),
-            None => self.sentence.clone(),
+            None => self.sentence.to_string(),
         };
         let mut object = json!({
             "kind": "Status",
@@ -229,13 +252,13 @@ impl Problem {
 }
 
 /// Adds to an answer of the API server what its user can do about its 401.
-pub fn advise_sign_in(headers: &mut HeaderMap, view: &View) {
+pub(crate) fn advise_sign_in(headers: &mut HeaderMap, view: &View) {
     let login = view.public_url().join("/login");
     warn(headers, &format!("The cluster does not accept your sign-in any more. Sign in again: {login}"));
 }
 
 /// Adds to an answer of the API server that something of its user's ends soon, and where to renew it.
-pub fn advise_end(headers: &mut HeaderMap, view: &View, what: Ends, left: Duration) {
+pub(crate) fn advise_end(headers: &mut HeaderMap, view: &View, what: Ends, left: Duration) {
     let left = in_words(left);
     let url = view.public_url();
     warn(
@@ -255,7 +278,7 @@ fn warn(headers: &mut HeaderMap, text: &str) {
 
 /// A JSON answer of our own.
 #[must_use]
-pub fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
+pub(crate) fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -265,7 +288,7 @@ pub fn json_response(status: StatusCode, body: &serde_json::Value) -> Response<B
 
 /// A redirect that is followed with GET.
 #[must_use]
-pub fn redirect(location: &str) -> Response<Body> {
+pub(crate) fn redirect(location: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::FOUND;
     if let Ok(location) = HeaderValue::from_str(location) {
@@ -275,9 +298,21 @@ pub fn redirect(location: &str) -> Response<Body> {
     response
 }
 
+/// What a client is told when our code panicked while it handled the request. It needs nothing that could fail again.
+pub(crate) fn panicked() -> Response<Full<Bytes>> {
+    tracing::error!("a request's handler panicked");
+    let status = r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Something went wrong in Entrada.","reason":"InternalError","code":500}"#;
+    let mut response = Response::new(Full::from(status));
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    let headers = response.headers_mut();
+    headers.insert(ENTRADA_REASON, HeaderValue::from_static("internal_error"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// Where to sign in and come back from.
 #[must_use]
-pub fn login_path(return_to: &str) -> String {
+pub(crate) fn login_path(return_to: &str) -> String {
     let query: String =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
     format!("/login?{query}")

@@ -10,21 +10,21 @@ use crate::metrics::Metrics;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// What watches a set of files.
-pub struct Reload<'a> {
+pub(crate) struct Reload<'a> {
     /// Name in metrics and logs.
-    pub what: &'static str,
+    pub(crate) what: &'static str,
     /// All are read; a change of any counts.
-    pub files: &'a [PathBuf],
+    pub(crate) files: &'a [PathBuf],
     /// When to look again.
-    pub clock: &'a Clock,
+    pub(crate) clock: &'a Clock,
     /// Counts outcomes.
-    pub metrics: &'a Metrics,
+    pub(crate) metrics: &'a Metrics,
 }
 
 impl Reload<'_> {
     /// Calls `publish` with the files' content, now and whenever it has changed, for ever. A content that cannot be read
     /// or that `publish` refuses leaves the last good one in force; it is logged and counted once.
-    pub async fn run(&self, publish: impl Fn(&[Vec<u8>]) -> anyhow::Result<()>) {
+    pub(crate) async fn run(&self, publish: impl Fn(&[Vec<u8>]) -> anyhow::Result<()>) {
         let mut last: Option<Result<Vec<Vec<u8>>, std::io::ErrorKind>> = None;
         loop {
             let read = self.read().await.map_err(|error| error.kind());

@@ -1,16 +1,18 @@
 //! The table of public paths, and what can be known of a Kubernetes request from its head alone. Pure.
 
+mod facts;
 mod reading;
 
+use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
-use http::{Method, Uri};
 
-use crate::http::headers::{is_upgrade, list, trim};
+pub(crate) use self::facts::{Facts, Shape};
+use crate::http::headers::{list, trim};
 
 /// Where a request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Route {
+#[derive(Clone, Debug)]
+pub(crate) enum Route {
     /// One of our own pages.
     Page(Page),
     /// A path of ours, but not with this method; holds the methods that are.
@@ -21,7 +23,7 @@ pub enum Route {
 
 /// Our own pages.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Page {
+pub(crate) enum Page {
     /// `GET /`
     Portal,
     /// `GET /login`
@@ -56,30 +58,6 @@ pub enum Page {
     NotBuilt,
 }
 
-/// What a Kubernetes request's head says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Facts {
-    /// How long its answer may take and live.
-    pub shape: Shape,
-    /// A path that a pod or node answers instead of the API server.
-    pub is_proxy: bool,
-    /// The path means the same to every reader: nothing encoded or doubled that changes its segments.
-    pub one_reading: bool,
-}
-
-/// The three ways to treat an exchange.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Shape {
-    /// Ends by itself.
-    Plain,
-    /// A watch: its end is an everyday event for the client.
-    Watch,
-    /// `logs -f` and whatever a pod streams: its end must look like a break.
-    Follow,
-    /// Leaves HTTP: exec, attach, port-forward.
-    Upgrade,
-}
-
 /// Fixed paths of ours with the methods that they have. `HEAD` counts as `GET`.
 const TABLE: &[(&str, &[(Method, Page)])] = &[
     ("/login", &[(Method::GET, Page::Login)]),
@@ -101,12 +79,12 @@ pub fn fixed_paths() -> impl Iterator<Item = (&'static str, &'static Method)> {
 
 /// Finds a request's route.
 #[must_use]
-pub fn route(parts: &Parts) -> Route {
+pub(crate) fn route(parts: &Parts) -> Route {
     let path = parts.uri.path();
     let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
     if path == "/" {
         let portal = *method == Method::GET && wants_page(&parts.headers) && !bears(&parts.headers);
-        return if portal { Route::Page(Page::Portal) } else { Route::Kubernetes(facts(parts)) };
+        return if portal { Route::Page(Page::Portal) } else { Route::Kubernetes(Facts::of(parts)) };
     }
     if let Some((_, methods)) = TABLE.iter().find(|(own, _)| *own == path) {
         let page = methods.iter().find(|(own, _)| own == method);
@@ -124,12 +102,12 @@ pub fn route(parts: &Parts) -> Route {
     if path == "/device" || path.starts_with("/device/") || path.starts_with("/cli/") {
         return Route::Page(Page::NotBuilt);
     }
-    Route::Kubernetes(facts(parts))
+    Route::Kubernetes(Facts::of(parts))
 }
 
 /// Whether this is a browser that navigates: it can be sent elsewhere and shows a page. A script never is.
 #[must_use]
-pub fn is_navigation(parts: &Parts) -> bool {
+pub(crate) fn is_navigation(parts: &Parts) -> bool {
     let gets = parts.method == Method::GET || parts.method == Method::HEAD;
     let mode = parts.headers.get("sec-fetch-mode");
     gets && wants_page(&parts.headers) && mode.is_none_or(|mode| mode == "navigate")
@@ -137,7 +115,7 @@ pub fn is_navigation(parts: &Parts) -> bool {
 
 /// Whether the client would rather read a page than JSON.
 #[must_use]
-pub fn wants_page(headers: &HeaderMap) -> bool {
+pub(crate) fn wants_page(headers: &HeaderMap) -> bool {
     let scripted = headers.contains_key("x-requested-with");
     let accept = list(headers, &ACCEPT);
     !scripted
@@ -159,27 +137,6 @@ fn is_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
-fn facts(parts: &Parts) -> Facts {
-    let reading = reading::read(parts.uri.path());
-    let shape = if is_upgrade(parts.version, &parts.headers) {
-        Shape::Upgrade
-    } else if reading.is_watch || asks(&parts.uri, "watch") {
-        Shape::Watch
-    } else if reading.is_proxy || reading.is_log && asks(&parts.uri, "follow") {
-        Shape::Follow
-    } else {
-        Shape::Plain
-    };
-    Facts { shape, is_proxy: reading.is_proxy, one_reading: reading.is_one }
-}
-
-/// Whether a boolean query parameter is set, as the API server reads it: anything but `false` and `0`.
-fn asks(uri: &Uri, name: &str) -> bool {
-    let Some(query) = uri.query() else { return false };
-    let value = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-    value.is_some_and(|(_, value)| !value.eq_ignore_ascii_case("false") && value != "0")
-}
-
 #[cfg(test)]
 mod tests {
     use http::Request;
@@ -194,18 +151,11 @@ mod tests {
         route(&request.body(()).unwrap().into_parts().0)
     }
 
-    fn shape(uri: &str) -> Shape {
-        match routed("GET", uri, &[]) {
-            Route::Kubernetes(facts) => facts.shape,
-            other => panic!("{uri} went to {other:?}"),
-        }
-    }
-
     /// `/` is the portal for a browser without a bearer, and the API server's for everyone else.
     #[test]
     fn the_root_is_shared() {
         let html = ("accept", "text/html,application/xhtml+xml;q=0.9");
-        assert_eq!(routed("GET", "/", &[html]), Route::Page(Page::Portal));
+        assert!(matches!(routed("GET", "/", &[html]), Route::Page(Page::Portal)));
         assert!(matches!(routed("GET", "/", &[]), Route::Kubernetes(_)));
         assert!(matches!(routed("GET", "/", &[html, ("authorization", "Bearer x")]), Route::Kubernetes(_)));
         assert!(matches!(routed("POST", "/", &[html]), Route::Kubernetes(_)));
@@ -224,27 +174,9 @@ mod tests {
     /// A wrong method on a path of ours is said to be one.
     #[test]
     fn wrong_methods_are_told_the_right_ones() {
-        assert_eq!(routed("PUT", "/tokens", &[]), Route::WrongMethod("GET, POST".to_owned()));
-        assert_eq!(routed("HEAD", "/whoami", &[]), Route::Page(Page::Whoami));
-    }
-
-    /// Streams are known by what the API server takes for one.
-    #[test]
-    fn streams_are_recognised() {
-        assert_eq!(shape("/api/v1/pods?watch=true"), Shape::Watch);
-        assert_eq!(shape("/api/v1/pods?limit=1&watch=1"), Shape::Watch);
-        assert_eq!(shape("/api/v1/pods?watch"), Shape::Watch);
-        assert_eq!(shape("/api/v1/pods?w%61tch=true"), Shape::Watch);
-        assert_eq!(shape("/api/v1/pods?watch=FALSE"), Shape::Plain);
-        assert_eq!(shape("/api/v1/watch/pods"), Shape::Watch);
-        assert_eq!(shape("/api/v1/namespaces/a/pods/web/log?follow=true"), Shape::Follow);
-        assert_eq!(shape("/api/v1/namespaces/a/pods/web/log"), Shape::Plain);
-        assert_eq!(shape("/api/v1/namespaces/a/services/web/proxy/events"), Shape::Follow);
-        let upgrade = [("connection", "Upgrade"), ("upgrade", "SPDY/3.1")];
-        let Route::Kubernetes(facts) = routed("POST", "/api/v1/namespaces/a/pods/web/exec", &upgrade) else {
-            panic!("exec is the API server's")
-        };
-        assert_eq!(facts.shape, Shape::Upgrade);
+        let Route::WrongMethod(allowed) = routed("PUT", "/tokens", &[]) else { panic!("PUT is not ours") };
+        assert_eq!(allowed, "GET, POST");
+        assert!(matches!(routed("HEAD", "/whoami", &[]), Route::Page(Page::Whoami)));
     }
 
     /// A script's request is no navigation, even when it would take HTML.

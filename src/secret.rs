@@ -8,6 +8,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
 /// What every proxy token begins with.
 pub const TOKEN_PREFIX: &str = "entrada_";
@@ -95,6 +96,43 @@ impl fmt::Debug for Digest {
     }
 }
 
+/// What a credential is found by and what it opens with, both taken from its secret.
+///
+/// A store finds the credential's record by the digest. The seed never leaves this process: a store that seals what it
+/// keeps derives from it the key that opens a session's grant.
+#[derive(Clone)]
+pub struct CredentialKey {
+    digest: Digest,
+    seed: Zeroizing<[u8; RANDOM_CHARS]>,
+}
+
+impl CredentialKey {
+    /// The digest to look up.
+    #[must_use]
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The random characters of the credential (256 bits). Each call of this is a place to review.
+    #[must_use]
+    pub fn expose_seed(&self) -> &[u8] {
+        self.seed.as_slice()
+    }
+
+    /// `random` are the [`RANDOM_CHARS`] characters of `secret` that were drawn at random.
+    fn new(secret: &str, random: &str) -> Self {
+        let mut seed = Zeroizing::new([0; RANDOM_CHARS]);
+        seed.copy_from_slice(random.as_bytes());
+        Self { digest: Digest::of(secret), seed }
+    }
+}
+
+impl fmt::Debug for CredentialKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CredentialKey(…)")
+    }
+}
+
 impl CredentialSecret {
     /// A new proxy token.
     #[must_use]
@@ -108,10 +146,12 @@ impl CredentialSecret {
         Self::with_prefix("")
     }
 
-    /// The digest to look up.
+    /// What it is found by and opens with.
     #[must_use]
-    pub fn digest(&self) -> Digest {
-        Digest::of(self.expose())
+    pub fn key(&self) -> CredentialKey {
+        let secret = self.expose();
+        let random = secret.len() - CHECKSUM_CHARS - RANDOM_CHARS;
+        CredentialKey::new(secret, &secret[random..random + RANDOM_CHARS])
     }
 
     fn with_prefix(prefix: &str) -> Self {
@@ -121,15 +161,15 @@ impl CredentialSecret {
     }
 }
 
-/// The digest of a presented proxy token; `None` when it cannot be one of ours.
+/// The key of a presented proxy token; `None` when it cannot be one of ours.
 #[must_use]
-pub fn token_digest(presented: &str) -> Option<Digest> {
+pub fn token_key(presented: &str) -> Option<CredentialKey> {
     presented.starts_with(TOKEN_PREFIX).then(|| well_formed(presented, TOKEN_PREFIX.len()))?
 }
 
-/// The digest of a presented session cookie; `None` when it cannot be one of ours.
+/// The key of a presented session cookie; `None` when it cannot be one of ours.
 #[must_use]
-pub fn cookie_digest(presented: &str) -> Option<Digest> {
+pub fn cookie_key(presented: &str) -> Option<CredentialKey> {
     well_formed(presented, 0)
 }
 
@@ -179,13 +219,14 @@ pub fn random_guid() -> String {
     )
 }
 
-fn well_formed(presented: &str, prefix: usize) -> Option<Digest> {
+fn well_formed(presented: &str, prefix: usize) -> Option<CredentialKey> {
     let body = presented.len().checked_sub(CHECKSUM_CHARS)?;
     if body != prefix + RANDOM_CHARS || !presented.as_bytes()[prefix..].iter().all(u8::is_ascii_alphanumeric)
     {
         return None;
     }
-    (checksum(&presented[..body]) == presented[body..]).then(|| Digest::of(presented))
+    (checksum(&presented[..body]) == presented[body..])
+        .then(|| CredentialKey::new(presented, &presented[prefix..body]))
 }
 
 fn checksum(text: &str) -> String {
@@ -211,15 +252,17 @@ mod tests {
         let random = token.expose().strip_prefix("entrada_").unwrap();
         assert_eq!(random.len(), 49);
         assert!(random.bytes().all(|byte| byte.is_ascii_alphanumeric()));
-        assert_eq!(token_digest(token.expose()), Some(token.digest()));
+        let presented = token_key(token.expose()).unwrap();
+        assert_eq!(presented.digest(), token.key().digest());
+        assert_eq!(presented.expose_seed(), &random.as_bytes()[..43]);
         assert_ne!(CredentialSecret::new_token().expose(), token.expose());
     }
 
     /// A cookie's value is not taken for a token, nor the other way round.
     #[test]
     fn kinds_are_not_confused() {
-        assert_eq!(token_digest(CredentialSecret::new_cookie().expose()), None);
-        assert_eq!(cookie_digest(CredentialSecret::new_token().expose()), None);
+        assert!(token_key(CredentialSecret::new_cookie().expose()).is_none());
+        assert!(cookie_key(CredentialSecret::new_token().expose()).is_none());
     }
 
     /// No secret shows itself in debug output.
@@ -227,7 +270,8 @@ mod tests {
     fn debug_output_hides_the_secret() {
         let token = CredentialSecret::new_token();
         assert_eq!(format!("{token:?}"), "CredentialSecret(…)");
-        assert_eq!(format!("{:?}", token.digest()), "Digest(…)");
+        assert_eq!(format!("{:?}", token.key()), "CredentialKey(…)");
+        assert_eq!(format!("{:?}", token.key().digest()), "Digest(…)");
     }
 
     proptest! {
@@ -238,14 +282,14 @@ mod tests {
             let mut typed = token.clone();
             typed.replace_range(at..=at, &letter);
             prop_assume!(typed != token);
-            prop_assert_eq!(token_digest(&typed), None);
+            prop_assert!(token_key(&typed).is_none());
         }
 
         /// Nothing that a stranger sends makes the parser panic.
         #[test]
         fn any_text_is_parsed_without_panic(text in ".{0,80}") {
-            prop_assert_eq!(token_digest(&text), None);
-            let _ = cookie_digest(&text);
+            prop_assert!(token_key(&text).is_none());
+            let _ = cookie_key(&text);
         }
     }
 }

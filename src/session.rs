@@ -1,27 +1,31 @@
-//! Sessions and credentials: what the store keeps, and what may happen to it.
+//! Sessions and credentials: plain records, and the [`SessionStore`] that keeps them.
 //!
 //! A *session* is one sign-in of one user; its *grant* is what Entra gave it. A *credential* (browser cookie or proxy
 //! token) opens a session and is kept only as a digest. A proxy token outlives its session: it is then *dormant* until
-//! its user arms it again. Ending anything returns the ids of the credentials that lost their session, so that the
-//! caller can end their streams. A store that fails is never mistaken for a missing session.
+//! its user arms it again. Whatever ends, here or on another replica, is published once, as [`Ended`]. A store that
+//! fails is never mistaken for a missing session.
 
+#[cfg(test)]
+mod conformance;
+mod ended;
 mod memory;
+mod store;
+mod uses;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 use thiserror::Error;
 
-pub use self::memory::MemoryStore;
-
+pub(crate) use self::ended::{Ended, Endings, Fate};
+pub(crate) use self::memory::MemoryStore;
+pub(crate) use self::store::{Arming, NewSession, SessionStore};
+pub(crate) use self::uses::{Use, Uses};
 use crate::clock::after;
-use crate::entra::Minted;
-use crate::secret::{Digest, RefreshToken, random_base62};
+use crate::secret::{AksToken, CredentialKey, Digest, RefreshToken, random_base62};
 
 /// Characters of an id: 131 bits, so that ids never collide.
 const ID_CHARS: usize = 22;
@@ -30,19 +34,13 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-        pub struct $name(Arc<str>);
+        pub(crate) struct $name(Arc<str>);
 
         impl $name {
             /// A new random id.
             #[must_use]
-            pub fn random() -> Self {
+            pub(crate) fn random() -> Self {
                 Self(random_base62(ID_CHARS).into())
-            }
-
-            /// The id as text; it is public and opens nothing.
-            #[must_use]
-            pub fn as_str(&self) -> &str {
-                &self.0
             }
         }
 
@@ -69,54 +67,74 @@ id! {
     CredentialId
 }
 
+impl CredentialId {
+    /// The id as text; it is public and opens nothing.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What keys a user: tenant and object id of the verified ID token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct UserKey {
+pub(crate) struct UserKey {
     /// Tenant id.
-    pub tid: Arc<str>,
+    pub(crate) tid: Arc<str>,
     /// Object id.
-    pub oid: Arc<str>,
+    pub(crate) oid: Arc<str>,
 }
 
 /// One sign-in of one user.
 #[derive(Clone, Debug)]
-pub struct Session {
+pub(crate) struct Session {
     /// Its name.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
     /// Whose it is.
-    pub user: UserKey,
+    pub(crate) user: UserKey,
     /// Display name, for pages.
-    pub name: String,
+    pub(crate) name: String,
     /// User name, for pages and kubeconfigs.
-    pub username: String,
+    pub(crate) username: String,
     /// `uid.utid` of client_info; data only.
-    pub home_account_id: Option<String>,
+    pub(crate) home_account_id: Option<String>,
     /// Names the account to Entra.
-    pub login_hint: Option<String>,
+    pub(crate) login_hint: Option<String>,
     /// Digest of Entra's session id, for its front-channel logout.
-    pub sid: Option<Digest>,
+    pub(crate) sid: Option<Digest>,
     /// Whether this sign-in already was a step-up: a further demand is then not answered by yet another.
-    pub stepped_up: bool,
+    pub(crate) stepped_up: bool,
     /// When the user signed in.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// The session's cap.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
 }
 
 /// What Entra gave a session: the part that changes.
 #[derive(Clone, Debug)]
-pub struct Grant {
+pub(crate) struct Grant {
     /// Mints AKS tokens.
-    pub refresh_token: RefreshToken,
+    pub(crate) refresh_token: RefreshToken,
     /// The last AKS token, where one was minted.
-    pub aks: Option<Arc<Minted>>,
+    pub(crate) aks: Option<AksGrant>,
     /// When it was asked for: of two writers the newer one wins.
-    pub granted_at: Timestamp,
+    pub(crate) granted_at: Timestamp,
+}
+
+/// A user's access token for the API server, with its times.
+#[derive(Clone, Debug)]
+pub(crate) struct AksGrant {
+    /// The token.
+    pub(crate) token: AksToken,
+    /// When it was asked for.
+    pub(crate) minted_at: Timestamp,
+    /// When it expires.
+    pub(crate) expires_at: Timestamp,
+    /// When Entra asks us to renew it, counted from `minted_at`, where it does.
+    pub(crate) refresh_in: Option<Duration>,
 }
 
 /// The two kinds of credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CredentialKind {
+pub(crate) enum CredentialKind {
     /// A browser's session cookie.
     Cookie,
     /// A proxy token for kubectl and scripts.
@@ -124,41 +142,61 @@ pub enum CredentialKind {
 }
 
 /// What a caller presents, without its secret.
-#[derive(Debug)]
-pub struct Credential {
+#[derive(Clone, Debug)]
+pub(crate) struct Credential {
     /// Its name.
-    pub id: CredentialId,
+    pub(crate) id: CredentialId,
     /// What it is found by.
-    pub digest: Digest,
+    pub(crate) digest: Digest,
     /// Cookie or token.
-    pub kind: CredentialKind,
+    pub(crate) kind: CredentialKind,
     /// Whose it is.
-    pub user: UserKey,
+    pub(crate) user: UserKey,
     /// The name that the user gave it.
-    pub name: String,
+    pub(crate) name: String,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it ends, whatever becomes of its session.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
     /// How long it may stay unused; cookies only.
-    pub idle: Option<Duration>,
-    /// Seconds since 1970; 0 while unused.
-    last_used_at: AtomicI64,
-    last_used_from: ArcSwapOption<IpAddr>,
+    pub(crate) idle: Option<Duration>,
+}
+
+/// When and from where a credential was last used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastUse {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// From where, as far as trusted proxies vouch for it.
+    pub(crate) from: IpAddr,
 }
 
 /// A credential that was found, and the session that it opens.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub(crate) struct Found {
     /// The credential.
-    pub credential: Arc<Credential>,
+    pub(crate) credential: Arc<Credential>,
     /// `None`: a dormant token.
-    pub session: Option<Arc<Session>>,
+    pub(crate) session: Option<Arc<Session>>,
+    /// Its last use, as far as the store was told: [`Uses`] tells it in batches.
+    pub(crate) last_use: Option<LastUse>,
+}
+
+/// A live credential of a live session, with the key that opens the session's grant. Whatever acts for the session
+/// later, such as the renewal of its AKS token beside an open watch, keeps one of these.
+#[derive(Clone, Debug)]
+pub(crate) struct Opener {
+    /// The credential.
+    pub(crate) credential: Arc<Credential>,
+    /// The session that it opens.
+    pub(crate) session: Arc<Session>,
+    /// What the credential is found by and opens with.
+    pub(crate) key: CredentialKey,
 }
 
 /// What becomes of the tokens of a session that ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// It came to its end: tokens become dormant.
     Natural,
     /// Somebody ended it: tokens are void for ever.
@@ -167,7 +205,7 @@ pub enum Ending {
 
 /// Why a token was not made.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-pub enum AddTokenError {
+pub(crate) enum AddTokenError {
     /// The session ended meanwhile.
     #[error("the session has ended")]
     SessionGone,
@@ -182,17 +220,17 @@ pub enum AddTokenError {
 /// The store did not answer. It says nothing about whether a session exists.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("the session store does not answer")]
-pub struct StoreError;
+pub(crate) struct StoreError;
 
 /// Proxy tokens of one user, dormant ones included. A bound on memory, far above what a person needs.
-pub const MAX_TOKENS_PER_USER: usize = 1_000;
+pub(crate) const MAX_TOKENS_PER_USER: usize = 1_000;
 /// Sessions of one user: the oldest ends when one more begins.
-pub const MAX_SESSIONS_PER_USER: usize = 1_000;
+pub(crate) const MAX_SESSIONS_PER_USER: usize = 1_000;
 
 impl Credential {
     /// A new credential; it has not been used.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         digest: Digest,
         kind: CredentialKind,
         user: UserKey,
@@ -210,45 +248,21 @@ impl Credential {
             created_at,
             expires_at: after(created_at, lifetime),
             idle,
-            last_used_at: AtomicI64::new(0),
-            last_used_from: ArcSwapOption::empty(),
         }
-    }
-
-    /// Notes a use. Written at most once a second, so that a busy credential costs no shared writes.
-    pub fn touch(&self, now: Timestamp, from: IpAddr) {
-        let second = now.as_second();
-        if self.last_used_at.load(Ordering::Relaxed) != second {
-            self.last_used_at.store(second, Ordering::Relaxed);
-            self.last_used_from.store(Some(Arc::new(from)));
-        }
-    }
-
-    /// When it was last used.
-    #[must_use]
-    pub fn last_used_at(&self) -> Option<Timestamp> {
-        let second = self.last_used_at.load(Ordering::Relaxed);
-        (second != 0).then(|| Timestamp::from_second(second).ok())?
-    }
-
-    /// The address of its last use.
-    #[must_use]
-    pub fn last_used_from(&self) -> Option<IpAddr> {
-        self.last_used_from.load().as_deref().copied()
     }
 
     /// Whether it is over: expired, or unused for too long.
     #[must_use]
-    pub fn is_over(&self, now: Timestamp) -> bool {
-        let idle_end = self.idle.map(|idle| after(self.last_used_at().unwrap_or(self.created_at), idle));
-        now >= self.expires_at || idle_end.is_some_and(|end| now >= end)
+    pub(crate) fn is_over(&self, last_use: Option<LastUse>, now: Timestamp) -> bool {
+        let used_at = last_use.map_or(self.created_at, |last| last.at);
+        now >= self.expires_at || self.idle.is_some_and(|idle| now >= after(used_at, idle))
     }
 }
 
 impl Session {
     /// Whether its cap has come.
     #[must_use]
-    pub fn is_over(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_over(&self, now: Timestamp) -> bool {
         now >= self.expires_at
     }
 }

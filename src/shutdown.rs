@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 
 /// The two stops and the tracker. Cloning gives another handle to the same.
 #[derive(Clone, Debug, Default)]
-pub struct Shutdown {
+pub(crate) struct Shutdown {
     soft: CancellationToken,
     hard: CancellationToken,
     crashed: CancellationToken,
@@ -22,7 +22,7 @@ pub struct Shutdown {
 
 impl Shutdown {
     /// Asks everything to finish what it does and to take nothing new.
-    pub fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.soft.cancel();
     }
 
@@ -33,22 +33,22 @@ impl Shutdown {
 
     /// Whether the soft stop has begun.
     #[must_use]
-    pub fn has_begun(&self) -> bool {
+    pub(crate) fn has_begun(&self) -> bool {
         self.soft.is_cancelled()
     }
 
     /// Resolves when the soft stop begins.
-    pub async fn begun(&self) {
+    pub(crate) async fn begun(&self) {
         self.soft.cancelled().await;
     }
 
     /// Resolves when a task that must not end has crashed.
-    pub async fn crashed(&self) {
+    pub(crate) async fn crashed(&self) {
         self.crashed.cancelled().await;
     }
 
     /// Spawns a task that the process cannot do without: its panic ends the process with code 1.
-    pub fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let crashed = self.crashed.clone();
         let contained = self.contain(name, task);
         self.beside.spawn(async move {
@@ -59,23 +59,23 @@ impl Shutdown {
     }
 
     /// Spawns work for one client: waited for at a soft stop, ended by the hard one; its panic is contained and logged.
-    pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.work.spawn(self.contain(name, task));
     }
 
     /// Spawns what runs beside the clients' work: no soft stop waits for it; its panic is contained and logged.
-    pub fn spawn_beside(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn_beside(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.beside.spawn(self.contain(name, task));
     }
 
     /// Waits until all work for clients has ended. Call it after [`Shutdown::begin`].
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.work.close();
         self.work.wait().await;
     }
 
     /// Ends everything now, and waits until it has ended.
-    pub async fn finish(&self) {
+    pub(crate) async fn finish(&self) {
         self.force();
         self.drained().await;
         self.beside.close();

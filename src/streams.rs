@@ -8,17 +8,17 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use prometheus::IntGauge;
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
 use crate::clock::{Clock, after};
 use crate::metrics::Metrics;
 use crate::secret::random_share;
-use crate::session::{Credential, CredentialId, UserKey};
+use crate::session::{CredentialId, Ended, Fate, Opener, UserKey};
 use crate::shutdown::Shutdown;
 
 /// What a stream is: its metric's label, and how it leaves when the process stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamKind {
+pub(crate) enum StreamKind {
     /// A watch: ended between two events during a graceful stop, for its client then lists anew elsewhere.
     Watch,
     /// Followed logs and what a pod streams: left alone until the stop's deadline.
@@ -31,9 +31,13 @@ pub enum StreamKind {
 /// not all at once.
 const SPREAD: f64 = 0.8;
 
-/// All open streams of this process.
+/// How long an ended credential is remembered: longer than a request can be on its way from the look at its credential
+/// to the opening of its stream.
+const ENDED_IS_KNOWN_FOR: Duration = Duration::from_secs(600);
+
+/// All open streams of this process. A clone is another handle to the same.
 #[derive(Clone, Debug)]
-pub struct Streams {
+pub(crate) struct Streams {
     inner: Arc<Inner>,
 }
 
@@ -41,6 +45,9 @@ pub struct Streams {
 struct Inner {
     /// Those with open streams. An ended one is taken out, so that a token armed again begins anew.
     credentials: DashMap<CredentialId, Arc<Entry>>,
+    /// What ended a moment ago. A request may have found its credential alive just before that, and opens its stream
+    /// just after.
+    ended: DashMap<CredentialId, (Instant, Fate)>,
     per_user: DashMap<UserKey, usize>,
     max_per_user: usize,
     clock: Clock,
@@ -52,63 +59,84 @@ struct Inner {
 /// The streams of one credential.
 #[derive(Debug)]
 struct Entry {
-    credential: Arc<Credential>,
-    ended: CancellationToken,
-    /// When credential or session ends by itself. It moves when the credential moves to another session.
-    deadline: watch::Sender<Timestamp>,
+    opener: Opener,
+    life: watch::Sender<Life>,
     streams: AtomicUsize,
+}
+
+/// How long the streams of a credential may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    /// Until credential or session ends by itself. It moves when the credential moves to another session.
+    Until(Timestamp),
+    Over(Fate),
+}
+
+/// Why a stream must end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// Its credential has ended.
+    Credential(Fate),
+    /// The process stops, and it is this watch's turn to leave.
+    Stopping,
 }
 
 /// One open stream. Dropping it takes it off the books.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     inner: Arc<Inner>,
     kind: StreamKind,
     entry: Arc<Entry>,
     gauge: IntGauge,
 }
 
-/// The user has as many streams open as one may have.
+/// Why a stream was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyStreams;
+pub(crate) enum NotOpened {
+    /// The user has as many streams open as one may have.
+    TooMany,
+    /// The credential ended after the look at it.
+    Ended(Fate),
+}
 
 impl Streams {
     /// No streams yet. `drain` is the window over which watches are spread when a soft stop ends them.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         max_per_user: usize,
         clock: Clock,
         shutdown: Shutdown,
         drain: Duration,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let (credentials, per_user) = (DashMap::new(), DashMap::new());
-        let inner = Inner { credentials, per_user, max_per_user, clock, shutdown, drain, metrics };
+        let (credentials, ended, per_user) = (DashMap::new(), DashMap::new(), DashMap::new());
+        let inner = Inner { credentials, ended, per_user, max_per_user, clock, shutdown, drain, metrics };
         Self { inner: Arc::new(inner) }
     }
 
-    /// Puts a stream on the books. `deadline` is when its credential or session ends by itself.
-    ///
-    /// The credential may have ended between its check and this call: check it again afterwards.
+    /// Registers a stream. `deadline` is when its credential or session ends by itself; `found_at`, when the credential
+    /// was looked up.
     ///
     /// # Errors
-    /// When the user has too many.
-    pub fn open(
+    /// When the user has too many, or the credential has ended since `found_at`.
+    pub(crate) fn open(
         &self,
         kind: StreamKind,
-        credential: &Arc<Credential>,
+        opener: &Opener,
         deadline: Timestamp,
-    ) -> Result<Stream, TooManyStreams> {
+        found_at: Instant,
+    ) -> Result<Stream, NotOpened> {
+        let credential = &opener.credential;
         {
             let mut count = self.inner.per_user.entry(credential.user.clone()).or_insert(0);
             if *count >= self.inner.max_per_user {
-                return Err(TooManyStreams);
+                return Err(NotOpened::TooMany);
             }
             *count += 1;
         }
         let entry = {
             let entry = self.inner.credentials.entry(credential.id.clone());
-            let entry = entry.or_insert_with(|| Arc::new(Entry::new(credential.clone(), deadline)));
+            let entry = entry.or_insert_with(|| Arc::new(Entry::new(opener.clone(), deadline)));
             entry.streams.fetch_add(1, Ordering::Relaxed);
             entry.set_deadline(deadline);
             entry.clone()
@@ -120,67 +148,92 @@ impl Streams {
         };
         let gauge = self.inner.metrics.streams.with_label_values(&[label]);
         gauge.inc();
-        Ok(Stream { inner: self.inner.clone(), kind, entry, gauge })
+        let stream = Stream { inner: self.inner.clone(), kind, entry, gauge };
+        // Only now: an end that comes from here on finds the stream registered.
+        match self.inner.ended.get(&credential.id).map(|ended| *ended) {
+            Some((at, fate)) if at >= found_at => Err(NotOpened::Ended(fate)),
+            _ => Ok(stream),
+        }
     }
 
-    /// The credentials that have streams open.
+    /// The credentials that have streams open, each with what opens its session.
     #[must_use]
-    pub fn credentials(&self) -> Vec<Arc<Credential>> {
-        self.inner.credentials.iter().map(|entry| entry.credential.clone()).collect()
+    pub(crate) fn openers(&self) -> Vec<Opener> {
+        self.inner.credentials.iter().map(|entry| entry.opener.clone()).collect()
     }
 
     /// The credential's streams may now live until `deadline`.
-    pub fn set_deadline(&self, credential: &CredentialId, deadline: Timestamp) {
+    pub(crate) fn set_deadline(&self, credential: &CredentialId, deadline: Timestamp) {
         if let Some(entry) = self.inner.credentials.get(credential) {
             entry.set_deadline(deadline);
         }
     }
 
-    /// Ends the streams of credentials that are no more.
-    pub fn end(&self, credentials: &[CredentialId]) {
-        for credential in credentials {
-            if let Some((_, entry)) = self.inner.credentials.remove(credential) {
-                entry.ended.cancel();
-            }
+    /// Ends the streams of what has ended.
+    pub(crate) fn end(&self, ended: &Ended) {
+        for (credential, fate) in &ended.credentials {
+            self.end_of(credential, *fate);
         }
+    }
+
+    /// Ends the streams of one credential.
+    pub(crate) fn end_of(&self, credential: &CredentialId, fate: Fate) {
+        // Remembered first: a stream that is registered after the removal sees it here.
+        self.inner.ended.insert(credential.clone(), (Instant::now(), fate));
+        if let Some((_, entry)) = self.inner.credentials.remove(credential) {
+            entry.life.send_replace(Life::Over(fate));
+        }
+    }
+
+    /// Forgets ends that no request can have missed.
+    pub(crate) fn sweep(&self) {
+        self.inner.ended.retain(|_, (at, _)| at.elapsed() < ENDED_IS_KNOWN_FOR);
     }
 }
 
 impl Entry {
-    fn new(credential: Arc<Credential>, deadline: Timestamp) -> Self {
-        let (ended, streams) = (CancellationToken::new(), AtomicUsize::new(0));
-        Self { credential, ended, deadline: watch::Sender::new(deadline), streams }
+    fn new(opener: Opener, deadline: Timestamp) -> Self {
+        Self { opener, life: watch::Sender::new(Life::Until(deadline)), streams: AtomicUsize::new(0) }
     }
 
     fn set_deadline(&self, deadline: Timestamp) {
-        self.deadline.send_if_modified(|held| std::mem::replace(held, deadline) != deadline);
+        self.life.send_if_modified(|life| match life {
+            Life::Until(held) => std::mem::replace(held, deadline) != deadline,
+            Life::Over(_) => false,
+        });
     }
 
-    /// Resolves when the deadline, wherever it has moved by then, has come.
-    async fn at_deadline(&self, clock: &Clock) {
-        let mut moves = self.deadline.subscribe();
+    /// Resolves when the credential has ended, or its deadline, wherever it has moved by then, has come.
+    async fn over(&self, clock: &Clock) -> Fate {
+        let mut changes = self.life.subscribe();
         loop {
-            let deadline = *moves.borrow_and_update();
+            let life = *changes.borrow_and_update();
+            let deadline = match life {
+                Life::Over(fate) => return fate,
+                Life::Until(deadline) => deadline,
+            };
             tokio::select! {
-                () = clock.sleep_until(deadline) => return,
+                () = clock.sleep_until(deadline) => {
+                    let is_own = deadline >= self.opener.credential.expires_at;
+                    return if is_own { Fate::Expired } else { Fate::Dormant };
+                }
                 // The sender lives as long as `self`.
-                _moved = moves.changed() => {}
+                _changed = changes.changed() => {}
             }
         }
     }
 }
 
 impl Stream {
-    /// Resolves when the stream must end: its credential was ended, or has come to its end.
-    pub async fn over(&self) {
+    /// Resolves when the stream must end.
+    pub(crate) async fn over(&self) -> Over {
         tokio::select! {
-            () = self.entry.ended.cancelled() => {}
-            () = self.entry.at_deadline(&self.inner.clock) => {}
-            () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => {}
+            fate = self.entry.over(&self.inner.clock) => Over::Credential(fate),
+            () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => Over::Stopping,
         }
     }
 
-    /// Resolves at a moment of its own within the window of a soft stop.
+    /// Resolves at a random moment within the window of a soft stop.
     async fn its_turn_to_leave(&self) {
         self.inner.shutdown.begun().await;
         let delay = self.inner.drain.mul_f64(SPREAD * random_share());
@@ -192,10 +245,10 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.gauge.dec();
         // Counted down under the map's lock, so that the last one out and a new one coming in cannot miss each other.
-        self.inner.credentials.remove_if(&self.entry.credential.id, |_, entry| {
+        self.inner.credentials.remove_if(&self.entry.opener.credential.id, |_, entry| {
             Arc::ptr_eq(entry, &self.entry) && self.entry.streams.fetch_sub(1, Ordering::Relaxed) == 1
         });
-        let user = &self.entry.credential.user;
+        let user = &self.entry.opener.credential.user;
         if let Some(mut count) = self.inner.per_user.get_mut(user) {
             *count -= 1;
         }
@@ -204,74 +257,4 @@ impl Drop for Stream {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::secret::CredentialSecret;
-    use crate::session::CredentialKind;
-
-    fn credential(now: Timestamp) -> Arc<Credential> {
-        let user = UserKey { tid: "t".into(), oid: "o".into() };
-        let digest = CredentialSecret::new_token().digest();
-        let hour = Duration::from_secs(3_600);
-        Arc::new(Credential::new(digest, CredentialKind::Token, user, String::new(), now, hour, None))
-    }
-
-    /// A stream ends with its credential, and only with its own.
-    #[tokio::test]
-    async fn a_stream_ends_with_its_credential() {
-        let clock = Clock::movable();
-        let streams = Streams::new(2, clock.clone(), Shutdown::default(), Duration::ZERO, Arc::default());
-        let deadline = after(clock.now(), Duration::from_secs(60));
-        let (one, two) = (credential(clock.now()), credential(clock.now()));
-        let first = streams.open(StreamKind::Watch, &one, deadline).unwrap();
-        let second = streams.open(StreamKind::Tunnel, &two, deadline).unwrap();
-        assert_eq!(streams.open(StreamKind::Watch, &one, deadline).unwrap_err(), TooManyStreams);
-        streams.end(std::slice::from_ref(&one.id));
-        first.over().await;
-        assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
-        drop(second);
-        // A token that is armed again while its old stream still lingers begins anew.
-        let second = streams.open(StreamKind::Watch, &one, deadline).unwrap();
-        assert!(tokio::time::timeout(Duration::ZERO, second.over()).await.is_err());
-        drop(first);
-        clock.advance(Duration::from_secs(61));
-        second.over().await;
-    }
-
-    /// A stream lives on when its credential's end moves, and ends at the new one.
-    #[tokio::test]
-    async fn a_deadline_moves_with_its_credential() {
-        let clock = Clock::movable();
-        let streams = Streams::new(2, clock.clone(), Shutdown::default(), Duration::ZERO, Arc::default());
-        let credential = credential(clock.now());
-        let at = |seconds| after(clock.now(), Duration::from_secs(seconds));
-        let (soon, later) = (at(60), at(600));
-        let stream = streams.open(StreamKind::Tunnel, &credential, soon).unwrap();
-        streams.set_deadline(&credential.id, later);
-        clock.advance(Duration::from_secs(61));
-        assert!(tokio::time::timeout(Duration::ZERO, stream.over()).await.is_err());
-        clock.advance(Duration::from_secs(540));
-        stream.over().await;
-    }
-
-    /// At a soft stop a watch leaves within the window, a tunnel does not.
-    #[tokio::test]
-    async fn a_soft_stop_ends_watches_and_spares_tunnels() {
-        let (clock, shutdown) = (Clock::movable(), Shutdown::default());
-        let drain = Duration::from_secs(20);
-        let streams = Streams::new(2, clock.clone(), shutdown.clone(), drain, Arc::default());
-        let deadline = after(clock.now(), Duration::from_secs(3_600));
-        let watch = streams.open(StreamKind::Watch, &credential(clock.now()), deadline).unwrap();
-        let tunnel = streams.open(StreamKind::Tunnel, &credential(clock.now()), deadline).unwrap();
-        let over = watch.over();
-        tokio::pin!(over);
-        assert!(tokio::time::timeout(Duration::ZERO, &mut over).await.is_err());
-        shutdown.begin();
-        // Looked at once, so that its moment is chosen before the clock moves.
-        if tokio::time::timeout(Duration::ZERO, &mut over).await.is_err() {
-            clock.advance(drain);
-            over.await;
-        }
-        assert!(tokio::time::timeout(Duration::ZERO, tunnel.over()).await.is_err());
-    }
-}
+mod tests;

@@ -17,7 +17,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 
 /// Templates and the headers of our own pages.
 #[derive(Debug)]
-pub struct View {
+pub(crate) struct View {
     templates: Environment<'static>,
     public_url: PublicUrl,
     policy: HeaderValue,
@@ -25,24 +25,24 @@ pub struct View {
 
 /// A page that says one thing.
 #[derive(Debug, Serialize)]
-pub struct Message<'a> {
+pub(crate) struct Message<'a> {
     /// Heading.
-    pub title: &'a str,
+    pub(crate) title: &'a str,
     /// What happened and what to do.
-    pub sentence: &'a str,
+    pub(crate) sentence: &'a str,
     /// Facts for whoever helps, as label and value.
-    pub details: &'a [(&'a str, String)],
+    pub(crate) details: &'a [(&'a str, String)],
     /// Where to go next.
-    pub action: Option<Action>,
+    pub(crate) action: Option<Action>,
 }
 
 /// A link that looks like a button.
 #[derive(Debug, Serialize)]
-pub struct Action {
+pub(crate) struct Action {
     /// Its text.
-    pub label: &'static str,
+    pub(crate) label: &'static str,
     /// Its address.
-    pub href: String,
+    pub(crate) href: String,
 }
 
 impl View {
@@ -51,7 +51,7 @@ impl View {
     /// # Panics
     /// Never: the templates are part of the program, and a test renders each.
     #[must_use]
-    pub fn new(public_url: PublicUrl, authority: &str) -> Self {
+    pub(crate) fn new(public_url: PublicUrl, authority: &str) -> Self {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         for (name, source) in [
@@ -75,7 +75,7 @@ impl View {
 
     /// The origin that users see.
     #[must_use]
-    pub fn public_url(&self) -> &PublicUrl {
+    pub(crate) fn public_url(&self) -> &PublicUrl {
         &self.public_url
     }
 
@@ -83,13 +83,18 @@ impl View {
     ///
     /// # Panics
     /// When the context lacks what the template needs, which the tests of each page would show.
-    pub fn render(&self, template: &str, context: minijinja::Value) -> String {
+    pub(crate) fn render(&self, template: &str, context: minijinja::Value) -> String {
         let rendered = self.templates.get_template(template).and_then(|template| template.render(context));
         rendered.expect("every page is given what its template needs")
     }
 
     /// An HTML page.
-    pub fn page(&self, status: StatusCode, template: &str, context: minijinja::Value) -> Response<Body> {
+    pub(crate) fn page(
+        &self,
+        status: StatusCode,
+        template: &str,
+        context: minijinja::Value,
+    ) -> Response<Body> {
         let mut response = Response::new(Body::from(self.render(template, context)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
@@ -102,13 +107,13 @@ impl View {
     }
 
     /// A page that says one thing.
-    pub fn message(&self, status: StatusCode, message: &Message<'_>) -> Response<Body> {
+    pub(crate) fn message(&self, status: StatusCode, message: &Message<'_>) -> Response<Body> {
         self.page(status, "message.html", minijinja::value::Serde(message).into())
     }
 }
 
 /// Headers of every answer of our own.
-pub fn protect(headers: &mut HeaderMap) {
+pub(crate) fn protect(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     // `no-referrer` would make our own forms say `Origin: null`.

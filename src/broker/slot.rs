@@ -1,4 +1,4 @@
-//! What the broker holds for one session: the present token, and the flight that fetches the next.
+//! What the broker holds for one session: the present token, and the call to Entra that fetches the next.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,8 +10,8 @@ use tokio::sync::watch;
 
 use super::BrokerError;
 use crate::clock::{after, until};
-use crate::entra::Minted;
 use crate::secret::random_share;
+use crate::session::AksGrant;
 
 /// A fifth of the lifetime is left when renewal begins, and never less than five minutes where Entra names no time.
 const AHEAD_SHARE: u32 = 5;
@@ -26,33 +26,33 @@ pub(super) struct Token {
     pub(super) renew_at: Timestamp,
 }
 
-/// A call to Entra that is under way.
+/// A renewal that is under way.
 #[derive(Clone, Debug)]
-pub(super) struct Flight {
-    /// `None` until it has landed.
-    pub(super) landing: watch::Receiver<Option<Result<Arc<Token>, BrokerError>>>,
-    /// Whether it brings a new token in any case.
-    pub(super) mints: bool,
+pub(super) struct Renewal {
+    /// `None` until it is done.
+    pub(super) result: watch::Receiver<Option<Result<Arc<Token>, BrokerError>>>,
+    /// Whether it asks Entra in any case. Otherwise a token that the store holds is good enough for it.
+    pub(super) asks_entra: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slot {
+    ends_at: Timestamp,
     current: ArcSwapOption<Token>,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) flight: Option<Flight>,
+    pub(super) renewal: Option<Renewal>,
     forced_at: Option<Timestamp>,
     ahead_at: Option<Timestamp>,
 }
 
 impl Token {
     /// `None` for a token that cannot stand in a header.
-    pub(super) fn new(minted: &Minted) -> Option<Self> {
-        let mut authorization =
-            HeaderValue::try_from(format!("Bearer {}", minted.aks_token.expose())).ok()?;
+    pub(super) fn new(minted: &AksGrant) -> Option<Self> {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", minted.token.expose())).ok()?;
         authorization.set_sensitive(true);
         Some(Self {
             authorization,
@@ -65,7 +65,7 @@ impl Token {
 
 /// When renewal begins: as Entra says, else with a fifth of the lifetime left; spread over a tenth of that time, so
 /// that tokens of one morning do not all come due at once; at the latest with five minutes left.
-fn renew_at(minted: &Minted) -> Timestamp {
+fn renew_at(minted: &AksGrant) -> Timestamp {
     let lifetime = until(minted.minted_at, minted.expires_at);
     let planned = minted.refresh_in.unwrap_or(lifetime - lifetime / AHEAD_SHARE).min(lifetime);
     let spread = planned / 10;
@@ -75,16 +75,21 @@ fn renew_at(minted: &Minted) -> Timestamp {
 }
 
 impl Slot {
+    /// Without a token yet. `ends_at`: when its session ends by itself.
+    pub(super) fn new(ends_at: Timestamp) -> Self {
+        Self { ends_at, current: ArcSwapOption::empty(), state: Mutex::default() }
+    }
+
+    pub(super) fn ends_at(&self) -> Timestamp {
+        self.ends_at
+    }
+
     pub(super) fn current(&self) -> Option<Arc<Token>> {
         self.current.load_full()
     }
 
     pub(super) fn publish(&self, token: &Arc<Token>) {
         self.current.store(Some(token.clone()));
-    }
-
-    pub(super) fn clear(&self) {
-        self.current.store(None);
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -116,14 +121,13 @@ mod tests {
     use super::*;
     use crate::secret::AksToken;
 
-    fn minted(lifetime: u64, refresh_in: Option<u64>) -> Minted {
+    fn minted(lifetime: u64, refresh_in: Option<u64>) -> AksGrant {
         let minted_at = Timestamp::UNIX_EPOCH;
-        Minted {
-            aks_token: AksToken::new("t"),
+        AksGrant {
+            token: AksToken::new("t"),
             minted_at,
             expires_at: after(minted_at, Duration::from_secs(lifetime)),
             refresh_in: refresh_in.map(Duration::from_secs),
-            refresh_token: None,
         }
     }
 
@@ -143,7 +147,7 @@ mod tests {
     #[test]
     fn a_token_with_line_breaks_is_refused() {
         let mut evil = minted(3_600, None);
-        evil.aks_token = AksToken::new("a\r\nImpersonate-User: admin");
+        evil.token = AksToken::new("a\r\nImpersonate-User: admin");
         assert!(Token::new(&evil).is_none());
     }
 }

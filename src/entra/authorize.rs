@@ -11,21 +11,21 @@ const SIGN_IN_SCOPES: &str = "openid profile offline_access";
 
 /// One sign-in attempt, as Entra needs to know it.
 #[derive(Debug)]
-pub struct AuthorizeRequest<'a> {
+pub(crate) struct AuthorizeRequest<'a> {
     /// Comes back with the answer.
-    pub state: &'a AttemptSecret,
+    pub(crate) state: &'a AttemptSecret,
     /// Comes back inside the ID token.
-    pub nonce: &'a AttemptSecret,
+    pub(crate) nonce: &'a AttemptSecret,
     /// Its SHA-256 goes along now, it itself with the code.
-    pub verifier: &'a AttemptSecret,
+    pub(crate) verifier: &'a AttemptSecret,
     /// Names the AKS server already here, so that its policies are met interactively.
-    pub step_up: bool,
+    pub(crate) step_up: bool,
     /// What the refused token request said must be met, as it came.
-    pub claims: Option<&'a str>,
+    pub(crate) claims: Option<&'a str>,
     /// Whom to expect.
-    pub login_hint: Option<&'a str>,
+    pub(crate) login_hint: Option<&'a str>,
     /// Makes Entra ask which account, although one is signed in there.
-    pub select_account: bool,
+    pub(crate) select_account: bool,
 }
 
 impl Entra {
@@ -33,7 +33,7 @@ impl Entra {
     ///
     /// # Errors
     /// While discovery has not succeeded.
-    pub fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Result<Url, NotReady> {
+    pub(crate) fn authorize_url(&self, request: &AuthorizeRequest<'_>) -> Result<Url, NotReady> {
         let mut url = self.provider()?.authorization_endpoint.clone();
         let verifier = PkceCodeVerifier::new(request.verifier.expose().to_owned());
         let challenge = PkceCodeChallenge::from_code_verifier_sha256(&verifier);
@@ -67,7 +67,7 @@ impl Entra {
     /// Where a browser ends its sign-in with Entra itself and comes back to `back_to`, which must be registered;
     /// `None` while discovery names no such place.
     #[must_use]
-    pub fn end_session_url(&self, back_to: &str, logout_hint: Option<&str>) -> Option<Url> {
+    pub(crate) fn end_session_url(&self, back_to: &str, logout_hint: Option<&str>) -> Option<Url> {
         let mut url = self.provider().ok()?.end_session_endpoint.clone()?;
         url.query_pairs_mut().append_pair("post_logout_redirect_uri", back_to);
         if let Some(hint) = logout_hint {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::http::{Answer, CallError};
+use super::http::{CallError, Reply};
 
 /// What has to happen before the same request can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,23 +31,23 @@ pub enum Class {
 /// An error answer of Entra, or no answer at all.
 #[derive(Clone, Debug, Error)]
 #[error("{class:?}: {error} (AADSTS{}, correlation {correlation_id})", code.unwrap_or(0))]
-pub struct EntraFault {
+pub(crate) struct EntraFault {
     /// What to do.
-    pub class: Class,
+    pub(crate) class: Class,
     /// One sentence for the user.
-    pub sentence: String,
+    pub(crate) sentence: String,
     /// The AADSTS number, where one came.
-    pub code: Option<u32>,
+    pub(crate) code: Option<u32>,
     /// The protocol's `error`, or our own word for a call that brought none.
-    pub error: String,
+    pub(crate) error: String,
     /// What an administrator needs to find the event in Entra's sign-in log.
-    pub correlation_id: String,
+    pub(crate) correlation_id: String,
     /// Entra's trace id.
-    pub trace_id: Option<String>,
+    pub(crate) trace_id: Option<String>,
     /// The demand to present at the next authorization request, as it came.
-    pub claims: Option<String>,
+    pub(crate) claims: Option<String>,
     /// How long Entra asked us to wait.
-    pub retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 #[derive(Deserialize, Default)]
@@ -189,9 +189,9 @@ impl EntraFault {
     }
 
     /// An answer whose status is not 2xx.
-    pub(super) fn from_answer(answer: &Answer, correlation_id: &str) -> Self {
-        let body: ErrorBody = serde_json::from_slice(&answer.body).unwrap_or_default();
-        let status = answer.status;
+    pub(super) fn from_reply(reply: &Reply, correlation_id: &str) -> Self {
+        let body: ErrorBody = serde_json::from_slice(&reply.body).unwrap_or_default();
+        let status = reply.status;
         let code = first_code(&body.error_codes);
         let passing = status.is_server_error() || status == 429 || status == 408;
         let (class, sentence) = match code.and_then(listed) {
@@ -206,7 +206,7 @@ impl EntraFault {
             code,
             trace_id: body.trace_id.as_deref().map(plain),
             claims: body.claims.filter(|claims| claims.len() <= MAX_CLAIMS_BYTES),
-            retry_after: answer.retry_after,
+            retry_after: reply.retry_after,
             ..Self::of(class, sentence, &error, &correlation)
         }
     }
@@ -268,8 +268,8 @@ mod tests {
 
     fn answer(status: u16, body: &str) -> EntraFault {
         let status = StatusCode::from_u16(status).unwrap();
-        let answer = Answer { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) };
-        EntraFault::from_answer(&answer, "ours")
+        let reply = Reply { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) };
+        EntraFault::from_reply(&reply, "ours")
     }
 
     /// A listed code decides, whatever `error` and `suberror` say.

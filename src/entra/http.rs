@@ -12,17 +12,17 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use thiserror::Error;
+
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Keys and discovery are about 20 KB, a token answer with hundreds of groups about 10 KB.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// Why a call brought no answer.
 #[derive(Clone, Debug, Error)]
-pub enum CallError {
+pub(crate) enum CallError {
     /// Nothing came back in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
@@ -38,7 +38,7 @@ pub enum CallError {
 }
 
 /// An answer, whole.
-pub(super) struct Answer {
+pub(super) struct Reply {
     pub(super) status: StatusCode,
     /// `Retry-After` in seconds, where it was a number.
     pub(super) retry_after: Option<Duration>,
@@ -54,17 +54,12 @@ pub(super) struct Http {
 impl Http {
     /// `timeout`: for one call, from connecting to the last byte.
     pub(super) fn new(extra_ca: Option<&Path>, timeout: Duration) -> anyhow::Result<Self> {
-        let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = tls::public_roots();
         if let Some(path) = extra_ca {
-            for certificate in CertificateDer::pem_file_iter(path).context("ENTRADA_ENTRA_CA_FILE")? {
-                roots.add(certificate?).context("ENTRADA_ENTRA_CA_FILE")?;
-            }
+            let pem = std::fs::read(path).context("ENTRADA_ENTRA_CA_FILE")?;
+            tls::add_roots(&mut roots, &pem).context("ENTRADA_ENTRA_CA_FILE")?;
         }
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let tls = rustls::ClientConfig::builder_with_provider(provider.into())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = tls::client(roots)?;
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -81,7 +76,7 @@ impl Http {
         Ok(Self { client, timeout })
     }
 
-    pub(super) async fn get(&self, url: &str) -> Result<Answer, CallError> {
+    pub(super) async fn get(&self, url: &str) -> Result<Reply, CallError> {
         let request = Request::builder().method(Method::GET).uri(url).header(ACCEPT, "application/json");
         self.call(request, Bytes::new()).await
     }
@@ -92,7 +87,7 @@ impl Http {
         url: &str,
         form: String,
         correlation_id: &str,
-    ) -> Result<Answer, CallError> {
+    ) -> Result<Reply, CallError> {
         let request = Request::builder()
             .method(Method::POST)
             .uri(url)
@@ -107,22 +102,22 @@ impl Http {
         self.call(request, Bytes::from(form)).await
     }
 
-    async fn call(&self, request: http::request::Builder, body: Bytes) -> Result<Answer, CallError> {
+    async fn call(&self, request: http::request::Builder, body: Bytes) -> Result<Reply, CallError> {
         let request =
             request.body(Full::new(body)).map_err(|error| CallError::Connection(error.to_string()))?;
         let exchange = async {
             let response =
                 self.client.request(request).await.map_err(|error| CallError::Connection(chain(&error)))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, MAX_ANSWER_BYTES).collect().await;
+            let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
             let body = body.map_err(|error| CallError::Body(chain(&*error)))?.to_bytes();
             let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
             let retry_after =
                 retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
-            Ok(Answer { status: head.status, retry_after, body })
+            Ok(Reply { status: head.status, retry_after, body })
         };
-        let answer = tokio::time::timeout(self.timeout, exchange).await;
-        answer.unwrap_or(Err(CallError::Timeout(self.timeout)))
+        let reply = tokio::time::timeout(self.timeout, exchange).await;
+        reply.unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
 }
 

@@ -30,24 +30,24 @@ type EntraIdToken =
 
 /// Who signed in, from a verified ID token.
 #[derive(Clone, Debug)]
-pub struct SignedIn {
+pub(crate) struct SignedIn {
     /// The tenant; equal to the configured one.
-    pub tid: String,
+    pub(crate) tid: String,
     /// The user's object id in that tenant.
-    pub oid: String,
+    pub(crate) oid: String,
     /// Display name, for pages only.
-    pub name: String,
+    pub(crate) name: String,
     /// `preferred_username`: it can change, so it is for pages and kubeconfigs only.
-    pub username: String,
+    pub(crate) username: String,
     /// Opaque; names the account at the next sign-in and at Entra's logout.
-    pub login_hint: Option<String>,
+    pub(crate) login_hint: Option<String>,
     /// Entra's session id, for its front-channel logout.
-    pub sid: Option<String>,
+    pub(crate) sid: Option<String>,
 }
 
 /// Why an ID token was refused.
 #[derive(Debug, Error)]
-pub enum IdTokenError {
+pub(crate) enum IdTokenError {
     /// No keys to verify it with.
     #[error(transparent)]
     NotReady(#[from] NotReady),
@@ -85,7 +85,7 @@ impl Entra {
     ///
     /// # Errors
     /// What is wrong with it. A key that is not known yet is looked for at Entra first.
-    pub async fn verify_id_token(
+    pub(crate) async fn verify_id_token(
         &self,
         raw: &RawIdToken,
         nonce: &AttemptSecret,

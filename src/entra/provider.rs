@@ -45,7 +45,7 @@ pub(super) struct ProviderCache {
 /// Discovery has not succeeded yet; holds the last reason.
 #[derive(Clone, Debug, Error)]
 #[error("Entra's discovery document or keys have not been fetched yet: {0}")]
-pub struct NotReady(String);
+pub(crate) struct NotReady(String);
 
 #[derive(Debug, Error)]
 enum FetchError {
@@ -71,7 +71,7 @@ struct Discovery {
 
 impl Entra {
     /// Keeps discovery and keys fresh, for ever.
-    pub async fn keep_fresh(self: Arc<Self>) {
+    pub(crate) async fn keep_fresh(self: Arc<Self>) {
         loop {
             self.fetch().await;
             let pause = if self.provider.current.load().is_some() { REFRESH_EVERY } else { RETRY_EVERY };
@@ -83,7 +83,7 @@ impl Entra {
     ///
     /// # Errors
     /// Why not.
-    pub fn ready(&self) -> Result<(), NotReady> {
+    pub(crate) fn ready(&self) -> Result<(), NotReady> {
         self.provider().map(drop)
     }
 
@@ -152,11 +152,11 @@ impl Entra {
 
     async fn fetch_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {
         let call = |error| FetchError::Call { url: url.to_owned(), error };
-        let answer = self.http.get(url).await.map_err(call)?;
-        if !answer.status.is_success() {
-            return Err(call(CallError::Unexpected(answer.status)));
+        let reply = self.http.get(url).await.map_err(call)?;
+        if !reply.status.is_success() {
+            return Err(call(CallError::Unexpected(reply.status)));
         }
-        serde_json::from_slice(&answer.body).map_err(|_| FetchError::Json(url.to_owned()))
+        serde_json::from_slice(&reply.body).map_err(|_| FetchError::Json(url.to_owned()))
     }
 }
 

@@ -19,30 +19,30 @@ const ASSERTION_EXPIRED: u32 = 700_024;
 
 /// What a code brought.
 #[derive(Debug)]
-pub struct Redeemed {
+pub(crate) struct Redeemed {
     /// Not yet verified.
-    pub id_token: RawIdToken,
+    pub(crate) id_token: RawIdToken,
     /// Mints AKS tokens.
-    pub refresh_token: RefreshToken,
+    pub(crate) refresh_token: RefreshToken,
     /// `uid.utid` of client_info, where it came.
-    pub home_account_id: Option<String>,
+    pub(crate) home_account_id: Option<String>,
     /// An AKS token, where the sign-in named the AKS server.
-    pub aks: Option<Minted>,
+    pub(crate) aks: Option<Minted>,
 }
 
 /// An AKS token with its times, and the refresh token that came with it.
 #[derive(Clone, Debug)]
-pub struct Minted {
+pub(crate) struct Minted {
     /// The token.
-    pub aks_token: AksToken,
+    pub(crate) aks_token: AksToken,
     /// When it was asked for.
-    pub minted_at: Timestamp,
+    pub(crate) minted_at: Timestamp,
     /// When it expires.
-    pub expires_at: Timestamp,
+    pub(crate) expires_at: Timestamp,
     /// When Entra asks us to renew it, where it does.
-    pub refresh_in: Option<Duration>,
+    pub(crate) refresh_in: Option<Duration>,
     /// The newer refresh token; without one the old stays.
-    pub refresh_token: Option<RefreshToken>,
+    pub(crate) refresh_token: Option<RefreshToken>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +64,7 @@ struct Form<'a> {
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     access_token: String,
     expires_in: u64,
     #[serde(default)]
@@ -82,7 +82,7 @@ impl Entra {
     ///
     /// # Errors
     /// Entra's refusal, or that it could not be asked.
-    pub async fn redeem_code(
+    pub(crate) async fn redeem_code(
         &self,
         code: &AuthorizationCode,
         verifier: &AttemptSecret,
@@ -94,17 +94,17 @@ impl Entra {
             code_verifier: Some(verifier.expose()),
             ..self.form("authorization_code")
         };
-        let (answer, asked_at) = self.ask(form, with_aks).await?;
+        let (response, asked_at) = self.ask(form, with_aks).await?;
         let missing = EntraFault::incomplete;
-        let id_token = answer.id_token.clone().ok_or_else(|| missing("id_token"))?;
-        let refresh_token = answer.refresh_token.clone().ok_or_else(|| missing("refresh_token"))?;
-        let home_account_id = answer.client_info.as_deref().and_then(home_account_id);
+        let id_token = response.id_token.clone().ok_or_else(|| missing("id_token"))?;
+        let refresh_token = response.refresh_token.clone().ok_or_else(|| missing("refresh_token"))?;
+        let home_account_id = response.client_info.as_deref().and_then(home_account_id);
         Ok(Redeemed {
             id_token: RawIdToken::new(id_token),
             refresh_token: RefreshToken::new(refresh_token),
             home_account_id,
             // Without the AKS server the access token is for another audience: it is dropped here.
-            aks: with_aks.then(|| answer.into_minted(asked_at)),
+            aks: with_aks.then(|| response.into_minted(asked_at)),
         })
     }
 
@@ -112,10 +112,10 @@ impl Entra {
     ///
     /// # Errors
     /// Entra's refusal, or that it could not be asked.
-    pub async fn mint_aks_token(&self, refresh_token: &RefreshToken) -> Result<Minted, EntraFault> {
+    pub(crate) async fn mint_aks_token(&self, refresh_token: &RefreshToken) -> Result<Minted, EntraFault> {
         let form = Form { refresh_token: Some(refresh_token.expose()), ..self.form("refresh_token") };
-        let (answer, asked_at) = self.ask(form, true).await?;
-        Ok(answer.into_minted(asked_at))
+        let (response, asked_at) = self.ask(form, true).await?;
+        Ok(response.into_minted(asked_at))
     }
 
     fn form<'a>(&'a self, grant_type: &'a str) -> Form<'a> {
@@ -134,7 +134,7 @@ impl Entra {
     }
 
     /// One token request; a second one where our assertion had just expired and the file holds a newer one.
-    async fn ask(&self, form: Form<'_>, with_aks: bool) -> Result<(TokenAnswer, Timestamp), EntraFault> {
+    async fn ask(&self, form: Form<'_>, with_aks: bool) -> Result<(TokenResponse, Timestamp), EntraFault> {
         let assertion = self.read_assertion().await?;
         match self.post(&form, with_aks, &assertion).await {
             Err(fault) if fault.code == Some(ASSERTION_EXPIRED) => {
@@ -153,7 +153,7 @@ impl Entra {
         form: &Form<'_>,
         with_aks: bool,
         assertion: &ClientAssertion,
-    ) -> Result<(TokenAnswer, Timestamp), EntraFault> {
+    ) -> Result<(TokenResponse, Timestamp), EntraFault> {
         let correlation_id = random_guid();
         let provider =
             self.provider().map_err(|error| EntraFault::not_ready(&error.to_string(), &correlation_id))?;
@@ -166,14 +166,14 @@ impl Entra {
         self.metrics.entra_seconds.observe(started.elapsed().as_secs_f64());
         let result = match result {
             Err(error) => Err(EntraFault::unreachable(&error, &correlation_id)),
-            Ok(answer) if answer.status.is_success() => serde_json::from_slice(&answer.body)
-                .map_err(|_| EntraFault::from_answer(&answer, &correlation_id)),
-            Ok(answer) => Err(EntraFault::from_answer(&answer, &correlation_id)),
+            Ok(reply) if reply.status.is_success() => serde_json::from_slice(&reply.body)
+                .map_err(|_| EntraFault::from_reply(&reply, &correlation_id)),
+            Ok(reply) => Err(EntraFault::from_reply(&reply, &correlation_id)),
         };
         let result =
             result.map_err(|fault| fault.with_addresses(&self.admin_consent_url(), &self.redirect_uri));
         self.note(form.grant_type, result.as_ref().err(), assertion);
-        result.map(|answer| (answer, asked_at))
+        result.map(|response| (response, asked_at))
     }
 
     fn note(&self, grant: &str, fault: Option<&EntraFault>, assertion: &ClientAssertion) {
@@ -210,7 +210,7 @@ impl Entra {
     }
 }
 
-impl TokenAnswer {
+impl TokenResponse {
     fn into_minted(self, asked_at: Timestamp) -> Minted {
         Minted {
             aks_token: AksToken::new(self.access_token),

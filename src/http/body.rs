@@ -11,15 +11,30 @@ use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 
 /// An error that breaks an answer off: the client sees that it is not whole.
-pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The right to hold one connection to an upstream server; given back when it is dropped. It moves with the answer that
+/// arrives on the connection, so that the connection is counted for as long as it is held.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    /// `permit` is one of as many as there may be connections.
+    #[must_use]
+    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
+        Self { _permit: permit }
+    }
+}
 
 /// The body of an answer.
 #[derive(Debug)]
-pub enum Body {
+pub(crate) enum Body {
     /// Our own, whole.
     Own(Full<Bytes>),
-    /// Upstream's, passed on frame by frame; the client's own window holds it back. The seat is given back with it.
-    Upstream(Incoming, OwnedSemaphorePermit),
+    /// Upstream's, passed on frame by frame, as fast as the client reads.
+    Upstream { body: Incoming, _lease: Lease },
     /// Any other.
     Boxed(UnsyncBoxBody<Bytes, BodyError>),
 }
@@ -27,7 +42,7 @@ pub enum Body {
 impl Body {
     /// No bytes.
     #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::Own(Full::default())
     }
 }
@@ -54,7 +69,7 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
-            Self::Upstream(incoming, _) => Pin::new(incoming).poll_frame(cx).map_err(Into::into),
+            Self::Upstream { body, .. } => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -62,7 +77,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(full) => full.is_end_stream(),
-            Self::Upstream(incoming, _) => incoming.is_end_stream(),
+            Self::Upstream { body, .. } => body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -70,7 +85,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(full) => full.size_hint(),
-            Self::Upstream(incoming, _) => incoming.size_hint(),
+            Self::Upstream { body, .. } => body.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
     }

@@ -15,9 +15,9 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 
 /// What upstream is told of one request's way here.
 #[derive(Clone, Debug)]
-pub struct Via {
+pub(crate) struct Via {
     /// The client's address, as far as trusted proxies vouch for it.
-    pub client: IpAddr,
+    pub(crate) client: IpAddr,
     forwarded_for: HeaderValue,
     forwarded: HeaderValue,
     proto: HeaderValue,
@@ -26,7 +26,7 @@ pub struct Via {
 
 /// Makes a [`Via`]; one for the process.
 #[derive(Clone, Debug)]
-pub struct Forwarding {
+pub(crate) struct Forwarding {
     trusted: Vec<IpNet>,
     /// `host[:port]` of the public URL.
     host: HeaderValue,
@@ -35,14 +35,14 @@ pub struct Forwarding {
 impl Forwarding {
     /// `public_authority` is `host[:port]` of the public URL.
     #[must_use]
-    pub fn new(trusted: Vec<IpNet>, public_authority: &str) -> Self {
+    pub(crate) fn new(trusted: Vec<IpNet>, public_authority: &str) -> Self {
         let host = HeaderValue::from_str(public_authority);
         Self { trusted, host: host.unwrap_or(HeaderValue::from_static("")) }
     }
 
     /// For a connection from `peer` without regard to any request: made once, and cloned for each request.
     #[must_use]
-    pub fn direct(&self, peer: IpAddr) -> Via {
+    pub(crate) fn direct(&self, peer: IpAddr) -> Via {
         let host = self.host.to_str().unwrap_or_default();
         Via {
             client: peer,
@@ -55,7 +55,7 @@ impl Forwarding {
 
     /// For one request on that connection.
     #[must_use]
-    pub fn of(&self, direct: &Via, headers: &HeaderMap) -> Via {
+    pub(crate) fn of(&self, direct: &Via, headers: &HeaderMap) -> Via {
         if self.trusted.is_empty() || !self.trusts(direct.client) {
             return direct.clone();
         }
@@ -93,7 +93,7 @@ impl Forwarding {
 
 impl Via {
     /// Sets the headers on an outgoing request, from which all inbound ones were removed.
-    pub fn set(&self, headers: &mut HeaderMap) {
+    pub(crate) fn set(&self, headers: &mut HeaderMap) {
         headers.insert(X_FORWARDED_FOR, self.forwarded_for.clone());
         headers.insert(X_FORWARDED_PROTO, self.proto.clone());
         headers.insert(X_FORWARDED_HOST, self.host.clone());

@@ -6,7 +6,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 /// Whether any reader would find the same end of the body. Of two lengths, or a length beside an encoding, hyper
 /// refuses most itself; this refuses what it lets us see, and every transfer coding that would be lost on the way.
 #[must_use]
-pub fn has_one_meaning(headers: &HeaderMap) -> bool {
+pub(crate) fn has_one_meaning(headers: &HeaderMap) -> bool {
     let mut encodings = headers.get_all(TRANSFER_ENCODING).into_iter();
     let lengths = headers.get_all(CONTENT_LENGTH).into_iter().count();
     match (encodings.next(), encodings.next()) {

@@ -7,9 +7,9 @@ use http::header::{
 };
 
 /// Every cookie of ours begins with this, and none of them ever reaches upstream or comes from there.
-pub const COOKIE_PREFIX: &str = "__Host-entrada";
+pub(crate) const COOKIE_PREFIX: &str = "__Host-entrada";
 /// The API server takes a bearer token from a WebSocket subprotocol with this prefix.
-pub const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
+pub(crate) const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 
 const CROSS_ORIGIN_RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
@@ -42,7 +42,7 @@ const ORIGIN_WIDE: [&str; 7] = [
 /// Only HTTP/1.1 knows that (RFC 9110 section 7.8). `h2c` is refused by passing over it, as that section allows: it
 /// would be HTTP again, out of our sight.
 #[must_use]
-pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
+pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
     let to = headers.get(UPGRADE).filter(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"));
     version == Version::HTTP_11
         && to.is_some()
@@ -50,19 +50,22 @@ pub fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
 }
 
 /// The entries of a comma-separated header, over all its lines, as bytes: one odd byte must not hide the others.
-pub fn list<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+pub(crate) fn list<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
     let lines = headers.get_all(name).into_iter().map(HeaderValue::as_bytes);
     lines.flat_map(|line| line.split(|byte| *byte == b',')).map(trim).filter(|entry| !entry.is_empty())
 }
 
 /// Without the white space that HTTP knows: space and tab.
 #[must_use]
-pub fn trim(bytes: &[u8]) -> &[u8] {
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     bytes.trim_ascii()
 }
 
 /// The `name=value` pairs of all `Cookie` lines, as bytes. HTTP/2 may send each pair on a line of its own.
-pub fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(COOKIE).into_iter().map(HeaderValue::as_bytes);
     lines.flat_map(|line| line.split(|byte| *byte == b';')).map(trim).filter(|pair| !pair.is_empty())
 }
@@ -71,7 +74,7 @@ pub fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 ///
 /// `Impersonate-*` stays, even where `Connection` names it: dropping it would widen what the request may do.
 /// `upgrade`: the protocol that the connection is to switch to goes on.
-pub fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool, upgrade: bool) {
+pub(crate) fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool, upgrade: bool) {
     let upgrade = if upgrade { headers.get(UPGRADE).cloned() } else { None };
     remove_hop_by_hop(headers);
     // The server side has answered it already.
@@ -90,7 +93,7 @@ pub fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool, upgrad
 }
 
 /// Prepares an upstream answer's headers for the client.
-pub fn clean_response(headers: &mut HeaderMap, cookie_is_credential: bool, is_upgrade: bool) {
+pub(crate) fn clean_response(headers: &mut HeaderMap, cookie_is_credential: bool, is_upgrade: bool) {
     let upgrade = if is_upgrade { headers.get(UPGRADE).cloned() } else { None };
     remove_hop_by_hop(headers);
     for name in ORIGIN_WIDE {

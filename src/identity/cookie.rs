@@ -10,16 +10,16 @@ use super::bearer::Presented;
 use crate::http::headers::{COOKIE_PREFIX, cookie_pairs};
 
 /// The session cookie: an opaque id and nothing else.
-pub const SESSION: &str = "__Host-entrada";
+pub(crate) const SESSION: &str = "__Host-entrada";
 /// Set at sign-out, so that the next sign-in asks for the account: Entra's own sign-in still stands there.
-pub const SIGNED_OUT: &str = "__Host-entrada-signed-out";
+pub(crate) const SIGNED_OUT: &str = "__Host-entrada-signed-out";
 /// Begins the name of a sign-in attempt's cookie.
-pub const ATTEMPT_PREFIX: &str = "__Host-entrada-login-";
+pub(crate) const ATTEMPT_PREFIX: &str = "__Host-entrada-login-";
 
 const _: () = assert!(SESSION.len() == COOKIE_PREFIX.len());
 
 /// Every cookie of a request as name and value, in order; those that are not ASCII are not ours.
-pub fn all(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
+pub(crate) fn all(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let texts =
         cookie_pairs(headers).filter(|pair| pair.is_ascii()).filter_map(|pair| str::from_utf8(pair).ok());
     texts.filter_map(|pair| pair.split_once('='))
@@ -37,7 +37,7 @@ pub(super) fn presented<'a>(headers: &'a HeaderMap, name: &str) -> Presented<'a>
 
 /// A `Set-Cookie` value with all the protection that browsers offer, marked sensitive.
 #[must_use]
-pub fn set(name: &str, value: &str, lives: Duration) -> HeaderValue {
+pub(crate) fn set(name: &str, value: &str, lives: Duration) -> HeaderValue {
     let max_age = cookie::time::Duration::try_from(lives).unwrap_or(cookie::time::Duration::MAX);
     let cookie = Cookie::build((name, value))
         .path("/")
@@ -54,7 +54,7 @@ pub fn set(name: &str, value: &str, lives: Duration) -> HeaderValue {
 
 /// A `Set-Cookie` value that removes the cookie.
 #[must_use]
-pub fn remove(name: &str) -> HeaderValue {
+pub(crate) fn remove(name: &str) -> HeaderValue {
     set(name, "", Duration::ZERO)
 }
 

@@ -23,7 +23,7 @@ use super::Certificates;
 use super::bounds::Seated;
 use super::patience::{Busy, Patience, Patient, Phase};
 use crate::config::Limits;
-use crate::http::stack::Edge;
+use crate::http::layers::HttpService;
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -71,7 +71,7 @@ impl<B: Body> Body for Held<B> {
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
     pub(super) certificates: Option<Arc<Certificates>>,
-    pub(super) edge: Edge,
+    pub(super) service: HttpService,
     pub(super) limits: Limits,
     pub(super) seat: Seated,
     pub(super) shutdown: Shutdown,
@@ -80,17 +80,17 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) async fn serve(self) {
-        let Self { stream, certificates, edge, limits, seat, shutdown, metrics } = self;
+        let Self { stream, certificates, service, limits, seat, shutdown, metrics } = self;
         prepare(&stream);
         match certificates {
-            None => serve_h1(stream, seat, edge, &limits, &shutdown).await,
+            None => serve_h1(stream, seat, service, &limits, &shutdown).await,
             Some(certificates) => {
                 let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
                 match tokio::time::timeout(limits.handshake, handshake).await {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        serve_h2(stream, seat, edge, &limits, &shutdown).await;
+                        serve_h2(stream, seat, service, &limits, &shutdown).await;
                     }
-                    Ok(Ok(stream)) => serve_h1(stream, seat, edge, &limits, &shutdown).await,
+                    Ok(Ok(stream)) => serve_h1(stream, seat, service, &limits, &shutdown).await,
                     Ok(Err(error)) => {
                         metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
                         tracing::debug!(%error, "a TLS handshake failed");
@@ -112,7 +112,7 @@ fn prepare(stream: &TcpStream) {
 
 /// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
 /// from then on that it is the last one, and [`Patient`] closes a connection on which nothing more comes.
-async fn serve_h1<S>(stream: S, seat: Seated, edge: Edge, limits: &Limits, shutdown: &Shutdown)
+async fn serve_h1<S>(stream: S, seat: Seated, service: HttpService, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -121,7 +121,7 @@ where
     let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (busy, stop) = (phase.busy(), stop.clone());
-        let answer = edge.clone().oneshot(request);
+        let answer = service.clone().oneshot(request);
         async move {
             answer.await.map(|mut response| {
                 if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -152,7 +152,7 @@ fn hold_while_answered<B>(response: Response<B>, busy: Busy) -> Response<Held<B>
     response.map(|body| Held { body, _busy: Some(busy) })
 }
 
-async fn serve_h2<S>(stream: S, seat: Seated, edge: Edge, limits: &Limits, shutdown: &Shutdown)
+async fn serve_h2<S>(stream: S, seat: Seated, service: HttpService, limits: &Limits, shutdown: &Shutdown)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -161,7 +161,7 @@ where
     let stream = Patient::new(stream, seat, phase.clone(), Patience::of(limits, shutdown), false);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().for_ever();
-        edge.clone().oneshot(request)
+        service.clone().oneshot(request)
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

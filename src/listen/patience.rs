@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
+use crate::problem::HEAD_TOO_SLOW;
 use crate::shutdown::Shutdown;
 
 /// How long to wait in each phase.
@@ -32,9 +33,6 @@ pub(super) struct Patience {
 /// What a silent connection is left when the process stops: long enough for a request that is on its way, or that a
 /// busy client sends next, to arrive and be told that it was the last one here.
 const LAST_CALL: Duration = Duration::from_secs(5);
-
-const TOO_SLOW: &[u8] =
-    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
 
 const HEAD: u8 = 0;
 const IDLE: u8 = 1;
@@ -165,7 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Patient<S, G> {
         }
         if this.tells {
             // What does not fit into the socket is not worth a wait.
-            let _best_effort = Pin::new(&mut this.inner).poll_write(cx, TOO_SLOW);
+            let _best_effort = Pin::new(&mut this.inner).poll_write(cx, HEAD_TOO_SLOW);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

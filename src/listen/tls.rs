@@ -19,7 +19,7 @@ use crate::reload::Reload;
 
 /// The present certificate and the TLS settings around it.
 #[derive(Debug)]
-pub struct Certificates {
+pub(crate) struct Certificates {
     config: Arc<ServerConfig>,
     current: Arc<Current>,
     files: [PathBuf; 2],
@@ -39,7 +39,7 @@ impl Certificates {
     ///
     /// # Errors
     /// When they cannot be read or do not belong together.
-    pub fn new(files: &TlsFiles) -> anyhow::Result<Self> {
+    pub(crate) fn new(files: &TlsFiles) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
         let key = certified_key(&read(&files.cert)?, &read(&files.key)?, &provider)?;
@@ -59,7 +59,7 @@ impl Certificates {
     }
 
     /// Watches the files for ever.
-    pub async fn keep_fresh(&self, clock: &Clock, metrics: &Metrics) {
+    pub(crate) async fn keep_fresh(&self, clock: &Clock, metrics: &Metrics) {
         let reload = Reload { what: "certificate", files: &self.files, clock, metrics };
         reload
             .run(|content| {

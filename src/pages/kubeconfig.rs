@@ -13,18 +13,19 @@ use crate::view::protect;
 
 impl Pages {
     /// `POST /kubeconfig`
-    pub(super) async fn create_kubeconfig(&self, visit: Visit) -> Result<Response<Body>, Problem> {
+    pub(super) async fn create_kubeconfig(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
-        let request = body::token_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
+        let request =
+            body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "kubeconfig").await?;
         let username = &identity.session().username;
         let file = self.view.render(
             "token.yaml",
             context! {
-                cluster => &self.cluster_name,
+                cluster => &self.settings.cluster_name,
                 public_url => self.view.public_url().origin(),
-                ca_data => self.public_ca_pem.as_ref().map(|pem| STANDARD.encode(pem)),
-                user => format!("{username}@{}", self.cluster_name),
+                ca_data => self.settings.public_ca_pem.as_ref().map(|pem| STANDARD.encode(pem)),
+                user => format!("{username}@{}", self.settings.cluster_name),
                 username => username,
                 token => fresh.token,
                 expires_at => fresh.expires_at,
@@ -35,7 +36,7 @@ impl Pages {
         protect(response.headers_mut());
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
-        let disposition = format!("attachment; filename=\"{}\"", file_name(&self.cluster_name));
+        let disposition = format!("attachment; filename=\"{}\"", file_name(&self.settings.cluster_name));
         if let Ok(disposition) = HeaderValue::from_str(&disposition) {
             headers.insert(CONTENT_DISPOSITION, disposition);
         }

@@ -27,7 +27,7 @@ struct Access {
 
 impl Pages {
     /// `GET /`
-    pub(super) async fn portal(&self, visit: &Visit) -> Result<Response<Body>, Problem> {
+    pub(super) async fn portal(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(visit).await?;
         self.portal_page(&identity, None).await
     }
@@ -41,8 +41,8 @@ impl Pages {
         let tokens = self.listed(identity, true).await?;
         let now = self.clock.now();
         let page = context! {
-            cluster => self.cluster_name.as_str(),
-            file_name => file_name(&self.cluster_name),
+            cluster => self.settings.cluster_name.as_str(),
+            file_name => file_name(&self.settings.cluster_name),
             public_url => self.view.public_url().origin(),
             user => context! {
                 name => session.name.as_str(),
@@ -56,14 +56,14 @@ impl Pages {
             access => Serde(self.access(session)),
             tokens => Serde(tokens),
             fresh => Serde(fresh),
-            rearm => self.rearm,
-            max_lifetime_days => self.lifetimes.token.as_secs() / 86_400,
+            rearm => self.settings.rearm,
+            max_lifetime_days => self.settings.lifetimes.token.as_secs() / 86_400,
         };
         Ok(self.view.page(StatusCode::OK, "portal.html", page))
     }
 
     fn access(&self, session: &Session) -> Access {
-        let Some(fault) = self.broker.standing_fault(session) else {
+        let Some(fault) = self.broker.last_fault(session) else {
             let sentence = "You can use this cluster.".to_owned();
             return Access { state: "ready", sentence, href: None, label: None };
         };

@@ -1,8 +1,10 @@
 //! Proxy tokens: made, listed, armed, revoked. Only the browser's cookie may do that.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
@@ -14,7 +16,7 @@ use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response};
 use crate::secret::CredentialSecret;
-use crate::session::{Credential, CredentialId, CredentialKind, Found, Session};
+use crate::session::{Arming, Credential, CredentialId, CredentialKind, Found};
 
 /// A token that was just made; its secret is shown once.
 #[derive(Debug, Serialize)]
@@ -47,16 +49,17 @@ struct Shown {
 
 impl Pages {
     /// `GET /tokens`
-    pub(super) async fn list_tokens(&self, visit: &Visit) -> Result<Response<Body>, Problem> {
+    pub(super) async fn list_tokens(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(visit).await?;
         self.tokens_json(&identity).await
     }
 
     /// `POST /tokens`
-    pub(super) async fn create_token(&self, visit: Visit) -> Result<Response<Body>, Problem> {
+    pub(super) async fn create_token(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
         let wants_page = visit.wants_page();
-        let request = body::token_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
+        let request =
+            body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "token").await?;
         if wants_page {
             return self.portal_page(&identity, Some(fresh)).await;
@@ -65,18 +68,19 @@ impl Pages {
     }
 
     /// `DELETE /tokens/{id}`, or a form that stands for it.
-    pub(super) async fn revoke_token(&self, id: &str, visit: Visit) -> Result<Response<Body>, Problem> {
+    pub(super) async fn revoke_token(&self, id: &str, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
         let is_form = visit.parts.method == Method::POST;
-        if is_form && !body::says_delete(&visit.parts.headers, visit.body, self.max_body_bytes).await? {
+        if is_form
+            && !body::says_delete(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?
+        {
             return Err(Problem::wrong_method("DELETE".to_owned()));
         }
         let user = &identity.session().user;
-        let Some(revoked) = self.store.revoke(user, &CredentialId::from(id)).await? else {
+        if !self.store.revoke(user, &CredentialId::from(id)).await? {
             return Err(Problem::not_found());
-        };
-        self.streams.end(std::slice::from_ref(&revoked));
-        tracing::info!(user = %user.oid, credential = %revoked, "token revoked");
+        }
+        tracing::info!(user = %user.oid, credential = id, "token revoked");
         if is_form {
             return Ok(self.home(""));
         }
@@ -87,18 +91,28 @@ impl Pages {
     }
 
     /// `POST /tokens/arm`: dormant tokens work again, with this session.
-    pub(super) async fn arm_tokens(&self, visit: Visit) -> Result<Response<Body>, Problem> {
+    pub(super) async fn arm_tokens(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(&visit).await?;
-        if !self.rearm {
+        if !self.settings.rearm {
             return Err(Problem::rearm_off());
         }
         let wants_page = visit.wants_page();
-        let request = body::arm_request(&visit.parts.headers, visit.body, self.max_body_bytes).await?;
-        let ids: Option<Vec<CredentialId>> =
-            request.ids.map(|ids| ids.iter().map(|id| CredentialId::from(id.as_str())).collect());
+        let request =
+            body::arm_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
+        let ids: Option<HashSet<String>> = request.ids.map(|ids| ids.into_iter().collect());
         let session = identity.session();
-        let waits = |held: &Session| self.broker.waits_for_its_user(held);
-        self.store.arm(&session.id, ids.as_deref(), waits, self.clock.now()).await?;
+        let now = self.clock.now();
+        let tokens = self.store.tokens(&session.user).await?;
+        let is_wanted = |found: &&Found| {
+            let named = ids.as_ref().is_none_or(|ids| ids.contains(found.credential.id.as_str()));
+            named && !self.works(found, now)
+        };
+        let arming = |found: &Found| Arming {
+            token: found.credential.id.clone(),
+            had: found.session.as_ref().map(|session| session.id.clone()),
+        };
+        let dormant: Vec<Arming> = tokens.iter().filter(is_wanted).map(arming).collect();
+        self.store.arm(identity.opener(), &dormant, now).await?;
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
         if wants_page { Ok(self.home("")) } else { self.tokens_json(&identity).await }
     }
@@ -110,11 +124,12 @@ impl Pages {
         default_name: &str,
     ) -> Result<Fresh, Problem> {
         let name = request.name(default_name)?;
-        let lifetime = request.lifetime(self.lifetimes.token)?;
+        let lifetime = request.lifetime(self.settings.lifetimes.token)?;
         let session = identity.session();
         let secret = CredentialSecret::new_token();
+        let key = secret.key();
         let credential = Arc::new(Credential::new(
-            secret.digest(),
+            *key.digest(),
             CredentialKind::Token,
             session.user.clone(),
             name,
@@ -122,7 +137,7 @@ impl Pages {
             lifetime,
             None,
         ));
-        self.store.add_token(&session.id, credential.clone()).await?;
+        self.store.add_token(identity.opener(), credential.clone(), &key).await?;
         tracing::info!(user = %session.user.oid, credential = %credential.id, "token created");
         Ok(Fresh {
             id: credential.id.to_string(),
@@ -135,22 +150,29 @@ impl Pages {
     /// `for_people`: with what only the portal shows.
     pub(super) async fn listed(&self, identity: &Identity, for_people: bool) -> Result<Vec<Listed>, Problem> {
         let now = self.clock.now();
+        // So that a use of a moment ago is shown, too.
+        self.uses.flush().await?;
         let tokens = self.store.tokens(&identity.session().user).await?;
-        let live = tokens.iter().filter(|found| !found.credential.is_over(now));
-        let works = |session: &Session| !session.is_over(now) && !self.broker.waits_for_its_user(session);
-        let listed = live.map(|Found { credential, session }| Listed {
-            id: credential.id.to_string(),
-            name: credential.name.clone(),
-            state: if session.as_ref().is_some_and(|session| works(session)) { "active" } else { "dormant" },
-            created_at: whole(credential.created_at),
-            last_used_at: credential.last_used_at().map(whole),
-            expires_at: whole(credential.expires_at),
+        let live = tokens.iter().filter(|found| !found.credential.is_over(found.last_use, now));
+        let listed = live.map(|found| Listed {
+            id: found.credential.id.to_string(),
+            name: found.credential.name.clone(),
+            state: if self.works(found, now) { "active" } else { "dormant" },
+            created_at: whole(found.credential.created_at),
+            last_used_at: found.last_use.map(|last| whole(last.at)),
+            expires_at: whole(found.credential.expires_at),
             shown: for_people.then(|| Shown {
-                last_used_from: credential.last_used_from().map(|ip| ip.to_string()),
-                expires_in: in_words(until(now, credential.expires_at)),
+                last_used_from: found.last_use.map(|last| last.from.to_string()),
+                expires_in: in_words(until(now, found.credential.expires_at)),
             }),
         });
         Ok(listed.collect())
+    }
+
+    /// Whether a token works: it has a session that neither has ended nor waits for its user.
+    fn works(&self, found: &Found, now: Timestamp) -> bool {
+        let session = found.session.as_ref();
+        session.is_some_and(|session| !session.is_over(now) && !self.broker.waits_for_its_user(session))
     }
 
     async fn tokens_json(&self, identity: &Identity) -> Result<Response<Body>, Problem> {

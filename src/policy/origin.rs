@@ -6,14 +6,14 @@ use http::request::Parts;
 
 /// The origins whose pages may act with a cookie.
 #[derive(Clone, Debug)]
-pub struct Origins {
+pub(crate) struct Origins {
     ours: String,
 }
 
 impl Origins {
     /// `ours` is the public URL's origin.
     #[must_use]
-    pub fn new(ours: String) -> Self {
+    pub(crate) fn new(ours: String) -> Self {
         Self { ours }
     }
 
@@ -21,7 +21,7 @@ impl Origins {
     ///
     /// `Origin` decides where it says anything; `null` says nothing (a referrer policy can cause it).
     #[must_use]
-    pub fn prove(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn prove(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(ORIGIN).into_iter();
         match (origins.next(), origins.next()) {
             (Some(_), Some(_)) => false,
@@ -33,7 +33,7 @@ impl Origins {
     /// Whether a request that changes nothing may pass. A sibling host is the same site, and `SameSite=Lax` lets its
     /// images and scripts send the cookie along; only a top-level navigation may come from there.
     #[must_use]
-    pub fn tolerate(&self, parts: &Parts) -> bool {
+    pub(crate) fn tolerate(&self, parts: &Parts) -> bool {
         let header = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
         match header("sec-fetch-site") {
             None | Some("same-origin" | "none") => true,

@@ -7,9 +7,10 @@ use crate::broker::{BrokerError, RenewError};
 use crate::clock::in_words;
 use crate::entra::{Class, EntraFault, NotReady};
 use crate::identity::Refused;
-use crate::identity::signin::SignInError;
 use crate::policy::Denied;
 use crate::session::{AddTokenError, CredentialKind, MAX_TOKENS_PER_USER, StoreError};
+use crate::signin::SignInError;
+use crate::transport::TransportError;
 use crate::upstream::UpstreamError;
 
 /// client-go repeats up to ten times and waits this long each time: short, and only where waiting helps.
@@ -137,58 +138,9 @@ impl From<RenewError> for Problem {
 
 impl From<UpstreamError> for Problem {
     fn from(error: UpstreamError) -> Self {
-        let problem = |status, reason, sentence| Self {
-            log: error.to_string(),
-            ..Self::new(status, reason, Side::Upstream, sentence)
-        };
         match error {
-            UpstreamError::Unreachable(_) => Self {
-                retry_after_seconds: Some(SOON),
-                ..problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "upstream_unreachable",
-                    "The cluster's API server cannot be reached.",
-                )
-            },
-            UpstreamError::Untrusted(_) => problem(
-                StatusCode::BAD_GATEWAY,
-                "upstream_untrusted",
-                "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
-            ),
-            UpstreamError::Busy => Self {
-                retry_after_seconds: Some(SOON),
-                ..problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "upstream_busy",
-                    "All connections to the cluster's API server are in use.",
-                )
-            },
-            UpstreamError::ClientGone(_) => Self {
-                log: error.to_string(),
-                ..Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "client_gone",
-                    Side::Client,
-                    "The request's body broke off.",
-                )
-            },
+            UpstreamError::Transport(error) => error.into(),
             UpstreamError::Stopping => BrokerError::Stopping.into(),
-            UpstreamError::HungUp(_) | UpstreamError::Broken(_) => problem(
-                StatusCode::BAD_GATEWAY,
-                "upstream_broken",
-                "The API server broke off before it answered.",
-            ),
-            UpstreamError::Timeout => problem(
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_timeout",
-                "The API server did not answer in time.",
-            ),
-            UpstreamError::BadTarget => Self::new(
-                StatusCode::BAD_REQUEST,
-                "bad_target",
-                Side::Client,
-                "The request's target cannot be forwarded.",
-            ),
             UpstreamError::TooManyStreams => Self {
                 retry_after_seconds: Some(SHORTLY),
                 ..Self::new(
@@ -199,6 +151,63 @@ impl From<UpstreamError> for Problem {
                 )
             },
             UpstreamError::Ended(refused) => refused.into(),
+        }
+    }
+}
+
+impl From<TransportError> for Problem {
+    fn from(error: TransportError) -> Self {
+        let problem = |status, reason, sentence| Self {
+            log: error.to_string(),
+            ..Self::new(status, reason, Side::Upstream, sentence)
+        };
+        match error {
+            TransportError::Unreachable(_) => Self {
+                retry_after_seconds: Some(SOON),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "upstream_unreachable",
+                    "The cluster's API server cannot be reached.",
+                )
+            },
+            TransportError::Untrusted(_) => problem(
+                StatusCode::BAD_GATEWAY,
+                "upstream_untrusted",
+                "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
+            ),
+            TransportError::Busy => Self {
+                retry_after_seconds: Some(SOON),
+                ..problem(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "upstream_busy",
+                    "All connections to the cluster's API server are in use.",
+                )
+            },
+            TransportError::ClientGone(_) => Self {
+                log: error.to_string(),
+                ..Self::new(
+                    StatusCode::BAD_REQUEST,
+                    "client_gone",
+                    Side::Client,
+                    "The request's body broke off.",
+                )
+            },
+            TransportError::HungUp(_) | TransportError::Broken(_) => problem(
+                StatusCode::BAD_GATEWAY,
+                "upstream_broken",
+                "The API server broke off before it answered.",
+            ),
+            TransportError::Timeout => problem(
+                StatusCode::GATEWAY_TIMEOUT,
+                "upstream_timeout",
+                "The API server did not answer in time.",
+            ),
+            TransportError::BadTarget => Self::new(
+                StatusCode::BAD_REQUEST,
+                "bad_target",
+                Side::Client,
+                "The request's target cannot be forwarded.",
+            ),
         }
     }
 }
@@ -272,7 +281,7 @@ impl From<&SignInError> for Problem {
                     _ => &fault.sentence,
                 };
                 Self {
-                    details: Self::from(fault).details,
+                    details: Self::from(&**fault).details,
                     ..problem("refused_by_entra", Side::Entra, sentence)
                 }
             }
@@ -282,7 +291,7 @@ impl From<&SignInError> for Problem {
                 "What came back from Microsoft Entra is incomplete.",
             ),
             SignInError::Redeem(fault) => {
-                let of_fault = Self::from(fault);
+                let of_fault = Self::from(&**fault);
                 let sentence = match fault.class {
                     Class::SignIn | Class::Revoked => "The sign-in has expired or was used already.",
                     _ => &fault.sentence,
@@ -305,7 +314,7 @@ impl From<&SignInError> for Problem {
 impl Problem {
     /// A path of ours with a method that it does not have.
     #[must_use]
-    pub fn wrong_method(allow: String) -> Self {
+    pub(crate) fn wrong_method(allow: String) -> Self {
         let sentence = format!("This path takes {allow}.");
         let new = Self::new(StatusCode::METHOD_NOT_ALLOWED, "wrong_method", Side::Client, sentence);
         Self { allow: Some(allow.into()), ..new }
@@ -313,7 +322,7 @@ impl Problem {
 
     /// A body whose end could be read in two ways.
     #[must_use]
-    pub fn ambiguous_framing() -> Self {
+    pub(crate) fn ambiguous_framing() -> Self {
         let sentence = "The request's length or transfer encoding can be read in more than one way.";
         Self {
             closes: true,
@@ -323,19 +332,19 @@ impl Problem {
 
     /// A page that the contract names and this version lacks.
     #[must_use]
-    pub fn not_built(sentence: &'static str) -> Self {
+    pub(crate) fn not_built(sentence: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_available", Side::Client, sentence)
     }
 
     /// Nothing under this name.
     #[must_use]
-    pub fn not_found() -> Self {
+    pub(crate) fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", Side::Client, "There is nothing under this name.")
     }
 
     /// A page that takes a browser's cookie only.
     #[must_use]
-    pub fn cookie_required() -> Self {
+    pub(crate) fn cookie_required() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
             "cookie_required",
@@ -346,27 +355,27 @@ impl Problem {
 
     /// A body that is not what the page takes.
     #[must_use]
-    pub fn bad_body(sentence: &'static str) -> Self {
+    pub(crate) fn bad_body(sentence: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_body", Side::Client, sentence)
     }
 
     /// A body larger than own pages take.
     #[must_use]
-    pub fn body_too_large() -> Self {
+    pub(crate) fn body_too_large() -> Self {
         let sentence = "The request's body is too large for this page.";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Side::Client, sentence)
     }
 
     /// A body that did not arrive in time.
     #[must_use]
-    pub fn body_too_slow() -> Self {
+    pub(crate) fn body_too_slow() -> Self {
         let sentence = "The request's body did not arrive in time.";
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", Side::Client, sentence)
     }
 
     /// Re-arming is switched off.
     #[must_use]
-    pub fn rearm_off() -> Self {
+    pub(crate) fn rearm_off() -> Self {
         let sentence = "Dormant tokens are not armed again on this cluster. Make a new one.";
         Self::new(StatusCode::FORBIDDEN, "rearm_off", Side::Client, sentence)
     }

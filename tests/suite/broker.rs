@@ -209,6 +209,30 @@ async fn an_upstream_401_forces_one_renewal_and_one_retry() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_401_lets_go_of_its_connection_before_the_request_is_repeated() {
+    // Proves that one exchange never holds two connections, or the bound on connections would not be one.
+    let world = World::start().await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    world.advance(Duration::from_secs(120));
+    let minute = Duration::from_secs(60);
+    world.api.fault("/api", standin::apiserver::Fault::Answer(http::StatusCode::UNAUTHORIZED, "no".to_owned()));
+    world.api.fault("/api", standin::apiserver::Fault::SlowBody(1, minute));
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    let seen = async {
+        hold.arrived(1).await;
+        world.api.clear_faults();
+        world.api.fault("/api", standin::apiserver::Fault::DelayHead(minute));
+        hold.release();
+        world.api.requests_until(|seen| seen.len() == 2 && !seen[0].is_open).await;
+        world.api.requests().iter().map(|request| request.status).collect::<Vec<_>>()
+    };
+    tokio::select! {
+        page = world.call(Method::GET, PODS, &token) => panic!("it was answered: {}", page.status),
+        seen = seen => assert_eq!(seen, [Some(401), None]),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whom_entra_revoked_is_signed_out_for_good() {
     // Proves that a revoked user's tokens do not rest but end, and that a merely blocked user keeps the session.
     let world = World::start().await;

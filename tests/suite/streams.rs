@@ -228,3 +228,27 @@ async fn a_tunnel_keeps_its_connections_seat() {
     drop(tunnels);
     eventually("free seats", || async { world.metric("entrada_connections").await == 0.0 }).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_ends_before_the_answer_is_told_as_what_it_is() {
+    // Proves that a revoked token is not said to be dormant: to sign in again would not bring it back.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let origin = [("origin", world.url.as_str())];
+    let (revoked, dormant) = (world.new_token(&browser, json!({})).await, world.token(&browser).await);
+    world.api.fault("/api", Fault::DelayHead(Duration::from_secs(60)));
+    let watch = "/api/v1/namespaces/team-a/pods?watch=true";
+    let id = revoked["id"].as_str().unwrap();
+    let is_open = |count| world.api.requests_until(move |seen| seen.len() == count);
+    let waiting = world.call(Method::GET, watch, revoked["token"].as_str().unwrap());
+    let (told, ()) = tokio::join!(waiting, async {
+        is_open(1).await;
+        browser.delete(&world.at(&format!("/tokens/{id}")), &origin).await.unwrap();
+    });
+    assert_eq!((told.status.as_u16(), told.header("entrada-reason")), (401, "unknown_token"));
+    let (told, ()) = tokio::join!(world.call(Method::GET, watch, &dormant), async {
+        is_open(2).await;
+        browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
+    });
+    assert_eq!((told.status.as_u16(), told.header("entrada-reason")), (401, "session_ended"));
+}

@@ -1,7 +1,7 @@
 //! The body of a stream: upstream's frames as they come, until its credential ends.
 //!
-//! A task of its own waits for that end and lets go of upstream at once, also while the client does not read and its
-//! connection therefore asks for no more frames.
+//! A task beside the body waits for that end and closes the connection to upstream at once. The body alone could not:
+//! while the client does not read, nobody polls it.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +22,8 @@ use crate::streams::Stream;
 /// A body that ends with the credential that asked for it.
 pub(super) struct StreamBody {
     source: Arc<Source>,
-    /// Where an end of ours would look like one of the API server's own; `None`: nowhere, it must look like a break.
+    /// Where one event ends and the next begins. There, and only there, an end of ours looks like one of the API
+    /// server's own; anywhere else, and always without a boundary, the body must break off.
     boundary: Option<Boundary>,
     /// Dropped with the body, which ends the task.
     _alive: oneshot::Sender<()>,
@@ -48,7 +49,7 @@ impl StreamBody {
         let cut = source.clone();
         let task = async move {
             tokio::select! {
-                () = stream.over() => cut.take_away(),
+                _over = stream.over() => cut.take_away(),
                 _gone = left => {}
             }
         };

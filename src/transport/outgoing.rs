@@ -1,4 +1,4 @@
-//! The body of a request on its way to the API server.
+//! The body of a request on its way upstream.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 /// The client's body, or none.
 #[derive(Debug)]
-pub(super) enum Outgoing {
+pub(crate) enum Outgoing {
     Empty,
     /// `_sent` is dropped when all of it has been sent, or given up.
     Client {
@@ -20,10 +20,10 @@ pub(super) enum Outgoing {
 }
 
 /// Resolves when the body has been sent.
-pub(super) struct Sent(Option<oneshot::Receiver<()>>);
+pub(crate) struct Sent(Option<oneshot::Receiver<()>>);
 
 impl Outgoing {
-    pub(super) fn from_client(body: Incoming) -> (Self, Sent) {
+    pub(crate) fn from_client(body: Incoming) -> (Self, Sent) {
         if body.is_end_stream() {
             return (Self::Empty, Sent(None));
         }
@@ -31,13 +31,13 @@ impl Outgoing {
         (Self::Client { body, _sent: sent }, Sent(Some(receiver)))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Empty)
     }
 }
 
 impl Sent {
-    pub(super) const NOTHING: Self = Self(None);
+    pub(crate) const NOTHING: Self = Self(None);
 
     pub(super) async fn wait(self) {
         if let Some(sent) = self.0 {

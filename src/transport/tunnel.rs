@@ -16,21 +16,21 @@ use crate::streams::Stream;
 /// Enough for exec and port-forward at full speed; 500 tunnels hold 16 MiB.
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// How long a client is listened to that still talks after upstream's last word. Were we to hang up at once, with bytes
-/// of its unread, TCP would reset the connection and throw away what has not reached the client yet.
+/// After upstream's last bytes, how long we go on reading from a client that still sends. If we closed the socket with
+/// bytes of the client's unread, TCP would reset the connection, and what has not reached the client yet would be lost.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How one direction ended; `R` reads from its source.
+/// How one direction of a tunnel ended.
 enum End<R> {
-    /// The source has closed its half, and the sink was told so.
+    /// Its source sent its last byte (EOF), and the sink was told so: a half-close.
     Closed,
-    /// The source broke; what was read before has been passed on.
-    SourceBroke,
-    /// The sink takes no more.
-    SinkBroke(R),
+    /// Its source failed. All that was read before has been passed on.
+    SourceFailed,
+    /// Its sink takes no more bytes. `R` is the source, which may still send.
+    SinkFailed(R),
 }
 
-/// Runs until both sides have closed, one has broken, or the tunnel's credential has ended.
+/// Runs until both sides have closed, one has failed, or the tunnel's credential has ended.
 pub(super) async fn run(client: OnUpgrade, upstream: OnUpgrade, stream: Stream) {
     let copy = async {
         match tokio::try_join!(client, upstream) {
@@ -40,8 +40,8 @@ pub(super) async fn run(client: OnUpgrade, upstream: OnUpgrade, stream: Stream) 
     };
     tokio::select! {
         () = copy => {}
-        // Dropping both sides closes them.
-        () = stream.over() => tracing::info!("a tunnel was closed because its credential has ended"),
+        // Both sides are dropped here, which closes them.
+        over = stream.over() => tracing::info!(?over, "a tunnel was closed because its credential has ended"),
     }
 }
 
@@ -52,16 +52,18 @@ async fn both_ways(client: impl AsyncRead + AsyncWrite, upstream: impl AsyncRead
     let mut down = pin!(pass(from_upstream, to_client));
     tokio::select! {
         end = &mut up => match end {
+            // The client has sent all it had; upstream's answer goes on.
             End::Closed => {
                 down.await;
             }
-            // Whom should upstream's words reach?
-            End::SourceBroke => {}
-            End::SinkBroke(mut client) => {
-                // Upstream is about to leave. Its last words are on their way, and must not wait for the client to end.
+            // The client is gone: nobody is left to read upstream's answer, so drop it.
+            End::SourceFailed => {}
+            // Upstream reads no more and is about to close. Pass its last bytes on, and meanwhile read and drop what
+            // the client still sends, so that the client does not block on a full socket.
+            End::SinkFailed(mut client) => {
                 let end = tokio::select! {
                     end = down => end,
-                    never = async { forget(&mut client).await; std::future::pending().await } => never,
+                    never = async { discard(&mut client).await; std::future::pending().await } => never,
                 };
                 if matches!(end, End::Closed) {
                     linger(client).await;
@@ -69,15 +71,16 @@ async fn both_ways(client: impl AsyncRead + AsyncWrite, upstream: impl AsyncRead
             }
         },
         end = &mut down => match end {
+            // Upstream has sent all it had; the client may go on sending.
             End::Closed => {
-                if let End::SinkBroke(client) = up.await {
+                if let End::SinkFailed(client) = up.await {
                     linger(client).await;
                 }
             }
-            // Not to be taken for an end in order: both sides are dropped as they are.
-            End::SourceBroke => {}
-            // What the client said before it left is on its way as well.
-            End::SinkBroke(_) => {
+            // Upstream broke off. Both sides are dropped without an orderly close, so that the client sees a break.
+            End::SourceFailed => {}
+            // The client reads no more, but what it sent before still has to reach upstream.
+            End::SinkFailed(_) => {
                 up.await;
             }
         },
@@ -91,7 +94,7 @@ async fn pass<R: AsyncRead + Unpin>(mut from: R, mut to: impl AsyncWrite + Unpin
             Ok(read) => read,
             Err(error) => {
                 tracing::debug!(%error, "a tunnel broke");
-                return End::SourceBroke;
+                return End::SourceFailed;
             }
         };
         let passed = match buffer.get(..read) {
@@ -101,7 +104,7 @@ async fn pass<R: AsyncRead + Unpin>(mut from: R, mut to: impl AsyncWrite + Unpin
         match passed {
             Err(error) => {
                 tracing::debug!(%error, "a side of a tunnel takes no more");
-                return End::SinkBroke(from);
+                return End::SinkFailed(from);
             }
             Ok(()) if read == 0 => return End::Closed,
             Ok(()) => {}
@@ -114,11 +117,11 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()
     to.flush().await
 }
 
-/// Lets the client finish, whom nobody hears any more.
+/// Reads on for a moment before the client's socket is closed: see [`LINGER`].
 async fn linger(mut client: impl AsyncRead + Unpin) {
-    let _late = tokio::time::timeout(LINGER, forget(&mut client)).await;
+    let _late = tokio::time::timeout(LINGER, discard(&mut client)).await;
 }
 
-async fn forget(from: &mut (impl AsyncRead + Unpin)) {
+async fn discard(from: &mut (impl AsyncRead + Unpin)) {
     let _ended = tokio::io::copy(from, &mut tokio::io::sink()).await;
 }

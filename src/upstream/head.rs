@@ -1,29 +1,30 @@
-//! The head of the outgoing request. Path and query stay byte for byte.
+//! The head of a request to the API server, made as its user. Path and query stay byte for byte.
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
 
-use super::UpstreamError;
 use crate::broker::Delegated;
 use crate::http::forwarded::Via;
 use crate::http::headers::clean_request;
 use crate::route::Shape;
+use crate::transport::TransportError;
 
-pub(super) fn head(
+/// The outgoing head of `inbound`, made as the user.
+pub(super) fn as_user(
     inbound: &Parts,
     has_body: bool,
     authority: &Authority,
     delegated: &Delegated,
     via: &Via,
-) -> Result<Parts, UpstreamError> {
+) -> Result<Parts, TransportError> {
     let target = inbound.uri.path_and_query().filter(|target| target.as_str().starts_with('/'));
     let mut uri = http::uri::Parts::default();
     uri.scheme = Some(Scheme::HTTPS);
     uri.authority = Some(authority.clone());
-    uri.path_and_query = Some(target.ok_or(UpstreamError::BadTarget)?.clone());
-    let uri = Uri::from_parts(uri).map_err(|_| UpstreamError::BadTarget)?;
+    uri.path_and_query = Some(target.ok_or(TransportError::BadTarget)?.clone());
+    let uri = Uri::from_parts(uri).map_err(|_| TransportError::BadTarget)?;
 
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = inbound.method.clone();

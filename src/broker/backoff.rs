@@ -18,7 +18,7 @@ const LATER_PAUSE: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
-pub(super) struct FaultMemory {
+pub(super) struct Backoff {
     /// A policy's demand belongs to one refresh token: another session of the same user may have met it.
     sessions: DashMap<SessionId, Remembered>,
     users: DashMap<UserKey, Remembered>,
@@ -32,14 +32,14 @@ struct Remembered {
     count: u32,
 }
 
-impl FaultMemory {
+impl Backoff {
     /// The failure that makes a call pointless right now.
     pub(super) fn active(&self, session: &Session, now: Timestamp) -> Option<Arc<EntraFault>> {
         self.all(session).into_iter().flatten().find(|held| now < held.until).map(|held| held.fault)
     }
 
     /// The last failure that no success followed, however long ago.
-    pub(super) fn standing(&self, session: &Session) -> Option<Arc<EntraFault>> {
+    pub(super) fn last(&self, session: &Session) -> Option<Arc<EntraFault>> {
         self.all(session).into_iter().flatten().next().map(|held| held.fault)
     }
 
@@ -70,6 +70,10 @@ impl FaultMemory {
         self.users.remove(user);
     }
 
+    pub(super) fn forget_session(&self, session: &SessionId) {
+        self.sessions.remove(session);
+    }
+
     /// After a success: what stood in the way of the session, its user and the process is gone.
     pub(super) fn succeeded(&self, session: &Session) {
         self.sessions.remove(&session.id);
@@ -79,7 +83,7 @@ impl FaultMemory {
         }
     }
 
-    /// Drops what is long over; a standing fault is kept for an hour for the portal and the next sign-in.
+    /// Drops what is long over; the last fault is kept for an hour for the portal and the next sign-in.
     pub(super) fn sweep(&self, now: Timestamp) {
         let is_kept = |held: &Remembered| now < after(held.until, Duration::from_secs(3_600));
         self.users.retain(|_, held| is_kept(held));

@@ -1,0 +1,128 @@
+//! The record of one exchange: who asked for what, when, and what came of it. The log line is made from it; audit and
+//! metrics of what users do will be, too.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use http::header::{HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri};
+use tokio::time::Instant;
+
+use crate::metrics::Metrics;
+use crate::route::{Facts, Route};
+use crate::secret::random_guid;
+use crate::session::Credential;
+
+/// The API server's own header for the id of a request in its audit log.
+pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+
+const MAX_AUDIT_ID_BYTES: usize = 64;
+
+/// One exchange. What becomes known on the way is noted through a shared reference, so that each stage can hold one.
+#[derive(Debug)]
+pub(crate) struct Record {
+    started: Instant,
+    audit_id: HeaderValue,
+    method: Method,
+    uri: Uri,
+    client: IpAddr,
+    /// `None` for a page of ours.
+    facts: Option<Facts>,
+    credential: OnceLock<Arc<Credential>>,
+}
+
+impl Record {
+    /// Begins with a request's head. `client` is the address that trusted proxies vouch for.
+    #[must_use]
+    pub(crate) fn begin(parts: &Parts, route: &Route, audit_id: HeaderValue, client: IpAddr) -> Self {
+        let facts = match route {
+            Route::Kubernetes(facts) => Some(facts.clone()),
+            Route::Page(_) | Route::WrongMethod(_) => None,
+        };
+        Self {
+            started: Instant::now(),
+            audit_id,
+            method: parts.method.clone(),
+            uri: parts.uri.clone(),
+            client,
+            facts,
+            credential: OnceLock::new(),
+        }
+    }
+
+    /// The id under which the API server and we log this request.
+    #[must_use]
+    pub(crate) fn audit_id(&self) -> &HeaderValue {
+        &self.audit_id
+    }
+
+    /// The client's address.
+    #[must_use]
+    pub(crate) fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// Notes with which credential, and so by whom, the request is made.
+    pub(crate) fn identified(&self, credential: &Arc<Credential>) {
+        // An exchange has one credential; the first one noted is it.
+        let _noted_already = self.credential.set(credential.clone());
+    }
+
+    /// The answer's head is ready: counts and logs the exchange. `reason` is that of an error of ours.
+    pub(crate) fn end(&self, status: StatusCode, reason: Option<&'static str>, metrics: &Metrics) {
+        let kind = if self.facts.is_some() { "kubernetes" } else { "page" };
+        let seconds = self.started.elapsed().as_secs_f64();
+        let status = status.as_u16();
+        metrics.requests.with_label_values(&[kind, class(status)]).inc();
+        metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
+        let credential = self.credential.get();
+        let facts = self.facts.as_ref();
+        let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
+        tracing::info!(
+            method = self.method.as_str(),
+            // Never the query: codes and states of sign-ins stand there.
+            path = self.uri.path(),
+            verb = facts.map(|facts| facts.verb),
+            group = named(Facts::group),
+            resource = named(Facts::resource),
+            subresource = named(Facts::subresource),
+            namespace = named(Facts::namespace),
+            name = named(Facts::name),
+            user = credential.map(|credential| &*credential.user.oid),
+            credential = credential.map(|credential| credential.id.as_str()),
+            status,
+            reason,
+            seconds,
+            client = %self.client,
+            audit_id = self.audit_id.to_str().unwrap_or_default(),
+            "request"
+        );
+    }
+}
+
+/// The caller's audit id, or a new one. It goes upstream and comes back, and stands in both logs.
+pub(crate) fn audit_id(headers: &mut HeaderMap) -> HeaderValue {
+    let given = headers.get(AUDIT_ID);
+    let plain = |id: &&HeaderValue| {
+        let bytes = id.as_bytes();
+        !bytes.is_empty()
+            && bytes.len() <= MAX_AUDIT_ID_BYTES
+            && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+    };
+    let id = given.filter(plain).cloned();
+    let id = id.or_else(|| HeaderValue::try_from(random_guid()).ok());
+    let id = id.unwrap_or(HeaderValue::from_static("none"));
+    headers.insert(AUDIT_ID, id.clone());
+    id
+}
+
+fn class(status: u16) -> &'static str {
+    match status {
+        100..=199 => "1xx",
+        200..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
+    }
+}

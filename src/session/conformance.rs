@@ -1,0 +1,306 @@
+//! What every store must do, as tests: a store's own tests call [`suite`] with a function that makes an empty one.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ended, Ending, Endings, Fate, Grant,
+    LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Session, SessionId, SessionStore, Use, UserKey,
+};
+use crate::clock::after;
+use crate::secret::{CredentialKey, CredentialSecret, Digest, RefreshToken};
+
+/// An empty store, and what it has published so far.
+pub(super) struct World {
+    store: Arc<dyn SessionStore>,
+    published: Arc<Mutex<Vec<Ended>>>,
+}
+
+/// One test for each property, for the store that `$make` makes.
+macro_rules! suite {
+    ($make:expr) => {
+        crate::session::conformance::suite!($make;
+            a_credential_is_found_by_its_key_alone
+            a_sign_in_supersedes_the_browsers_session_and_takes_its_tokens_along
+            another_users_sign_in_leaves_the_old_tokens_dormant
+            a_natural_end_leaves_tokens_dormant_and_a_final_one_none
+            a_user_and_a_sid_end_with_all_that_is_theirs
+            dormant_tokens_are_armed_unless_something_changed_meanwhile
+            a_revoked_token_is_gone_and_only_its_owner_can_revoke_it
+            of_two_grants_the_newer_stays_and_an_ended_session_takes_none
+            the_newest_use_is_kept_and_survives_a_move
+            a_sweep_ends_what_has_expired_and_remembers_it_for_a_day
+            a_user_has_a_bounded_number_of_tokens
+        );
+    };
+    ($make:expr; $($property:ident)*) => {
+        $(#[tokio::test]
+        async fn $property() {
+            crate::session::conformance::$property(($make)()).await;
+        })*
+    };
+}
+pub(super) use suite;
+
+impl World {
+    pub(super) fn new(endings: Endings, store: Arc<dyn SessionStore>) -> Self {
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let sink = published.clone();
+        endings.listen(move |ended| sink.lock().unwrap().push(ended.clone()));
+        Self { store, published }
+    }
+
+    /// What was published since the last look, as (sessions, credentials).
+    fn published(&self) -> (Vec<SessionId>, Vec<(CredentialId, Fate)>) {
+        let all = std::mem::take(&mut *self.published.lock().unwrap());
+        let sessions = all.iter().flat_map(|ended| ended.sessions.clone()).collect();
+        (sessions, all.into_iter().flat_map(|ended| ended.credentials).collect())
+    }
+}
+
+fn user(name: &str) -> UserKey {
+    UserKey { tid: "t".into(), oid: name.into() }
+}
+
+fn new_session(name: &str, now: Timestamp) -> (NewSession, Opener) {
+    let session = Arc::new(Session {
+        id: SessionId::random(),
+        user: user(name),
+        name: String::new(),
+        username: String::new(),
+        home_account_id: None,
+        login_hint: None,
+        sid: Some(Digest::of(name)),
+        stepped_up: false,
+        created_at: now,
+        expires_at: after(now, Duration::from_secs(3_600)),
+    });
+    let (cookie, key) = credential(CredentialKind::Cookie, name, now, 3_600);
+    let opener = Opener { credential: cookie, session, key };
+    (NewSession { opener: opener.clone(), grant: grant("first", now), supersedes: None }, opener)
+}
+
+fn credential(
+    kind: CredentialKind,
+    name: &str,
+    now: Timestamp,
+    seconds: u64,
+) -> (Arc<Credential>, CredentialKey) {
+    let key = CredentialSecret::new_token().key();
+    let lifetime = Duration::from_secs(seconds);
+    let credential = Credential::new(*key.digest(), kind, user(name), String::new(), now, lifetime, None);
+    (Arc::new(credential), key)
+}
+
+fn grant(refresh_token: &str, granted_at: Timestamp) -> Grant {
+    Grant { refresh_token: RefreshToken::new(refresh_token), aks: None, granted_at }
+}
+
+/// Begins a session of `name` that lives for an hour.
+pub(super) async fn begin(store: &dyn SessionStore, name: &str, now: Timestamp) -> Opener {
+    let (new, opener) = new_session(name, now);
+    store.begin(new).await.unwrap();
+    opener
+}
+
+/// Adds a token that lives for so many seconds.
+pub(super) async fn add_token(
+    store: &dyn SessionStore,
+    opener: &Opener,
+    now: Timestamp,
+    seconds: u64,
+) -> Result<Opener, AddTokenError> {
+    let (token, key) = credential(CredentialKind::Token, &opener.session.user.oid, now, seconds);
+    store.add_token(opener, token.clone(), &key).await?;
+    Ok(Opener { credential: token, session: opener.session.clone(), key })
+}
+
+/// The session that a credential opens: `None` unknown, `Some(None)` dormant.
+async fn opens(world: &World, opener: &Opener) -> Option<Option<SessionId>> {
+    let found = world.store.find(&opener.key).await.unwrap();
+    found.map(|found| found.session.map(|session| session.id.clone()))
+}
+
+pub(super) async fn a_credential_is_found_by_its_key_alone(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let cookie = begin(&*world.store, "alice", now).await;
+    let token = add_token(&*world.store, &cookie, now, 60).await.unwrap();
+    for opener in [&cookie, &token] {
+        let found = world.store.find(&opener.key).await.unwrap().unwrap();
+        assert_eq!((&found.credential.id, found.last_use), (&opener.credential.id, None));
+        assert_eq!(found.session.unwrap().id, cookie.session.id);
+    }
+    let foreign = CredentialSecret::new_token().key();
+    assert!(world.store.find(&foreign).await.unwrap().is_none());
+    assert!(world.store.known(foreign.digest()).is_none());
+    assert_eq!(world.store.count().await.unwrap(), 1);
+}
+
+pub(super) async fn a_sign_in_supersedes_the_browsers_session_and_takes_its_tokens_along(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let old = begin(&*world.store, "alice", now).await;
+    let token = add_token(&*world.store, &old, now, 60).await.unwrap();
+    let (new, opener) = new_session("alice", now);
+    world.store.begin(NewSession { supersedes: Some(old.session.id.clone()), ..new }).await.unwrap();
+    assert_eq!(opens(&world, &old).await, None);
+    assert_eq!(opens(&world, &token).await, Some(Some(opener.session.id.clone())));
+    // The token lost nothing: its open watches go on.
+    let gone = (old.credential.id.clone(), Fate::Void);
+    assert_eq!(world.published(), (vec![old.session.id.clone()], vec![gone]));
+}
+
+pub(super) async fn another_users_sign_in_leaves_the_old_tokens_dormant(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let old = begin(&*world.store, "alice", now).await;
+    let token = add_token(&*world.store, &old, now, 60).await.unwrap();
+    let (new, _) = new_session("bob", now);
+    world.store.begin(NewSession { supersedes: Some(old.session.id.clone()), ..new }).await.unwrap();
+    assert_eq!(opens(&world, &token).await, Some(None));
+    assert!(world.published().1.contains(&(token.credential.id.clone(), Fate::Dormant)));
+}
+
+pub(super) async fn a_natural_end_leaves_tokens_dormant_and_a_final_one_none(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    for (ending, left, fate) in
+        [(Ending::Natural, Some(None), Fate::Dormant), (Ending::Final, None, Fate::Void)]
+    {
+        let cookie = begin(&*world.store, "alice", now).await;
+        let token = add_token(&*world.store, &cookie, now, 60).await.unwrap();
+        assert!(world.store.end_session(&cookie.session.id, ending).await.unwrap());
+        assert!(!world.store.end_session(&cookie.session.id, ending).await.unwrap(), "it has ended already");
+        assert_eq!((opens(&world, &cookie).await, opens(&world, &token).await), (None, left));
+        let (sessions, credentials) = world.published();
+        assert_eq!(sessions, std::slice::from_ref(&cookie.session.id));
+        assert_eq!(credentials.len(), 2);
+        assert!(credentials.contains(&(token.credential.id.clone(), fate)));
+        assert!(credentials.contains(&(cookie.credential.id.clone(), Fate::Void)));
+        let late = add_token(&*world.store, &cookie, now, 60).await;
+        assert_eq!(late.unwrap_err(), AddTokenError::SessionGone);
+    }
+}
+
+pub(super) async fn a_user_and_a_sid_end_with_all_that_is_theirs(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let (one, two) = (begin(&*world.store, "alice", now).await, begin(&*world.store, "alice", now).await);
+    let bob = begin(&*world.store, "bob", now).await;
+    let dormant = add_token(&*world.store, &one, now, 60).await.unwrap();
+    assert_eq!(world.store.end_by_sid(&Digest::of("alice")).await.unwrap(), 2);
+    assert_eq!((opens(&world, &one).await, opens(&world, &two).await), (None, None));
+    assert_eq!(world.store.end_by_sid(&Digest::of("alice")).await.unwrap(), 0);
+    let three = begin(&*world.store, "alice", now).await;
+    world.published();
+    world.store.end_user(&user("alice")).await.unwrap();
+    assert_eq!((opens(&world, &three).await, opens(&world, &dormant).await), (None, None));
+    let (sessions, credentials) = world.published();
+    assert_eq!(sessions, std::slice::from_ref(&three.session.id));
+    assert!(credentials.contains(&(dormant.credential.id.clone(), Fate::Void)));
+    assert_eq!(opens(&world, &bob).await, Some(Some(bob.session.id.clone())));
+}
+
+pub(super) async fn dormant_tokens_are_armed_unless_something_changed_meanwhile(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let old = begin(&*world.store, "alice", now).await;
+    let token = add_token(&*world.store, &old, now, 600).await.unwrap();
+    let expired = add_token(&*world.store, &old, now, 1).await.unwrap();
+    world.store.end_session(&old.session.id, Ending::Natural).await.unwrap();
+    let (alice, bob) = (begin(&*world.store, "alice", now).await, begin(&*world.store, "bob", now).await);
+    let later = now + SignedDuration::from_secs(10);
+    let arming = |token: &Opener, had| Arming { token: token.credential.id.clone(), had };
+    let arm = async |opener: &Opener, had| {
+        world.store.arm(opener, &[arming(&token, had), arming(&expired, None)], later).await.unwrap();
+        opens(&world, &token).await.unwrap()
+    };
+    assert_eq!(arm(&bob, None).await, None, "another user's token");
+    assert_eq!(arm(&alice, Some(old.session.id.clone())).await, None, "it had no session any more");
+    assert_eq!(arm(&alice, None).await, Some(alice.session.id.clone()));
+    assert_eq!(opens(&world, &expired).await, Some(None));
+    let two = begin(&*world.store, "alice", now).await;
+    assert_eq!(arm(&two, None).await, Some(alice.session.id.clone()), "it has a session by now");
+    assert_eq!(arm(&two, Some(alice.session.id.clone())).await, Some(two.session.id.clone()));
+}
+
+pub(super) async fn a_revoked_token_is_gone_and_only_its_owner_can_revoke_it(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let cookie = begin(&*world.store, "alice", now).await;
+    let token = add_token(&*world.store, &cookie, now, 60).await.unwrap();
+    let id = &token.credential.id;
+    assert!(!world.store.revoke(&user("bob"), id).await.unwrap());
+    assert!(
+        !world.store.revoke(&user("alice"), &cookie.credential.id).await.unwrap(),
+        "a cookie is no token"
+    );
+    assert_eq!(world.published(), (vec![], vec![]));
+    assert!(world.store.revoke(&user("alice"), id).await.unwrap());
+    assert!(!world.store.revoke(&user("alice"), id).await.unwrap());
+    assert_eq!(opens(&world, &token).await, None);
+    assert_eq!(world.published(), (vec![], vec![(id.clone(), Fate::Void)]));
+    assert!(world.store.tokens(&user("alice")).await.unwrap().is_empty());
+}
+
+pub(super) async fn of_two_grants_the_newer_stays_and_an_ended_session_takes_none(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let opener = begin(&*world.store, "alice", now).await;
+    let at = |seconds| now + SignedDuration::from_secs(seconds);
+    assert!(world.store.renew(&opener, grant("newer", at(2))).await.unwrap());
+    assert!(world.store.renew(&opener, grant("older", at(1))).await.unwrap());
+    let kept = world.store.grant(&opener).await.unwrap().unwrap();
+    assert_eq!(kept.refresh_token.expose(), "newer");
+    world.store.end_session(&opener.session.id, Ending::Natural).await.unwrap();
+    assert!(!world.store.renew(&opener, grant("late", at(3))).await.unwrap());
+    assert!(world.store.grant(&opener).await.unwrap().is_none());
+}
+
+pub(super) async fn the_newest_use_is_kept_and_survives_a_move(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let old = begin(&*world.store, "alice", now).await;
+    let token = add_token(&*world.store, &old, now, 600).await.unwrap();
+    let used = |seconds| LastUse {
+        at: now + SignedDuration::from_secs(seconds),
+        from: std::net::IpAddr::from([127, 0, 0, 1]),
+    };
+    let touch = async |seconds| {
+        let batch = [
+            Use { digest: *token.key.digest(), last: used(seconds) },
+            Use { digest: Digest::of("nobody's"), last: used(seconds) },
+        ];
+        world.store.touch(&batch).await.unwrap();
+    };
+    touch(5).await;
+    touch(3).await;
+    let (new, _) = new_session("alice", now);
+    world.store.begin(NewSession { supersedes: Some(old.session.id.clone()), ..new }).await.unwrap();
+    let found = world.store.find(&token.key).await.unwrap().unwrap();
+    assert_eq!(found.last_use, Some(used(5)));
+    assert_eq!(world.store.tokens(&user("alice")).await.unwrap()[0].last_use, Some(used(5)));
+}
+
+pub(super) async fn a_sweep_ends_what_has_expired_and_remembers_it_for_a_day(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let cookie = begin(&*world.store, "alice", now).await;
+    let short = add_token(&*world.store, &cookie, now, 60).await.unwrap();
+    let long = add_token(&*world.store, &cookie, now, 86_400 * 3).await.unwrap();
+    world.store.sweep(now + SignedDuration::from_secs(61)).await.unwrap();
+    assert!(opens(&world, &short).await.is_some(), "its user is told that it has expired");
+    assert_eq!(world.store.count().await.unwrap(), 1);
+    world.store.sweep(now + SignedDuration::from_secs(3_600)).await.unwrap();
+    assert_eq!(world.store.count().await.unwrap(), 0);
+    assert_eq!(opens(&world, &long).await, Some(None));
+    assert_eq!(world.published().0, std::slice::from_ref(&cookie.session.id));
+    world.store.sweep(now + SignedDuration::from_hours(30)).await.unwrap();
+    assert_eq!((opens(&world, &short).await, opens(&world, &cookie).await), (None, None));
+    assert_eq!(opens(&world, &long).await, Some(None));
+}
+
+pub(super) async fn a_user_has_a_bounded_number_of_tokens(world: World) {
+    let now = Timestamp::UNIX_EPOCH;
+    let opener = begin(&*world.store, "alice", now).await;
+    for _ in 0..MAX_TOKENS_PER_USER {
+        add_token(&*world.store, &opener, now, 60).await.unwrap();
+    }
+    let refused = add_token(&*world.store, &opener, now, 60).await;
+    assert_eq!(refused.unwrap_err(), AddTokenError::TooMany);
+    // Expired ones make room.
+    add_token(&*world.store, &opener, now + SignedDuration::from_secs(61), 60).await.unwrap();
+}

@@ -1,0 +1,96 @@
+//! What any store of sessions must do. `conformance` holds every store to it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::{
+    AddTokenError, Credential, CredentialId, Ending, Found, Grant, Opener, SessionId, StoreError, Use,
+    UserKey,
+};
+use crate::secret::{CredentialKey, Digest};
+
+/// A session that begins, with its first credential.
+#[derive(Clone, Debug)]
+pub(crate) struct NewSession {
+    /// The session, its first credential (the browser's cookie), and the cookie's key.
+    pub(crate) opener: Opener,
+    /// What Entra gave it.
+    pub(crate) grant: Grant,
+    /// The session that the same browser had before. For the same user its tokens move along; then it ends naturally.
+    pub(crate) supersedes: Option<SessionId>,
+}
+
+/// A dormant token that is to work again.
+#[derive(Clone, Debug)]
+pub(crate) struct Arming {
+    /// The token.
+    pub(crate) token: CredentialId,
+    /// The session that it had when it was found dormant. If it has another one by now, it is left alone.
+    pub(crate) had: Option<SessionId>,
+}
+
+/// Keeps sessions and credentials. Records are plain data: no locks, no callbacks, nothing of this process inside.
+///
+/// Every change that takes a session away from a credential is published as [`super::Ended`] before the call returns.
+/// Every call may fail with [`StoreError`], which says nothing about whether a session exists.
+#[async_trait]
+pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
+    /// What this process already holds about a credential, without waiting: the path of almost every request. `None`
+    /// means that [`SessionStore::find`] must be asked.
+    fn known(&self, digest: &Digest) -> Option<Found>;
+
+    /// Finds a presented credential. What has expired is found too, for a day, so that its user can be told so.
+    async fn find(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError>;
+
+    /// Begins a session with its first credential.
+    async fn begin(&self, new: NewSession) -> Result<(), StoreError>;
+
+    /// Adds a proxy token to the opener's session.
+    ///
+    /// # Errors
+    /// When the session has ended or the user has too many tokens.
+    async fn add_token(
+        &self,
+        opener: &Opener,
+        token: Arc<Credential>,
+        key: &CredentialKey,
+    ) -> Result<(), AddTokenError>;
+
+    /// The user's proxy tokens, oldest first.
+    async fn tokens(&self, user: &UserKey) -> Result<Vec<Found>, StoreError>;
+
+    /// Lets tokens of the opener's user open the opener's session. What is not his, has expired or was changed
+    /// meanwhile is left alone.
+    async fn arm(&self, opener: &Opener, tokens: &[Arming], now: Timestamp) -> Result<(), StoreError>;
+
+    /// Revokes one token of the user, for ever. `false` when there is none by that id.
+    async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError>;
+
+    /// Ends one session. `false` when it had ended already.
+    async fn end_session(&self, session: &SessionId, ending: Ending) -> Result<bool, StoreError>;
+
+    /// Ends all sessions and tokens of a user, dormant ones too.
+    async fn end_user(&self, user: &UserKey) -> Result<(), StoreError>;
+
+    /// Ends, naturally, the sessions that Entra knows by this session id. Says how many they were.
+    async fn end_by_sid(&self, sid: &Digest) -> Result<usize, StoreError>;
+
+    /// What Entra gave the opener's session; `None` when the session has ended.
+    async fn grant(&self, opener: &Opener) -> Result<Option<Grant>, StoreError>;
+
+    /// Replaces the grant of the opener's session by a newer one. `false` when the session has ended: nothing is
+    /// brought back.
+    async fn renew(&self, opener: &Opener, grant: Grant) -> Result<bool, StoreError>;
+
+    /// Notes last uses. An older one than the store knows changes nothing.
+    async fn touch(&self, uses: &[Use]) -> Result<(), StoreError>;
+
+    /// Ends what has expired, and forgets it a day later.
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
+
+    /// How many sessions there are.
+    async fn count(&self) -> Result<usize, StoreError>;
+}

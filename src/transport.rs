@@ -1,0 +1,254 @@
+//! Requests to one upstream server and its answers back: connections, repeats, tunnels. Knows no user.
+//!
+//! HTTP/1.1, one exchange at a time on a connection: users do not share a flow-control window, and upgrades need it
+//! anyway. Bodies pass through frame by frame; nothing is gathered. Each exchange holds one [`Lease`] from before it is
+//! sent until its answer's last byte has been passed on, and never more than one connection.
+
+mod boundary;
+mod outgoing;
+mod pool;
+mod stream;
+mod tunnel;
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use http::uri::Authority;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+pub(crate) use self::outgoing::{Outgoing, Sent};
+use self::pool::{Pool, describe, pool};
+use self::stream::StreamBody;
+use crate::clock::Clock;
+use crate::config::ApiServer;
+use crate::http::body::{Body, Lease};
+use crate::metrics::Metrics;
+use crate::reload::Reload;
+use crate::route::Shape;
+use crate::shutdown::Shutdown;
+use crate::streams::Stream;
+
+/// How long to wait for another exchange to end when all connections are in use.
+const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why there is no answer of the server.
+#[derive(Debug, Error)]
+pub(crate) enum TransportError {
+    /// No connection; nothing was sent.
+    #[error("the API server cannot be reached: {0}")]
+    Unreachable(String),
+    /// A connection, but not to who it should be; nothing was sent.
+    #[error("the API server's certificate is not trusted: {0}")]
+    Untrusted(String),
+    /// The connection was closed before an answer.
+    #[error("the API server hung up: {0}")]
+    HungUp(String),
+    /// What came back is not an HTTP answer to this request.
+    #[error("the API server's answer makes no sense: {0}")]
+    Broken(String),
+    /// The client gave up while it sent its body.
+    #[error("the client gave up: {0}")]
+    ClientGone(String),
+    /// No answer in time.
+    #[error("the API server did not answer in time")]
+    Timeout,
+    /// All connections are in use.
+    #[error("all connections to the API server are in use")]
+    Busy,
+    /// A target that cannot be forwarded, such as `OPTIONS *`.
+    #[error("the request's target cannot be forwarded")]
+    BadTarget,
+}
+
+/// Connections to one server.
+#[derive(Debug)]
+pub(crate) struct Transport {
+    pool: ArcSwap<Pool>,
+    leases: Arc<Semaphore>,
+    timeouts: Timeouts,
+    authority: Authority,
+    ca_file: PathBuf,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+}
+
+/// How long each phase of an exchange may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timeouts {
+    /// To connect, TLS included.
+    pub(crate) connect: Duration,
+    /// From the end of a request to its answer's head; not for streams.
+    pub(crate) response: Duration,
+}
+
+/// An answer's head, with the connection on which its body will come.
+#[derive(Debug)]
+pub(crate) struct Leased {
+    response: Response<Incoming>,
+    lease: Lease,
+}
+
+impl Transport {
+    /// Prepares the pool; nothing is connected yet. `connections`: how many may be in use at once.
+    ///
+    /// # Errors
+    /// When the CA file cannot be read.
+    pub(crate) fn new(
+        server: &ApiServer,
+        connections: usize,
+        timeouts: Timeouts,
+        metrics: Arc<Metrics>,
+        shutdown: Shutdown,
+    ) -> anyhow::Result<Self> {
+        let pem = std::fs::read(&server.ca_file).context("ENTRADA_API_SERVER_CA_FILE")?;
+        let pool = pool(&pem, timeouts.connect).context("ENTRADA_API_SERVER_CA_FILE")?;
+        Ok(Self {
+            pool: ArcSwap::from_pointee(pool),
+            leases: Arc::new(Semaphore::new(connections)),
+            timeouts,
+            authority: server.authority.clone(),
+            ca_file: server.ca_file.clone(),
+            metrics,
+            shutdown,
+        })
+    }
+
+    /// The server's `host:port`.
+    #[must_use]
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Watches the CA file for ever. Exchanges under way keep their connections; new ones use the new trust.
+    pub(crate) async fn keep_ca_fresh(&self, clock: &Clock) {
+        let files = [self.ca_file.clone()];
+        let reload = Reload { what: "api_server_ca", files: &files, clock, metrics: &self.metrics };
+        reload
+            .run(|content| {
+                self.pool.store(Arc::new(pool(&content[0], self.timeouts.connect)?));
+                Ok(())
+            })
+            .await;
+    }
+
+    /// The right to one connection.
+    ///
+    /// # Errors
+    /// When all connections stay in use for a second.
+    pub(crate) async fn lease(&self) -> Result<Lease, TransportError> {
+        let permit = tokio::time::timeout(LEASE_TIMEOUT, self.leases.clone().acquire_owned()).await;
+        permit.ok().and_then(Result::ok).map(Lease::new).ok_or(TransportError::Busy)
+    }
+
+    /// Sends a request and waits for its answer's head. `head` makes the outgoing head, once for each attempt.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub(crate) async fn send(
+        &self,
+        lease: Lease,
+        head: impl Fn() -> Result<Parts, TransportError>,
+        body: (Outgoing, Sent),
+        shape: Shape,
+    ) -> Result<Leased, TransportError> {
+        let (body, sent) = body;
+        let first = head()?;
+        let may_repeat =
+            body.is_empty() && matches!(first.method, Method::GET | Method::HEAD) && shape != Shape::Upgrade;
+        let mut result = self.attempt(Request::from_parts(first, body), sent, shape).await;
+        // As Go's own client does: the server may have closed a pooled connection just as it was used.
+        if may_repeat && matches!(result, Err(TransportError::HungUp(_))) {
+            let again = Request::from_parts(head()?, Outgoing::Empty);
+            result = self.attempt(again, Sent::NOTHING, shape).await;
+        }
+        Ok(Leased { response: result?, lease })
+    }
+
+    /// The answer's head must come in time, counted from the end of the request's body.
+    async fn attempt(
+        &self,
+        request: Request<Outgoing>,
+        sent: Sent,
+        shape: Shape,
+    ) -> Result<Response<Incoming>, TransportError> {
+        let response = self.pool.load().request(request);
+        let mut exchange = pin!(async { response.await.map_err(|error| describe(&error)) });
+        if shape != Shape::Plain {
+            return exchange.await;
+        }
+        tokio::select! {
+            biased;
+            answered = &mut exchange => return answered,
+            () = sent.wait() => {}
+        }
+        let answered = tokio::time::timeout(self.timeouts.response, exchange).await;
+        answered.unwrap_or(Err(TransportError::Timeout))
+    }
+
+    /// Passes the answer on to the client. `stream`: the registration of a request that is a stream; `client`: the
+    /// client's side of the upgrade that it asked for.
+    ///
+    /// # Errors
+    /// When the server switches protocols although nobody asked for it.
+    pub(crate) fn deliver(
+        &self,
+        leased: Leased,
+        stream: Option<Stream>,
+        client: Option<OnUpgrade>,
+        shape: Shape,
+    ) -> Result<Response<Body>, TransportError> {
+        let Leased { mut response, lease } = leased;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(client), Some(stream)) = (client, stream) else {
+                return Err(TransportError::Broken("a switch of protocols that nobody asked for".to_owned()));
+            };
+            let upstream = hyper::upgrade::on(&mut response);
+            self.shutdown.spawn("tunnel", async move {
+                tunnel::run(client, upstream, stream).await;
+                drop(lease);
+            });
+            return Ok(response.map(|_| Body::empty()));
+        }
+        let Some(stream) = stream else {
+            return Ok(response.map(|body| Body::Upstream { body, _lease: lease }));
+        };
+        // Also the answer to an upgrade that the server declined: it may stream all the same.
+        let (head, body) = response.into_parts();
+        let (body, task) = StreamBody::new(body, &head.headers, stream, shape == Shape::Watch);
+        self.shutdown.spawn_beside("stream", async move {
+            task.await;
+            drop(lease);
+        });
+        Ok(Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body))))
+    }
+}
+
+impl Leased {
+    /// The answer's head.
+    #[must_use]
+    pub(crate) fn response(&self) -> &Response<Incoming> {
+        &self.response
+    }
+
+    /// The answer's head, to be changed before it is passed on.
+    pub(crate) fn response_mut(&mut self) -> &mut Response<Incoming> {
+        &mut self.response
+    }
+
+    /// Drops the answer, and with it its connection. The lease may then hold another one.
+    #[must_use]
+    pub(crate) fn give_up(self) -> Lease {
+        drop(self.response);
+        self.lease
+    }
+}
