@@ -162,9 +162,20 @@ impl Default for Limits {
     }
 }
 
-/// Everything that is wrong with the settings, one line each.
+/// One check that failed, as data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The setting or settings that were looked at.
+    pub check: String,
+    /// What was found, e.g. ``is `maybe` ``; never a value that may hold a secret.
+    pub seen: String,
+    /// What would be right, e.g. ``must be `on` or `off` ``.
+    pub fix: String,
+}
+
+/// Everything that is wrong with the settings.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Faults(Vec<String>);
+pub struct Faults(Vec<Fault>);
 
 impl PublicUrl {
     /// The origin without a trailing slash: `https://k8s.example.com`.
@@ -197,8 +208,8 @@ impl Config {
 }
 
 impl Faults {
-    fn push(&mut self, fault: impl Into<String>) {
-        self.0.push(fault.into());
+    fn push(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
+        self.0.push(Fault { check: check.to_owned(), seen: seen.into(), fix: fix.into() });
     }
 
     fn is_empty(&self) -> bool {
@@ -210,7 +221,8 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.0.len();
         write!(f, "{count} fault{} in the settings:", if count == 1 { "" } else { "s" })?;
-        self.0.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
+        let mut faults = self.0.iter();
+        faults.try_for_each(|Fault { check, seen, fix }| write!(f, "\n  - {check}: {fix} ({seen})"))
     }
 }
 

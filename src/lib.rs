@@ -51,6 +51,7 @@ mod admin;
 pub mod app;
 mod budget;
 pub mod clock;
+pub mod cmd;
 pub mod config;
 pub mod log;
 mod metrics;

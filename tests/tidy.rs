@@ -39,6 +39,7 @@ const LAYERS: &[&[&str]] = &[
     &["exchange"],
     &["listen"],
     &["app"],
+    &["cmd"],
     &["main"],
 ];
 

@@ -70,8 +70,8 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 }
 
 impl Checker {
-    pub(super) fn fault(&mut self, fault: String) {
-        self.faults.push(fault);
+    pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
+        self.faults.push(check, seen, fix);
     }
 
     /// What is set but not built yet must never be silently ignored.
@@ -81,12 +81,11 @@ impl Checker {
         {
             // The value may hold a password: only its scheme is said.
             let scheme = store.split(':').next().unwrap_or_default();
-            self.faults.push(match scheme {
-                "redis" | "rediss" => {
-                    format!("ENTRADA_STORE: the {scheme} store is not built yet; use `memory`")
-                }
-                _ => "ENTRADA_STORE: must be `memory`".to_owned(),
-            });
+            let fix = match scheme {
+                "redis" | "rediss" => format!("the {scheme} store is not built yet; use `memory`"),
+                _ => "must be `memory`".to_owned(),
+            };
+            self.faults.push("ENTRADA_STORE", "is another one", fix);
         }
         let unbuilt = [
             ("ENTRADA_RATE_LIMIT", &raw.rate_limit),
@@ -95,7 +94,7 @@ impl Checker {
         ];
         for (name, value) in unbuilt {
             if given(value.as_deref()).is_some() {
-                self.faults.push(format!("{name}: is set, but what it asks for is not built yet; unset it"));
+                self.faults.push(name, "is set", "what it asks for is not built yet; unset it");
             }
         }
     }
@@ -103,7 +102,7 @@ impl Checker {
     fn required<'a>(&mut self, name: &str, value: Option<&'a str>) -> Option<&'a str> {
         let value = given(value);
         if value.is_none() {
-            self.faults.push(format!("{name}: is required"));
+            self.faults.push(name, "not set", "is required");
         }
         value
     }
@@ -120,16 +119,16 @@ impl Checker {
         let url = match Url::parse(text) {
             Ok(url) => url,
             Err(error) => {
-                self.faults.push(format!("{name}: is not a URL ({error})"));
+                self.faults.push(name, error.to_string(), "must be a URL");
                 return None;
             }
         };
         if url.scheme() != "https" {
-            self.faults.push(format!("{name}: must begin with https://"));
+            self.faults.push(name, format!("begins with {}:", url.scheme()), "must begin with https://");
         } else if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            self.faults.push(format!("{name}: must be an origin, without a path, query or fragment"));
+            self.faults.push(name, "has more", "must be an origin, without a path, query or fragment");
         } else if !url.username().is_empty() || url.password().is_some() {
-            self.faults.push(format!("{name}: must not hold a user name or password"));
+            self.faults.push(name, "has one", "must not hold a user name or password");
         } else {
             return Some(url);
         }
@@ -140,7 +139,8 @@ impl Checker {
         let text = given(value).unwrap_or(default);
         let parsed = text.parse().ok();
         if parsed.is_none() {
-            self.faults.push(format!("{name}: must be an IP address and a port, e.g. {default}"));
+            let fix = format!("must be an IP address and a port, e.g. {default}");
+            self.faults.push(name, format!("is `{text}`"), fix);
         }
         parsed
     }
@@ -150,21 +150,21 @@ impl Checker {
         let (cert, key) = (given(raw.tls_cert_file.as_deref()), given(raw.tls_key_file.as_deref()));
         if !on {
             if cert.or(key).is_some() {
-                self.faults.push("ENTRADA_TLS: is `off`, but certificate or key file is set; choose one");
+                let seen = "is `off`, but certificate or key file is set";
+                self.faults.push("ENTRADA_TLS", seen, "choose one");
             }
             return None;
         }
         let (Some(cert), Some(key)) = (cert, key) else {
-            self.faults.push(
-                "ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE: both are required; \
-                 or set ENTRADA_TLS=off where TLS ends in front of Entrada",
-            );
+            let fix = "both are required; or set ENTRADA_TLS=off where TLS ends in front of Entrada";
+            self.faults.push("ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE", "not both are set", fix);
             return None;
         };
         self.certificates("ENTRADA_TLS_CERT_FILE", Some(cert));
         let key_text = self.read("ENTRADA_TLS_KEY_FILE", key);
         if key_text.is_some_and(|pem| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_err()) {
-            self.faults.push(format!("ENTRADA_TLS_KEY_FILE: {key} holds no private key in PEM"));
+            let seen = format!("{key} holds none");
+            self.faults.push("ENTRADA_TLS_KEY_FILE", seen, "must hold a private key in PEM");
         }
         Some(TlsFiles { cert: PathBuf::from(cert), key: PathBuf::from(key) })
     }
@@ -215,14 +215,15 @@ impl Checker {
         let well_formed = parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
             && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if !well_formed {
-            self.faults.push(format!("{name}: must be a GUID"));
+            // Not repeated: whoever mixes up two values may have put a secret here.
+            self.faults.push(name, "is none", "must be a GUID");
         }
         well_formed.then_some(text)
     }
 
     fn read(&mut self, name: &str, path: &str) -> Option<String> {
         std::fs::read_to_string(path)
-            .inspect_err(|error| self.faults.push(format!("{name}: cannot read {path} ({error})")))
+            .inspect_err(|error| self.faults.push(name, error.to_string(), format!("cannot read {path}")))
             .ok()
     }
 
@@ -232,7 +233,8 @@ impl Checker {
         let pem = self.read(name, path)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         if !certificates.is_ok_and(|found| !found.is_empty()) {
-            self.faults.push(format!("{name}: {path} holds no certificate in PEM, or a broken one"));
+            let seen = format!("{path} holds none, or a broken one");
+            self.faults.push(name, seen, "must hold certificates in PEM");
             return None;
         }
         Some(pem)
@@ -250,8 +252,10 @@ impl Checker {
         let Some(text) = given(value) else { return default };
         match humantime::parse_duration(text) {
             Ok(duration) if !duration.is_zero() => return duration,
-            Ok(_) => self.faults.push(format!("{name}: must be longer than nothing")),
-            Err(_) => self.faults.push(format!("{name}: must be a duration such as 90s, 12h or 7d")),
+            Ok(_) => self.faults.push(name, format!("is `{text}`"), "must be longer than nothing"),
+            Err(_) => {
+                self.faults.push(name, format!("is `{text}`"), "must be a duration such as 90s, 12h or 7d");
+            }
         }
         default
     }
@@ -261,7 +265,7 @@ impl Checker {
         let found = of.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
             let words: Vec<&str> = of.iter().map(|(word, _)| *word).collect();
-            self.faults.push(format!("{name}: must be `{}`", words.join("` or `")));
+            self.faults.push(name, format!("is `{text}`"), format!("must be `{}`", words.join("` or `")));
         }
         found
     }
@@ -273,9 +277,10 @@ impl Checker {
             // A bare address means that one host.
             match entry.parse().or_else(|_| entry.parse::<std::net::IpAddr>().map(ipnet::IpNet::from)) {
                 Ok(network) => networks.push(network),
-                Err(_) => self
-                    .faults
-                    .push(format!("ENTRADA_TRUSTED_PROXIES: `{entry}` is not a network such as 10.0.0.0/8")),
+                Err(_) => {
+                    let fix = "must be networks such as 10.0.0.0/8";
+                    self.faults.push("ENTRADA_TRUSTED_PROXIES", format!("`{entry}` is none"), fix);
+                }
             }
         }
         networks

@@ -46,7 +46,8 @@ impl Checker {
     fn head_bytes(&mut self, raw: &RawConfig) -> Option<usize> {
         let bytes = self.count("ENTRADA_MAX_HEAD_BYTES", raw.max_head_bytes.as_deref())?;
         if bytes < LEAST_HEAD_BYTES {
-            self.fault(format!("ENTRADA_MAX_HEAD_BYTES: must be at least {LEAST_HEAD_BYTES}"));
+            let fix = format!("must be at least {LEAST_HEAD_BYTES}");
+            self.fault("ENTRADA_MAX_HEAD_BYTES", format!("is `{bytes}`"), fix);
         }
         Some(bytes.max(LEAST_HEAD_BYTES))
     }
@@ -55,7 +56,7 @@ impl Checker {
         let text = given(value)?;
         let parsed = text.parse().ok().filter(|count| (1..=1_000_000).contains(count));
         if parsed.is_none() {
-            self.fault(format!("{name}: must be a number from 1 to 1000000"));
+            self.fault(name, format!("is `{text}`"), "must be a number from 1 to 1000000");
         }
         parsed
     }

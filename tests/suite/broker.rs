@@ -215,7 +215,9 @@ async fn a_401_lets_go_of_its_connection_before_the_request_is_repeated() {
     let token = world.token(&world.signed_in("alice").await).await;
     world.advance(Duration::from_secs(120));
     let minute = Duration::from_secs(60);
-    world.api.fault("/api", standin::apiserver::Fault::Answer(http::StatusCode::UNAUTHORIZED, "no".to_owned()));
+    world
+        .api
+        .fault("/api", standin::apiserver::Fault::Answer(http::StatusCode::UNAUTHORIZED, "no".to_owned()));
     world.api.fault("/api", standin::apiserver::Fault::SlowBody(1, minute));
     let hold = world.entra.hold(Endpoint::TokenRefresh);
     let seen = async {

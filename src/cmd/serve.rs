@@ -1,0 +1,55 @@
+//! `entrada serve`: settings, runtime, signals, exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::{self, Sockets};
+use crate::clock::Clock;
+use crate::config::{Config, EXIT_USAGE, RawConfig};
+
+/// Exit code 64 for faulty settings, 1 for a start that failed, a task that panicked, or a second signal; else 0.
+pub(super) fn serve(raw: &RawConfig) -> ExitCode {
+    let config = match Config::from_raw(raw) {
+        Ok(config) => config,
+        Err(faults) => {
+            // Before logging starts, and for the eyes of whoever typed it.
+            let _closed = writeln!(std::io::stderr(), "entrada: {faults}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    crate::log::init();
+    match run(&config) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "could not start");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: &Config) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let sockets = Sockets::bind(config).await?;
+        let running = app::start(config, Clock::system(), sockets)?;
+        tokio::select! {
+            () = running.crashed() => {
+                running.kill().await;
+                return Ok(ExitCode::FAILURE);
+            }
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::select! {
+            () = running.stop() => Ok(ExitCode::SUCCESS),
+            // A second signal cuts the window short.
+            _ = terminate.recv() => Ok(ExitCode::FAILURE),
+            _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+        }
+    })
+}
