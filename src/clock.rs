@@ -45,7 +45,7 @@ impl Clock {
         }
     }
 
-    /// Moves a movable clock forward and wakes whoever waits for a time that has now come. The system's stays.
+    /// Moves a movable clock forward and wakes all sleepers whose time has now come. The system's stays.
     pub fn advance(&self, by: Duration) {
         if let Some(shift) = &self.shift {
             shift.millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::AcqRel);

@@ -1,4 +1,4 @@
-//! HTTP without meaning: header rules as pure functions, the body of our answers, the layers at the outer edge.
+//! HTTP without users or rules of ours: which headers pass, the body of an answer, the layers around the application.
 
 pub(crate) mod body;
 pub(crate) mod forwarded;

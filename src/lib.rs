@@ -1,16 +1,17 @@
 //! Entrada: an authenticating reverse proxy for the Kubernetes API of an AKS cluster.
 //!
-//! The path of one request, and the rooms that it walks through:
+//! The path of one request through the modules ("rooms"), in this order and never back:
 //!
 //! ```text
-//! socket → listen (TLS, h1/h2) → route ─┬─ own page → pages (sign-in, portal, tokens, kubeconfig)
-//!                                       └─ Kubernetes → identity → policy → broker → upstream → API server
-//!                                                        who?       may?     as them   forward or tunnel
+//! socket → listen → exchange → route ─┬─ our own path: pages → signin
+//!                                     └─ Kubernetes:   identity → policy → broker → upstream → transport → API server
+//!                                                      who?       may?     as them  the API    connections,
+//!                                                                                   server     tunnels
 //! ```
 //!
-//! Each stage returns evidence that the next demands: [`identity::Identity`] → [`policy::Permit`] →
-//! [`broker::Delegated`]. Their fields are private and each is made in one place, so a request that skipped a stage
-//! does not compile.
+//! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Delegated`. Their fields are private
+//! and each is made in one place, so a request that skipped a stage does not compile. An error goes back to `exchange`,
+//! where `problem` turns it into an answer.
 //!
 //! What always holds:
 //!
@@ -18,14 +19,22 @@
 //!   credential of the proxy's own that it could leave with instead.
 //! - A credential that is presented and refused ends the matter; there is no second try with another one.
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.
-//! - `http` and `listen` know no user and no rule; `entra` knows no session.
+//! - `http`, `transport` and `listen` know no user and no rule; `entra` knows no session.
+//! - Nobody but `app` names a store: all others hold a `dyn SessionStore`, whose records are plain data.
+//! - What ends, here or on another replica, is published once, as `session::Ended`; open streams and cached tokens go by
+//!   that event alone.
 //! - No secret has a `Display`; its `Debug` says nothing. Queries are never logged.
 //! - A store or an Entra that does not answer is never mistaken for "signed out".
 //! - Nothing is buffered without a bound, and no stream has a total time limit.
-//! - `problem` alone turns errors into responses.
+//! - Every error text of ours stands in `problem`. (Of a request that hyper cannot parse, hyper says so itself.)
+
+pub mod app;
+pub mod cmd;
+
+mod listen;
 
 mod exchange;
-mod listen;
+mod record;
 
 mod http;
 pub mod route;
@@ -36,6 +45,9 @@ mod policy;
 mod broker;
 mod upstream;
 
+mod streams;
+mod transport;
+
 mod pages;
 mod signin;
 
@@ -44,20 +56,16 @@ mod view;
 
 pub mod entra;
 mod session;
-mod streams;
-mod transport;
 
 mod admin;
-pub mod app;
+mod upkeep;
+
 mod budget;
 pub mod clock;
-pub mod cmd;
 pub mod config;
 pub mod log;
 mod metrics;
-mod record;
 mod reload;
 pub mod secret;
 mod shutdown;
 mod tls;
-mod upkeep;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 
-use self::bounds::{Bounds, Seated};
+use self::bounds::Bounds;
 pub(crate) use self::tls::Certificates;
 use crate::config::Limits;
 use crate::http::layers::HttpService;
@@ -48,7 +48,7 @@ impl Listener {
 
     /// Accepts until the soft stop. `serve` makes the application for a connection from an address.
     pub(crate) async fn run(self, serve: impl Fn(IpAddr) -> HttpService + Send + 'static) {
-        let bounds = Bounds::new(self.max_connections, self.limits.connections_per_address);
+        let bounds = Bounds::new(self.max_connections, self.limits.connections_per_address, &self.metrics);
         loop {
             let accepted = tokio::select! {
                 accepted = self.socket.accept() => accepted,
@@ -65,13 +65,13 @@ impl Listener {
             };
             match bounds.admit(peer) {
                 Err(reason) => self.refuse(reason),
-                Ok(seat) => {
+                Ok(admission) => {
                     let connection = conn::Connection {
                         stream,
                         certificates: self.certificates.clone(),
                         service: serve(peer),
                         limits: self.limits,
-                        seat: Seated::new(seat, &self.metrics),
+                        admission,
                         shutdown: self.shutdown.clone(),
                         metrics: self.metrics.clone(),
                     };

@@ -25,7 +25,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: IntGauge,
     /// Connections that were closed before they were served, by `reason`.
     pub(crate) connections_refused: IntCounterVec,
-    /// Open streams, by `kind` (watch, tunnel).
+    /// Open streams, by `kind` (watch, follow, tunnel).
     pub(crate) streams: IntGaugeVec,
     /// Calls to Entra's token endpoint, by `grant` and `outcome`.
     pub(crate) entra_calls: IntCounterVec,

@@ -92,7 +92,7 @@ struct Callback {
     cookies: Vec<HeaderValue>,
 }
 
-/// Who asks, as far as an error's form depends on it.
+/// The client, as far as the form of an error depends on it: JSON, a page, or a redirect to sign in.
 #[derive(Debug)]
 pub(crate) struct Asker {
     navigates: bool,

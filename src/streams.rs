@@ -81,7 +81,7 @@ pub(crate) enum Over {
     Stopping,
 }
 
-/// One open stream. Dropping it takes it off the books.
+/// One open stream. Dropping it ends its registration.
 #[derive(Debug)]
 pub(crate) struct Stream {
     inner: Arc<Inner>,
@@ -244,7 +244,8 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.gauge.dec();
-        // Counted down under the map's lock, so that the last one out and a new one coming in cannot miss each other.
+        // Counted down under the map's lock: otherwise a stream that opens right now could get the entry that is being
+        // removed, and an end of the credential would not find it.
         self.inner.credentials.remove_if(&self.entry.opener.credential.id, |_, entry| {
             Arc::ptr_eq(entry, &self.entry) && self.entry.streams.fetch_sub(1, Ordering::Relaxed) == 1
         });

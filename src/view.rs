@@ -30,7 +30,7 @@ pub(crate) struct Message<'a> {
     pub(crate) title: &'a str,
     /// What happened and what to do.
     pub(crate) sentence: &'a str,
-    /// Facts for whoever helps, as label and value.
+    /// Facts for support, as label and value.
     pub(crate) details: &'a [(&'a str, String)],
     /// Where to go next.
     pub(crate) action: Option<Action>,

@@ -215,7 +215,7 @@ impl Checker {
         let well_formed = parts.iter().map(|part| part.len()).eq([8, 4, 4, 4, 12])
             && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if !well_formed {
-            // Not repeated: whoever mixes up two values may have put a secret here.
+            // Not repeated: by mistake it may be a secret that belongs elsewhere.
             self.faults.push(name, "is none", "must be a GUID");
         }
         well_formed.then_some(text)

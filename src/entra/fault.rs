@@ -98,7 +98,7 @@ const MALFORMED: &str = "Entra refused Entrada's request as malformed; please te
 /// A row of the decision table: codes, what they mean, what the user reads.
 pub type Row = (&'static [u32], Class, &'static str);
 
-/// The decision table, for whoever wants to show or prove every row of it.
+/// The decision table, for tests that prove every row of it.
 #[must_use]
 pub fn error_table() -> &'static [Row] {
     TABLE

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::Certificates;
-use super::bounds::Seated;
+use super::bounds::Admission;
 use super::patience::{Busy, Patience, Patient, Phase};
 use crate::config::Limits;
 use crate::http::layers::HttpService;
@@ -29,8 +29,9 @@ use crate::shutdown::Shutdown;
 
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Of what a client does not read, this much waits in the kernel before it waits with the API server instead; what is on
-/// its way to the client comes on top. Without a bound it is 4 MiB a connection, which counts as the pod's memory.
+/// `TCP_NOTSENT_LOWAT`: of an answer that the client does not read, at most this much waits in the kernel, beside what is
+/// on its way already; the rest stays with the API server. Linux would else take up to 4 MiB for a connection, which
+/// counts as the pod's memory.
 const UNSENT_BYTES: u32 = 128 * 1024;
 const MAX_HEADERS: usize = 200;
 /// Each stream's own window, so that one slow reader holds up only itself.
@@ -40,15 +41,15 @@ const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 pin_project! {
-    /// A body that keeps its connection busy.
-    struct Held<B> {
+    /// A body that keeps its connection marked as busy until it has been sent or given up.
+    struct BusyBody<B> {
         #[pin]
         body: B,
         _busy: Option<Busy>,
     }
 }
 
-impl<B: Body> Body for Held<B> {
+impl<B: Body> Body for BusyBody<B> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -73,24 +74,24 @@ pub(super) struct Connection {
     pub(super) certificates: Option<Arc<Certificates>>,
     pub(super) service: HttpService,
     pub(super) limits: Limits,
-    pub(super) seat: Seated,
+    pub(super) admission: Admission,
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Arc<Metrics>,
 }
 
 impl Connection {
     pub(super) async fn serve(self) {
-        let Self { stream, certificates, service, limits, seat, shutdown, metrics } = self;
+        let Self { stream, certificates, service, limits, admission, shutdown, metrics } = self;
         prepare(&stream);
         match certificates {
-            None => serve_h1(stream, seat, service, &limits, &shutdown).await,
+            None => serve_h1(stream, admission, service, &limits, &shutdown).await,
             Some(certificates) => {
                 let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
                 match tokio::time::timeout(limits.handshake, handshake).await {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        serve_h2(stream, seat, service, &limits, &shutdown).await;
+                        serve_h2(stream, admission, service, &limits, &shutdown).await;
                     }
-                    Ok(Ok(stream)) => serve_h1(stream, seat, service, &limits, &shutdown).await,
+                    Ok(Ok(stream)) => serve_h1(stream, admission, service, &limits, &shutdown).await,
                     Ok(Err(error)) => {
                         metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
                         tracing::debug!(%error, "a TLS handshake failed");
@@ -112,22 +113,27 @@ fn prepare(stream: &TcpStream) {
 
 /// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
 /// from then on that it is the last one, and [`Patient`] closes a connection on which nothing more comes.
-async fn serve_h1<S>(stream: S, seat: Seated, service: HttpService, limits: &Limits, shutdown: &Shutdown)
-where
+async fn serve_h1<S>(
+    stream: S,
+    admission: Admission,
+    service: HttpService,
+    limits: &Limits,
+    shutdown: &Shutdown,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream = Patient::new(stream, seat, phase.clone(), Patience::of(limits, shutdown), true);
+    let stream = Patient::new(stream, admission, phase.clone(), Patience::of(limits, shutdown), true);
     let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (busy, stop) = (phase.busy(), stop.clone());
-        let answer = service.clone().oneshot(request);
+        let exchange = service.clone().oneshot(request);
         async move {
-            answer.await.map(|mut response| {
+            exchange.await.map(|mut response| {
                 if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                hold_while_answered(response, busy)
+                busy_until_sent(response, busy)
             })
         }
     });
@@ -139,26 +145,31 @@ where
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // Being looked at once more lets `Patient` see the stop.
+    // Nothing to tell hyper: polled once more after the stop, `Patient` reads that it has begun and sets its timer.
     until_stopped(connection.as_mut(), shutdown, |_| {}).await;
 }
 
-/// The connection is busy until the answer's body has been written or given up; a switch of protocols never ends.
-fn hold_while_answered<B>(response: Response<B>, busy: Busy) -> Response<Held<B>> {
+/// Marks the connection as busy until the answer's body has been sent or given up; for ever where it becomes a tunnel.
+fn busy_until_sent<B>(response: Response<B>, busy: Busy) -> Response<BusyBody<B>> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         busy.for_ever();
-        return response.map(|body| Held { body, _busy: None });
+        return response.map(|body| BusyBody { body, _busy: None });
     }
-    response.map(|body| Held { body, _busy: Some(busy) })
+    response.map(|body| BusyBody { body, _busy: Some(busy) })
 }
 
-async fn serve_h2<S>(stream: S, seat: Seated, service: HttpService, limits: &Limits, shutdown: &Shutdown)
-where
+async fn serve_h2<S>(
+    stream: S,
+    admission: Admission,
+    service: HttpService,
+    limits: &Limits,
+    shutdown: &Shutdown,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
     let phase = Phase::default();
-    let stream = Patient::new(stream, seat, phase.clone(), Patience::of(limits, shutdown), false);
+    let stream = Patient::new(stream, admission, phase.clone(), Patience::of(limits, shutdown), false);
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().for_ever();
         service.clone().oneshot(request)
@@ -178,7 +189,7 @@ where
     until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
 }
 
-/// Runs the connection to its end; at the soft stop `finish` tells it to take nothing new, and it is looked at again.
+/// Runs the connection to its end. When the soft stop begins, `finish` tells it to take no new requests.
 async fn until_stopped<C, E>(
     mut connection: Pin<&mut C>,
     shutdown: &Shutdown,

@@ -1,9 +1,12 @@
 //! How long a client may keep us waiting: for a request's head, and between requests.
 //!
-//! hyper's own limit for heads would also close a connection that idles between two requests, and says nothing to the
-//! client. So the clock stands here, around the connection's bytes: a head that was begun must be whole in time, else
-//! it is a 408; a connection between two requests may stay silent much longer; one that is busy or a tunnel, for ever.
-//! When the process stops, one between two requests still gets a moment, because its next request may be on its way.
+//! hyper's `header_read_timeout` also runs between two requests, and closes without a word. So the time is kept here,
+//! around the socket, by what the connection is doing:
+//!
+//! - A request's head has begun: it must be whole within `ENTRADA_HEAD_TIMEOUT`, else the client gets a 408.
+//! - Between two requests: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. Once the process stops, only 5 s: the
+//!   next request may be on its way already and must not meet a closed connection.
+//! - A request is being answered, or the connection is a tunnel: no limit.
 
 use std::io;
 use std::pin::Pin;
@@ -30,8 +33,8 @@ pub(super) struct Patience {
     shutdown: Shutdown,
 }
 
-/// What a silent connection is left when the process stops: long enough for a request that is on its way, or that a
-/// busy client sends next, to arrive and be told that it was the last one here.
+/// How long an idle connection stays open after the process began to stop: long enough for a request that is on its way
+/// to arrive and be answered with `Connection: close`.
 const LAST_CALL: Duration = Duration::from_secs(5);
 
 const HEAD: u8 = 0;
@@ -56,7 +59,7 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Busy(Option<Phase>);
 
-/// A connection whose patience runs by its phase.
+/// A socket whose reads time out by what its connection is doing.
 pub(super) struct Patient<S, G> {
     inner: S,
     /// Held as long as the connection's bytes may flow.
@@ -66,7 +69,7 @@ pub(super) struct Patient<S, G> {
     /// The phase for which the timer was set.
     timed: u8,
     timer: Pin<Box<Sleep>>,
-    /// Whether a slow head is told so; HTTP/2 has no place for it.
+    /// Whether a slow head gets a 408. HTTP/2 has no place for one before the first request.
     tells: bool,
 }
 
@@ -158,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Patient<S, G> {
         }
         ready!(this.timer.as_mut().poll(cx));
         if phase == IDLE {
-            // Looks like a client that has left: the connection is closed in peace.
+            // To hyper this looks like a client that closed its side: it closes the connection without an error.
             return Poll::Ready(Ok(()));
         }
         if this.tells {

@@ -80,7 +80,7 @@ impl From<&EntraFault> for Problem {
         let mut details = vec![("Correlation id", fault.correlation_id.clone())];
         details.extend(fault.code.map(|code| ("Entra's code", format!("AADSTS{code}"))));
         let sentence = match fault.class {
-            // Whoever helps needs it, and kubectl shows nothing but the sentence.
+            // Support needs both to find the event, and kubectl shows nothing but the sentence.
             Class::Blocked | Class::Admin | Class::AdminForUser => {
                 let code = fault.code.map_or_else(String::new, |code| format!("AADSTS{code}, "));
                 format!("{} ({code}correlation id {})", fault.sentence, fault.correlation_id)

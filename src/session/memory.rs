@@ -17,7 +17,7 @@ use super::{
 };
 use crate::secret::{CredentialKey, Digest};
 
-/// Whoever presents an expired credential within this time is told that it has expired, not that it is unknown.
+/// An expired credential that is presented within this time is told to have expired, not to be unknown.
 const EXPIRED_IS_KNOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// Sessions and credentials in memory.

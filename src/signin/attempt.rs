@@ -1,8 +1,8 @@
 //! One sign-in attempt, kept in the browser that makes it: a short-lived cookie each, so that several tabs work,
 //! replicas share nothing and a flood of attempts costs no memory here.
 //!
-//! The cookie is bound to this host by its `__Host-` prefix and never readable by scripts; whoever could change it
-//! could only spoil their own sign-in.
+//! The cookie is bound to this host by its `__Host-` prefix and never readable by scripts; who changes it in their own
+//! browser can only spoil their own sign-in.
 
 use std::time::Duration;
 
