@@ -149,17 +149,18 @@ impl Problem {
         Self { callback: Some(Box::new(Callback { return_to, cookies })), ..self }
     }
 
-    /// Counts it and writes the log line: the caller's own mistakes quietly, everything else to be seen.
+    /// Counts it and writes the log line: at level `info` for what is the client's, `warn` for Entra, the store and the API
+    /// server, `error` for what is ours.
     pub(crate) fn note(&self, record: &Record, metrics: &Metrics) {
         metrics.problems.with_label_values(&[self.reason]).inc();
         let audit_id = record.audit_id().to_str().unwrap_or_default();
         let (reason, status, cause) = (self.reason, self.status.as_u16(), self.log.as_str());
         match self.side {
-            Side::Client => tracing::info!(reason, status, cause, audit_id, "refused"),
+            Side::Client => tracing::info!(reason, status, cause, audit_id, "request refused"),
             Side::Entra | Side::Store | Side::Upstream => {
-                tracing::warn!(reason, status, cause, audit_id, side = ?self.side, "failed");
+                tracing::warn!(reason, status, cause, audit_id, side = ?self.side, "request failed");
             }
-            Side::Us => tracing::error!(reason, status, cause, audit_id, "failed"),
+            Side::Us => tracing::error!(reason, status, cause, audit_id, "request failed"),
         }
     }
 
@@ -286,7 +287,7 @@ pub(crate) fn json_response(status: StatusCode, body: &serde_json::Value) -> Res
     response
 }
 
-/// A redirect that is followed with GET.
+/// A redirect with status 302.
 #[must_use]
 pub(crate) fn redirect(location: &str) -> Response<Body> {
     let mut response = Response::new(Body::empty());

@@ -82,10 +82,10 @@ impl Checker {
             // The value may hold a password: only its scheme is said.
             let scheme = store.split(':').next().unwrap_or_default();
             let fix = match scheme {
-                "redis" | "rediss" => format!("the {scheme} store is not built yet; use `memory`"),
+                "redis" | "rediss" => format!("must be `memory`; the {scheme} store is not built yet"),
                 _ => "must be `memory`".to_owned(),
             };
-            self.faults.push("ENTRADA_STORE", "is another one", fix);
+            self.faults.push("ENTRADA_STORE", "not supported", fix);
         }
         let unbuilt = [
             ("ENTRADA_RATE_LIMIT", &raw.rate_limit),
@@ -94,7 +94,7 @@ impl Checker {
         ];
         for (name, value) in unbuilt {
             if given(value.as_deref()).is_some() {
-                self.faults.push(name, "is set", "what it asks for is not built yet; unset it");
+                self.faults.push(name, "is set", "must not be set; it is not built yet");
             }
         }
     }
@@ -126,9 +126,9 @@ impl Checker {
         if url.scheme() != "https" {
             self.faults.push(name, format!("begins with {}:", url.scheme()), "must begin with https://");
         } else if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            self.faults.push(name, "has more", "must be an origin, without a path, query or fragment");
+            self.faults.push(name, "has a path, query or fragment", "must be an origin such as https://host");
         } else if !url.username().is_empty() || url.password().is_some() {
-            self.faults.push(name, "has one", "must not hold a user name or password");
+            self.faults.push(name, "contains user information", "must not contain a user name or password");
         } else {
             return Some(url);
         }
@@ -151,20 +151,21 @@ impl Checker {
         if !on {
             if cert.or(key).is_some() {
                 let seen = "is `off`, but certificate or key file is set";
-                self.faults.push("ENTRADA_TLS", seen, "choose one");
+                let fix = "must be `on`, or the files must not be set";
+                self.faults.push("ENTRADA_TLS", seen, fix);
             }
             return None;
         }
         let (Some(cert), Some(key)) = (cert, key) else {
-            let fix = "both are required; or set ENTRADA_TLS=off where TLS ends in front of Entrada";
+            let fix = "must both be set, or ENTRADA_TLS=off where TLS ends in front of Entrada";
             self.faults.push("ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE", "not both are set", fix);
             return None;
         };
         self.certificates("ENTRADA_TLS_CERT_FILE", Some(cert));
         let key_text = self.read("ENTRADA_TLS_KEY_FILE", key);
         if key_text.is_some_and(|pem| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_err()) {
-            let seen = format!("{key} holds none");
-            self.faults.push("ENTRADA_TLS_KEY_FILE", seen, "must hold a private key in PEM");
+            let seen = format!("{key} contains no private key");
+            self.faults.push("ENTRADA_TLS_KEY_FILE", seen, "must contain a private key in PEM");
         }
         Some(TlsFiles { cert: PathBuf::from(cert), key: PathBuf::from(key) })
     }
@@ -216,14 +217,17 @@ impl Checker {
             && parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit()));
         if !well_formed {
             // Not repeated: by mistake it may be a secret that belongs elsewhere.
-            self.faults.push(name, "is none", "must be a GUID");
+            self.faults.push(name, "not a GUID", "must be a GUID");
         }
         well_formed.then_some(text)
     }
 
     fn read(&mut self, name: &str, path: &str) -> Option<String> {
         std::fs::read_to_string(path)
-            .inspect_err(|error| self.faults.push(name, error.to_string(), format!("cannot read {path}")))
+            .inspect_err(|error| {
+                let seen = format!("cannot read {path}: {error}");
+                self.faults.push(name, seen, "must be a readable file");
+            })
             .ok()
     }
 
@@ -233,8 +237,8 @@ impl Checker {
         let pem = self.read(name, path)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
         if !certificates.is_ok_and(|found| !found.is_empty()) {
-            let seen = format!("{path} holds none, or a broken one");
-            self.faults.push(name, seen, "must hold certificates in PEM");
+            let seen = format!("{path} contains no certificate, or a broken one");
+            self.faults.push(name, seen, "must contain certificates in PEM");
             return None;
         }
         Some(pem)
@@ -252,7 +256,7 @@ impl Checker {
         let Some(text) = given(value) else { return default };
         match humantime::parse_duration(text) {
             Ok(duration) if !duration.is_zero() => return duration,
-            Ok(_) => self.faults.push(name, format!("is `{text}`"), "must be longer than nothing"),
+            Ok(_) => self.faults.push(name, format!("is `{text}`"), "must be greater than zero"),
             Err(_) => {
                 self.faults.push(name, format!("is `{text}`"), "must be a duration such as 90s, 12h or 7d");
             }
@@ -279,7 +283,7 @@ impl Checker {
                 Ok(network) => networks.push(network),
                 Err(_) => {
                     let fix = "must be networks such as 10.0.0.0/8";
-                    self.faults.push("ENTRADA_TRUSTED_PROXIES", format!("`{entry}` is none"), fix);
+                    self.faults.push("ENTRADA_TRUSTED_PROXIES", format!("`{entry}` is not a network"), fix);
                 }
             }
         }
@@ -341,7 +345,7 @@ mod tests {
             rate_limit: Some("50/s burst 300".to_owned()),
             ..RawConfig::default()
         });
-        assert!(text.contains("ENTRADA_STORE: the redis store is not built yet"));
+        assert!(text.contains("ENTRADA_STORE: must be `memory`; the redis store is not built yet"));
         assert!(text.contains("ENTRADA_RATE_LIMIT"));
         assert!(!text.contains("hunter2"));
     }

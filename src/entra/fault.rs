@@ -1,4 +1,5 @@
-//! What Entra's errors mean for us. A listed code decides; for an unknown one `error` and `suberror` do; the text never.
+//! What Entra's errors mean for us. A listed code decides; for an unknown one `error` and `suberror` do. The wording of a
+//! description never decides: a redirect brings its code and correlation id inside it, and only these two are read.
 //!
 //! Source of the codes: Microsoft's "Microsoft Entra authentication and authorization error codes", and captures.
 
@@ -70,6 +71,9 @@ struct ErrorBody {
 const MAX_CLAIMS_BYTES: usize = 4_096;
 
 const TRY_LATER: &str = "Microsoft Entra does not answer right now. Nothing is lost; try again in a minute.";
+const UNUSABLE: &str = "Microsoft Entra's answer could not be used. Nothing is lost; try again in a minute.";
+const NO_ASSERTION: &str =
+    "Entrada cannot read its own workload-identity token. An administrator must check the pod.";
 const SIGN_IN: &str = "Your sign-in has ended.";
 const STEP_UP: &str = "Your organisation asks for extra verification before you may use this cluster.";
 const DEVICE: &str = "Your organisation asks for a managed device or an approved app.";
@@ -148,14 +152,14 @@ impl EntraFault {
         Self::of(Class::Transient, TRY_LATER, &error.to_string(), correlation_id)
     }
 
-    /// Something of ours that only an administrator can mend, e.g. the projected token cannot be read.
-    pub(super) fn ours(what: &str, correlation_id: &str) -> Self {
-        Self::of(Class::Admin, FEDERATION, what, correlation_id)
+    /// The pod's projected token cannot be read, so Entra was not asked.
+    pub(super) fn no_assertion(why: &str) -> Self {
+        Self::of(Class::Admin, NO_ASSERTION, why, "none")
     }
 
     /// An access token that cannot stand in a header.
     pub(crate) fn unusable_token() -> Self {
-        Self::of(Class::Transient, TRY_LATER, "the access token cannot stand in a header", "none")
+        Self::of(Class::Transient, UNUSABLE, "the access token cannot stand in a header", "none")
     }
 
     /// Discovery has not succeeded yet.
@@ -168,7 +172,8 @@ impl EntraFault {
         Self::of(Class::AdminForUser, INCOMPLETE, &format!("the answer has no {what}"), "none")
     }
 
-    /// What Entra says of an error when it sends the browser back: the same table, but without a correlation id of ours.
+    /// The error with which Entra sends the browser back, read by the same table. Code and correlation id stand in the
+    /// description only.
     pub(super) fn from_redirect(error: &str, description: &str) -> Self {
         let code = number_after(description, "AADSTS");
         let (class, sentence) = code.and_then(listed).unwrap_or_else(|| by_error(error, None, false));
@@ -188,7 +193,7 @@ impl EntraFault {
         self
     }
 
-    /// An answer whose status is not 2xx.
+    /// An answer that is not what was asked for: its status is not 2xx, or its body is not the expected JSON.
     pub(super) fn from_reply(reply: &Reply, correlation_id: &str) -> Self {
         let body: ErrorBody = serde_json::from_slice(&reply.body).unwrap_or_default();
         let status = reply.status;
@@ -248,7 +253,7 @@ fn first_code(codes: &serde_json::Value) -> Option<u32> {
     codes.as_array()?.iter().take(8).find_map(|code| u32::try_from(code.as_u64()?).ok())
 }
 
-/// The digits that follow `mark` in a description: the only part of it that is ever read.
+/// The digits that follow `mark` in a description.
 fn number_after(description: &str, mark: &str) -> Option<u32> {
     let (_, rest) = description.split_once(mark)?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

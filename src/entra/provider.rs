@@ -20,7 +20,7 @@ use crate::clock::after;
 const REFRESH_EVERY: Duration = Duration::from_secs(3_600);
 /// An unknown key makes us look again, but a stranger's made-up tokens must not make us hammer Entra.
 const UNKNOWN_KEY_EVERY: Duration = Duration::from_secs(300);
-/// While nothing was ever fetched.
+/// Retry interval until the first successful fetch.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
 /// What discovery says, as far as it is used, with the signing keys.
@@ -117,7 +117,8 @@ impl Entra {
                 self.provider.failure.store(None);
             }
             Err(error) => {
-                tracing::warn!(%error, "could not refresh Entra's discovery document and keys; the last good ones stay");
+                let older_in_use = self.provider.current.load().is_some();
+                tracing::warn!(%error, older_in_use, "could not fetch Entra's discovery document and keys");
                 self.provider.failure.store(Some(Arc::new(error)));
             }
         }

@@ -17,7 +17,7 @@ use crate::secret::{
 /// The assertion on file had expired; the kubelet replaces it at 80 % of its life, so the file may be newer by now.
 const ASSERTION_EXPIRED: u32 = 700_024;
 
-/// What a code brought.
+/// Token response for an authorization code.
 #[derive(Debug)]
 pub(crate) struct Redeemed {
     /// Not yet verified.
@@ -158,8 +158,7 @@ impl Entra {
         let provider =
             self.provider().map_err(|error| EntraFault::not_ready(&error.to_string(), &correlation_id))?;
         let form = Form { scope: &scopes(with_aks), client_assertion: assertion.expose(), ..*form };
-        let body = serde_urlencoded::to_string(&form)
-            .map_err(|error| EntraFault::ours(&error.to_string(), &correlation_id))?;
+        let body = serde_urlencoded::to_string(&form).expect("a form whose fields are strings");
         let asked_at = self.clock.now();
         let started = tokio::time::Instant::now();
         let result = self.http.post_form(&provider.token_endpoint, body, &correlation_id).await;
@@ -196,7 +195,7 @@ impl Entra {
             trace_id = fault.trace_id,
             // Only where it helps an administrator: what our own assertion says of us.
             presented = (fault.class == Class::Admin).then(|| describe(assertion)),
-            "Entra refused a token request"
+            "a token request to Entra failed"
         );
     }
 
@@ -205,7 +204,10 @@ impl Entra {
         match tokio::fs::read_to_string(&self.config.federated_token_file).await {
             // Entra takes blanks in a form as they are; the file may end with a line break.
             Ok(text) => Ok(ClientAssertion::new(text.trim())),
-            Err(error) => Err(EntraFault::ours(&format!("AZURE_FEDERATED_TOKEN_FILE: {error}"), "none")),
+            Err(error) => {
+                tracing::error!(%error, "AZURE_FEDERATED_TOKEN_FILE cannot be read; Entra was not asked");
+                Err(EntraFault::no_assertion(&format!("AZURE_FEDERATED_TOKEN_FILE: {error}")))
+            }
         }
     }
 }

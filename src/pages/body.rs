@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
@@ -45,9 +45,8 @@ impl TokenRequest {
     pub(super) fn lifetime(&self, max: Duration) -> Result<Duration, Problem> {
         let asked = self.lifetime_seconds.map_or(max, Duration::from_secs);
         if asked.is_zero() || asked > max {
-            return Err(Problem::bad_body(
-                "The lifetime must be more than nothing and at most the cluster's maximum.",
-            ));
+            let max = max.as_secs();
+            return Err(Problem::bad_body(format!("The lifetime must be from 1 to {max} seconds.")));
         }
         Ok(asked)
     }
@@ -111,7 +110,9 @@ async fn read(body: Incoming, max_bytes: usize) -> Result<Vec<u8>, Problem> {
     let read = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(TIMEOUT, read).await {
         Err(_) => Err(Problem::body_too_slow()),
-        Ok(Err(_)) => Err(Problem::body_too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::body_too_large()),
+        // Mostly a client that went away.
+        Ok(Err(error)) => Err(Problem::body_unreadable(error.to_string())),
         Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
     }
 }

@@ -27,7 +27,7 @@ impl From<Refused> for Problem {
         match refused {
             Refused::NotPresented => problem("no_credential", "You are not signed in."),
             Refused::Unknown(CredentialKind::Token) => {
-                problem("unknown_token", "This token is not valid, or not any more.")
+                problem("unknown_token", "This token is unknown or was revoked.")
             }
             Refused::Unknown(CredentialKind::Cookie) => problem("unknown_cookie", "Your sign-in has ended."),
             Refused::Expired(CredentialKind::Token) => problem("expired_token", "This token has expired."),
@@ -47,14 +47,19 @@ impl From<Refused> for Problem {
 impl From<Denied> for Problem {
     fn from(denied: Denied) -> Self {
         let (reason, sentence) = match denied {
-            Denied::CrossOrigin => {
-                ("cross_origin", "A browser's cookie is accepted only for requests of Entrada's own pages.")
-            }
+            Denied::CrossOrigin => (
+                "cross_origin",
+                "Your browser sign-in is not accepted for a request that another site may have started.",
+            ),
             Denied::ProxyByCookie => (
                 "proxy_by_cookie",
-                "A browser's cookie opens no proxy path. Use kubectl port-forward, or a token.",
+                "Proxy paths of pods, services and nodes cannot be used with the browser sign-in. \
+                 Use kubectl port-forward or a token.",
             ),
-            Denied::AmbiguousPath => ("ambiguous_path", "The path can be read in more than one way."),
+            Denied::AmbiguousPath => (
+                "ambiguous_path",
+                "The path has empty, dot or encoded segments, so it can be read in more than one way.",
+            ),
             Denied::ServiceWorker => ("service_worker", "No service worker is served from the cluster."),
         };
         Self { log: denied.to_string(), ..Self::new(StatusCode::FORBIDDEN, reason, Side::Client, sentence) }
@@ -192,10 +197,15 @@ impl From<TransportError> for Problem {
                     "The request's body broke off.",
                 )
             },
-            TransportError::HungUp(_) | TransportError::Broken(_) => problem(
+            TransportError::HungUp(_) => problem(
                 StatusCode::BAD_GATEWAY,
                 "upstream_broken",
                 "The API server broke off before it answered.",
+            ),
+            TransportError::Broken(_) => problem(
+                StatusCode::BAD_GATEWAY,
+                "upstream_broken",
+                "The API server's response could not be read.",
             ),
             TransportError::Timeout => problem(
                 StatusCode::GATEWAY_TIMEOUT,
@@ -301,7 +311,7 @@ impl From<&SignInError> for Problem {
             SignInError::IdToken(_) => problem(
                 "id_token_refused",
                 Side::Entra,
-                "What Microsoft Entra said about you could not be verified.",
+                "The ID token from Microsoft Entra could not be verified.",
             ),
             SignInError::Store(error) => {
                 Self { status: StatusCode::BAD_REQUEST, help: Help::SignIn, ..Self::from(*error) }
@@ -355,7 +365,7 @@ impl Problem {
 
     /// A body that is not what the page takes.
     #[must_use]
-    pub(crate) fn bad_body(sentence: &'static str) -> Self {
+    pub(crate) fn bad_body(sentence: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_body", Side::Client, sentence)
     }
 
@@ -364,6 +374,13 @@ impl Problem {
     pub(crate) fn body_too_large() -> Self {
         let sentence = "The request's body is too large for this page.";
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", Side::Client, sentence)
+    }
+
+    /// A body that broke off while it was read; `log` says how.
+    #[must_use]
+    pub(crate) fn body_unreadable(log: String) -> Self {
+        let sentence = "The request's body could not be read.";
+        Self { log, ..Self::new(StatusCode::BAD_REQUEST, "body_unreadable", Side::Client, sentence) }
     }
 
     /// A body that did not arrive in time.

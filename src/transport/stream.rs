@@ -1,10 +1,11 @@
-//! The body of a stream: upstream's frames as they come, until its credential ends.
+//! The body of a stream: upstream's frames as they come, until the stream is over: its credential has ended, or a graceful
+//! stop ends the watch.
 //!
 //! A task beside the body waits for that end and closes the connection to upstream at once. The body alone could not:
 //! while the client does not read, nobody polls it.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -17,9 +18,9 @@ use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
 use crate::http::body::BodyError;
-use crate::streams::Stream;
+use crate::streams::{Over, Stream};
 
-/// A body that ends with the credential that asked for it.
+/// A body that ends when its stream is over.
 pub(super) struct StreamBody {
     source: Arc<Source>,
     /// Where one event ends and the next begins. There, and only there, an end of ours looks like one of the API
@@ -31,8 +32,14 @@ pub(super) struct StreamBody {
 
 /// Upstream's body, which the task can take away.
 struct Source {
-    incoming: Mutex<Option<Incoming>>,
+    upstream: Mutex<Upstream>,
     reader: AtomicWaker,
+}
+
+enum Upstream {
+    Open(Incoming),
+    /// Taken away, and why.
+    Ended(Over),
 }
 
 impl StreamBody {
@@ -44,12 +51,13 @@ impl StreamBody {
         stream: Stream,
         is_watch: bool,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let source = Arc::new(Source { incoming: Mutex::new(Some(incoming)), reader: AtomicWaker::new() });
+        let upstream = Mutex::new(Upstream::Open(incoming));
+        let source = Arc::new(Source { upstream, reader: AtomicWaker::new() });
         let (alive, left) = oneshot::channel::<()>();
         let cut = source.clone();
         let task = async move {
             tokio::select! {
-                _over = stream.over() => cut.take_away(),
+                over = stream.over() => cut.take_away(over),
                 _gone = left => {}
             }
         };
@@ -59,9 +67,13 @@ impl StreamBody {
 }
 
 impl Source {
-    fn take_away(&self) {
-        drop(self.incoming.lock().unwrap_or_else(PoisonError::into_inner).take());
+    fn take_away(&self, over: Over) {
+        *self.upstream() = Upstream::Ended(over);
         self.reader.wake();
+    }
+
+    fn upstream(&self) -> MutexGuard<'_, Upstream> {
+        self.upstream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -75,10 +87,13 @@ impl http_body::Body for StreamBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
         this.source.reader.register(cx.waker());
-        let mut incoming = this.source.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(incoming) = incoming.as_mut() else {
-            let clean = this.boundary.as_ref().is_some_and(Boundary::is_here);
-            return Poll::Ready((!clean).then(|| Err("the credential of this stream has ended".into())));
+        let mut upstream = this.source.upstream();
+        let incoming = match &mut *upstream {
+            Upstream::Open(incoming) => incoming,
+            Upstream::Ended(over) => {
+                let clean = this.boundary.as_ref().is_some_and(Boundary::is_here);
+                return Poll::Ready((!clean).then(|| Err(cut_off(*over).into())));
+            }
         };
         let frame = Pin::new(incoming).poll_frame(cx);
         if let (Poll::Ready(Some(Ok(frame))), Some(boundary)) = (&frame, &mut this.boundary)
@@ -90,12 +105,24 @@ impl http_body::Body for StreamBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        let incoming = self.source.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        incoming.as_ref().is_some_and(Incoming::is_end_stream)
+        match &*self.source.upstream() {
+            Upstream::Open(incoming) => incoming.is_end_stream(),
+            Upstream::Ended(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        let incoming = self.source.incoming.lock().unwrap_or_else(PoisonError::into_inner);
-        incoming.as_ref().map_or_else(SizeHint::default, Incoming::size_hint)
+        match &*self.source.upstream() {
+            Upstream::Open(incoming) => incoming.size_hint(),
+            Upstream::Ended(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// The error that breaks the body off.
+fn cut_off(over: Over) -> &'static str {
+    match over {
+        Over::Credential(_) => "the stream was ended: its credential has ended",
+        Over::Stopping => "the stream was ended: the process is stopping",
     }
 }
