@@ -67,7 +67,7 @@ impl Entra {
         )
     }
 
-    /// What an error means with which Entra sent the browser back.
+    /// Classifies the error parameters of Entra's redirect.
     #[must_use]
     pub(crate) fn read_redirect(&self, error: &str, description: &str) -> EntraFault {
         EntraFault::from_redirect(error, description)

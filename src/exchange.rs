@@ -1,4 +1,5 @@
-//! The life of one request: the only place where the stages are called, in the order of their names.
+//! The life of one request. This is the only place that calls the stages, in this order: identify the user, permit the
+//! request, delegate it (get the user's own AKS token), forward it to the API server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use hyper::body::Incoming;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::http::body::Body;
-use crate::http::forwarded::{Forwarding, Via};
+use crate::http::forwarded::{ForwardedHeaders, Forwarding};
 use crate::http::framing::has_one_meaning;
 use crate::http::layers::{HttpService, layered};
 use crate::identity::Authenticator;
@@ -27,15 +28,15 @@ use crate::view::View;
 pub(crate) struct Stages {
     /// Our own paths.
     pub(crate) pages: Pages,
-    /// Who?
+    /// Identifies the user by the presented credential.
     pub(crate) authenticator: Authenticator,
-    /// May they? The origins whose pages may act with a cookie.
+    /// For the permit: the origins whose pages may act with a cookie.
     pub(crate) origins: Origins,
-    /// As them.
+    /// Delegates: gets the user's AKS token.
     pub(crate) broker: Arc<Broker>,
-    /// Forward.
+    /// Forwards to the API server.
     pub(crate) upstream: Upstream,
-    /// What upstream is told of the way here.
+    /// Makes the `X-Forwarded-*` headers that upstream gets.
     pub(crate) forwarding: Forwarding,
     /// Renders errors.
     pub(crate) view: Arc<View>,
@@ -57,14 +58,14 @@ impl Stages {
     }
 
     /// One request, from its head to its answer's head. Every error becomes an answer here.
-    async fn exchange(&self, request: Request<Incoming>, direct: &Via) -> Response<Body> {
+    async fn exchange(&self, request: Request<Incoming>, direct: &ForwardedHeaders) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
-        let via = self.forwarding.of(direct, &parts.headers);
+        let forwarded_headers = self.forwarding.of(direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
         let route = route(&parts);
-        let record = Record::begin(&parts, &route, audit_id, via.client);
+        let record = Record::begin(&parts, &route, audit_id, forwarded_headers.client);
         let asker = Asker::of(&parts);
-        let handled = self.handle(route, Request::from_parts(parts, body), &via, &record).await;
+        let handled = self.handle(route, Request::from_parts(parts, body), &forwarded_headers, &record).await;
         let mut reason = None;
         let mut response = handled.unwrap_or_else(|problem| {
             reason = Some(problem.reason());
@@ -80,7 +81,7 @@ impl Stages {
         &self,
         route: Route,
         request: Request<Incoming>,
-        via: &Via,
+        forwarded_headers: &ForwardedHeaders,
         record: &Record,
     ) -> Result<Response<Body>, Problem> {
         if !has_one_meaning(request.headers()) {
@@ -89,16 +90,16 @@ impl Stages {
         match route {
             Route::Page(page) => self.pages.visit(page, Visit::new(request, record)).await,
             Route::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
-            Route::Kubernetes(facts) => self.kubernetes(facts, request, via, record).await,
+            Route::Kubernetes(facts) => self.kubernetes(facts, request, forwarded_headers, record).await,
         }
     }
 
-    /// Who, may they, as them, forward.
+    /// Identify, permit, delegate, forward.
     async fn kubernetes(
         &self,
         facts: Facts,
         request: Request<Incoming>,
-        via: &Via,
+        forwarded_headers: &ForwardedHeaders,
         record: &Record,
     ) -> Result<Response<Body>, Problem> {
         let identity = self.authenticator.identify(request.headers()).await?;
@@ -106,10 +107,10 @@ impl Stages {
         let ends_soon = identity.ends_soon(self.clock.now());
         let (parts, body) = request.into_parts();
         let permit = policy::permit(identity, facts, &parts, &self.origins)?;
-        self.authenticator.note_use(permit.identity(), via.client);
+        self.authenticator.note_use(permit.identity(), forwarded_headers.client);
         let delegated = self.broker.delegate(permit).await?;
         let request = Request::from_parts(parts, body);
-        let mut forwarded = self.upstream.forward(delegated, request, via).await?;
+        let mut forwarded = self.upstream.forward(delegated, request, forwarded_headers).await?;
         let headers = forwarded.response.headers_mut();
         if forwarded.refused_user {
             advise_sign_in(headers, &self.view);

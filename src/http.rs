@@ -1,4 +1,4 @@
-//! HTTP without users or rules of ours: which headers pass, the body of an answer, the layers around the application.
+//! Pure header rules, bodies and tower layers; no I/O, no user data.
 
 pub(crate) mod body;
 pub(crate) mod forwarded;

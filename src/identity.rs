@@ -75,7 +75,7 @@ pub(crate) struct Authenticator {
 }
 
 impl Refused {
-    /// What the user of a credential is told that ended while it was in use.
+    /// The error for a request whose credential ended while it was served.
     #[must_use]
     pub(crate) fn ended(kind: CredentialKind, fate: Fate) -> Self {
         match fate {
@@ -85,7 +85,7 @@ impl Refused {
         }
     }
 
-    /// The other way round: what became of the credential. `None`: nobody knows, because the store did not answer.
+    /// What became of the credential; `None`: the store did not answer.
     #[must_use]
     pub(crate) fn fate(&self) -> Option<Fate> {
         match self {
@@ -116,7 +116,7 @@ impl Identity {
         &self.opener
     }
 
-    /// When it was looked up: an end that comes after this was not seen by that look.
+    /// When it was looked up: an end that comes after this was not seen by that lookup.
     #[must_use]
     pub(crate) fn found_at(&self) -> Instant {
         self.found_at
@@ -175,7 +175,7 @@ impl Authenticator {
         self.uses.note(identity.credential(), identity.last_use, self.clock.now(), client);
     }
 
-    /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the look at
+    /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the lookup of
     /// their credential.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 mod bounds;
 mod conn;
-mod patience;
+mod timeouts;
 mod tls;
 
 use std::net::{IpAddr, SocketAddr};

@@ -36,7 +36,7 @@ pub(crate) struct Pages {
     pub(crate) view: Arc<View>,
     /// Signing in and out.
     pub(crate) sign_in: Arc<SignIn>,
-    /// Who asks.
+    /// Identifies the visitor.
     pub(crate) authenticator: Authenticator,
     /// Tokens.
     pub(crate) store: Arc<dyn SessionStore>,

@@ -108,8 +108,8 @@ impl SignIn {
         Self { entra, store, broker, authenticator, lifetimes, clock, shutdown, metrics }
     }
 
-    /// Begins an attempt. Where a policy's demand stands against the browser's user, it goes along. `return_to` is what
-    /// the browser asked for, whatever it is.
+    /// Begins an attempt. If this session's last AKS token request failed with a step-up demand, its claims are sent along.
+    /// `return_to` is what the browser asked for; it is not checked yet.
     ///
     /// # Errors
     /// While Entra's discovery has not succeeded.
@@ -125,7 +125,7 @@ impl SignIn {
         self.to_entra(headers, safe_return_to(return_to), demand.as_ref())
     }
 
-    /// Finishes the attempt to which `query`, with which Entra sent the browser back, belongs.
+    /// Finishes the attempt that the callback's `state` names.
     pub(crate) async fn finish(self: &Arc<Self>, query: &str, headers: &HeaderMap) -> Finished {
         let query = CallbackQuery::parse(query);
         let attempt = query.state().and_then(|state| Attempt::find(headers, state, self.clock.now()));
@@ -236,7 +236,8 @@ impl SignIn {
                 }
                 Class::StepUp if !opener.session.stepped_up => {
                     let demand = Demand::of(&fault, &opener.session);
-                    // While it cannot be met, it stands: the page that the user wanted will say so.
+                    // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers with
+                    // the step-up error.
                     if let Ok(to_entra) = self.to_entra(headers, return_to.clone(), Some(&demand)) {
                         cookies.extend(to_entra.cookies);
                         outcome = Outcome::StepUp(to_entra.location);

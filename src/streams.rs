@@ -31,8 +31,8 @@ pub(crate) enum StreamKind {
 /// not all at once.
 const SPREAD: f64 = 0.8;
 
-/// How long an ended credential is remembered: longer than a request can be on its way from the look at its credential
-/// to the opening of its stream.
+/// How long an ended credential is remembered: longer than a request can be on its way from the lookup of its
+/// credential to the opening of its stream.
 const ENDED_IS_KNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// All open streams of this process. A clone is another handle to the same.
@@ -95,7 +95,7 @@ pub(crate) struct Stream {
 pub(crate) enum NotOpened {
     /// The user has as many streams open as one may have.
     TooMany,
-    /// The credential ended after the look at it.
+    /// The credential ended after its lookup.
     Ended(Fate),
 }
 

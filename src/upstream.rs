@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::broker::Delegated;
 use crate::http::body::{Body, Lease};
-use crate::http::forwarded::Via;
+use crate::http::forwarded::ForwardedHeaders;
 use crate::http::headers::clean_response;
 use crate::identity::Refused;
 use crate::route::Shape;
@@ -19,7 +19,7 @@ use crate::transport::{Leased, Outgoing, Sent, Transport, TransportError};
 /// Why there is no answer of the API server.
 #[derive(Debug, Error)]
 pub(crate) enum UpstreamError {
-    /// It was asked, or could not be.
+    /// The request could not be sent, or its answer did not come or could not be read.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// The user has too many streams open.
@@ -70,7 +70,7 @@ impl Upstream {
         &self,
         delegated: Delegated,
         mut request: Request<Incoming>,
-        via: &Via,
+        forwarded_headers: &ForwardedHeaders,
     ) -> Result<Forwarded, UpstreamError> {
         let kind = delegated.identity().credential().kind;
         let (is_cookie, pod_answers) = (delegated.identity().is_cookie(), delegated.facts().pod_answers);
@@ -79,7 +79,7 @@ impl Upstream {
         let stream = self.register(&delegated)?;
         let lease = self.transport.lease().await?;
         let client = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
-        let exchange = self.exchange(lease, delegated, request, via);
+        let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers);
         let mut leased = match &stream {
             None => exchange.await?,
             // The answer's head may be long in coming, and the credential may end meanwhile.
@@ -116,18 +116,19 @@ impl Upstream {
     }
 
     /// Sends the request; once more with a renewed token where the API server says 401 and there is no body to repeat.
-    async fn exchange(
+    async fn send_with_renewal(
         &self,
         lease: Lease,
         delegated: Delegated,
         request: Request<Incoming>,
-        via: &Via,
+        forwarded_headers: &ForwardedHeaders,
     ) -> Result<Leased, TransportError> {
         let (parts, body) = request.into_parts();
         let (body, sent) = Outgoing::from_client(body);
         let (has_body, shape) = (!body.is_empty(), delegated.facts().shape);
         let authority = self.transport.authority();
-        let head = |delegated: &Delegated| head::as_user(&parts, has_body, authority, delegated, via);
+        let head =
+            |delegated: &Delegated| head::as_user(&parts, has_body, authority, delegated, forwarded_headers);
         let leased = self.transport.send(lease, || head(&delegated), (body, sent), shape).await?;
         if leased.response().status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok(leased);

@@ -1,4 +1,4 @@
-//! What people see: pages out of templates, with the headers that keep them ours.
+//! HTML from templates, with security headers.
 
 use http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, REFERRER_POLICY,
@@ -112,7 +112,8 @@ impl View {
     }
 }
 
-/// Headers of every answer of our own.
+/// Headers of our own answers, except the two that are written without them: the answer to a panic, and the 408 of a slow
+/// head.
 pub(crate) fn protect(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

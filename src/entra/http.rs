@@ -97,7 +97,7 @@ impl Http {
             .header("return-client-request-id", "true")
             .header("x-client-sku", "entrada")
             .header("x-client-ver", env!("CARGO_PKG_VERSION"))
-            // Asks Entra to say 429 with Retry-After where it would else say `invalid_grant`.
+            // Asks Entra to say 429 with Retry-After where it would otherwise say `invalid_grant`.
             .header("x-ms-lib-capability", "retry-after, h429");
         self.call(request, Bytes::from(form)).await
     }

@@ -1,4 +1,5 @@
-//! Who the client is, and what upstream is told of it: `X-Forwarded-*`, `Forwarded`, `X-Real-Ip` come from us alone.
+//! Who the client is, and what upstream is told of it. `X-Forwarded-*` and `Forwarded` come from us alone; `X-Real-Ip` is
+//! removed with the inbound ones (see `headers`) and not set.
 //!
 //! Inbound values are believed, and kept, only when the connection comes from a trusted proxy.
 
@@ -13,9 +14,9 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// What upstream is told of one request's way here.
+/// The client's address, and the headers that tell upstream about one request's way here.
 #[derive(Clone, Debug)]
-pub(crate) struct Via {
+pub(crate) struct ForwardedHeaders {
     /// The client's address, as far as trusted proxies vouch for it.
     pub(crate) client: IpAddr,
     forwarded_for: HeaderValue,
@@ -24,7 +25,7 @@ pub(crate) struct Via {
     host: HeaderValue,
 }
 
-/// Makes a [`Via`]; one for the process.
+/// Makes a [`ForwardedHeaders`]; one for the process.
 #[derive(Clone, Debug)]
 pub(crate) struct Forwarding {
     trusted: Vec<IpNet>,
@@ -42,9 +43,9 @@ impl Forwarding {
 
     /// For a connection from `peer` without regard to any request: made once, and cloned for each request.
     #[must_use]
-    pub(crate) fn direct(&self, peer: IpAddr) -> Via {
+    pub(crate) fn direct(&self, peer: IpAddr) -> ForwardedHeaders {
         let host = self.host.to_str().unwrap_or_default();
-        Via {
+        ForwardedHeaders {
             client: peer,
             forwarded_for: value(&peer.to_string()),
             forwarded: value(&format!("for={};host=\"{host}\";proto=https", node(peer))),
@@ -55,7 +56,7 @@ impl Forwarding {
 
     /// For one request on that connection.
     #[must_use]
-    pub(crate) fn of(&self, direct: &Via, headers: &HeaderMap) -> Via {
+    pub(crate) fn of(&self, direct: &ForwardedHeaders, headers: &HeaderMap) -> ForwardedHeaders {
         if self.trusted.is_empty() || !self.trusts(direct.client) {
             return direct.clone();
         }
@@ -77,7 +78,7 @@ impl Forwarding {
             .map(str::to_owned)
             .chain([direct.forwarded.to_str().unwrap_or_default().to_owned()])
             .collect();
-        Via {
+        ForwardedHeaders {
             client,
             forwarded_for: value(&whole.join(", ")),
             forwarded: value(&elements.join(", ")),
@@ -91,7 +92,7 @@ impl Forwarding {
     }
 }
 
-impl Via {
+impl ForwardedHeaders {
     /// Sets the headers on an outgoing request, from which all inbound ones were removed.
     pub(crate) fn set(&self, headers: &mut HeaderMap) {
         headers.insert(X_FORWARDED_FOR, self.forwarded_for.clone());
@@ -120,9 +121,9 @@ fn address(entry: &str) -> Option<IpAddr> {
 mod tests {
     use super::*;
 
-    fn set(via: &Via) -> Vec<String> {
+    fn set(forwarded_headers: &ForwardedHeaders) -> Vec<String> {
         let mut headers = HeaderMap::new();
-        via.set(&mut headers);
+        forwarded_headers.set(&mut headers);
         headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect()
     }
 
@@ -152,8 +153,8 @@ mod tests {
     fn trusted_proxies_vouch_for_the_client() {
         let forwarding = Forwarding::new(vec!["10.0.0.0/8".parse().unwrap()], "k8s.example.com");
         let direct = forwarding.direct("10.0.0.1".parse().unwrap());
-        let via = forwarding.of(&direct, &inbound());
-        assert_eq!(via.client, "198.51.100.7".parse::<IpAddr>().unwrap());
-        assert_eq!(set(&via)[0], "x-forwarded-for: 9.9.9.9, 198.51.100.7, 10.0.0.9, 10.0.0.1");
+        let forwarded_headers = forwarding.of(&direct, &inbound());
+        assert_eq!(forwarded_headers.client, "198.51.100.7".parse::<IpAddr>().unwrap());
+        assert_eq!(set(&forwarded_headers)[0], "x-forwarded-for: 9.9.9.9, 198.51.100.7, 10.0.0.9, 10.0.0.1");
     }
 }

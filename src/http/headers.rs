@@ -73,7 +73,7 @@ pub(crate) fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 /// Prepares a request's headers for upstream: nothing of the connection and nothing that claims an identity is left.
 ///
 /// `Impersonate-*` stays, even where `Connection` names it: dropping it would widen what the request may do.
-/// `upgrade`: the protocol that the connection is to switch to goes on.
+/// `upgrade`: `Upgrade` with its protocol is kept, with a `Connection: Upgrade` of our own.
 pub(crate) fn clean_request(headers: &mut HeaderMap, cookie_is_credential: bool, upgrade: bool) {
     let upgrade = if upgrade { headers.get(UPGRADE).cloned() } else { None };
     remove_hop_by_hop(headers);

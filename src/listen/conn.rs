@@ -21,7 +21,7 @@ use tower::ServiceExt;
 
 use super::Certificates;
 use super::bounds::Admission;
-use super::patience::{Busy, Patience, Patient, Phase};
+use super::timeouts::{Busy, Phase, ReadTimeouts, TimeoutStream};
 use crate::config::Limits;
 use crate::http::layers::HttpService;
 use crate::metrics::Metrics;
@@ -30,7 +30,7 @@ use crate::shutdown::Shutdown;
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// `TCP_NOTSENT_LOWAT`: of an answer that the client does not read, at most this much waits in the kernel, beside what is
-/// on its way already; the rest stays with the API server. Linux would else take up to 4 MiB for a connection, which
+/// on its way already; the rest stays with the API server. Linux would otherwise take up to 4 MiB for a connection, which
 /// counts as the pod's memory.
 const UNSENT_BYTES: u32 = 128 * 1024;
 const MAX_HEADERS: usize = 200;
@@ -112,7 +112,7 @@ fn prepare(stream: &TcpStream) {
 }
 
 /// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
-/// from then on that it is the last one, and [`Patient`] closes a connection on which nothing more comes.
+/// from then on that it is the last one, and [`TimeoutStream`] closes a connection on which nothing more comes.
 async fn serve_h1<S>(
     stream: S,
     admission: Admission,
@@ -123,7 +123,8 @@ async fn serve_h1<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream = Patient::new(stream, admission, phase.clone(), Patience::of(limits, shutdown), true);
+    let stream =
+        TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), true);
     let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let (busy, stop) = (phase.busy(), stop.clone());
@@ -138,21 +139,22 @@ async fn serve_h1<S>(
         }
     });
     let connection = hyper::server::conn::http1::Builder::new()
-        // `Patient` keeps time instead.
+        // `TimeoutStream` does this instead.
         .header_read_timeout(None)
         .max_buf_size(limits.head_bytes)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // Nothing to tell hyper: polled once more after the stop, `Patient` reads that it has begun and sets its timer.
+    // hyper is not told of the stop. It is enough that the connection is polled once more: `TimeoutStream` then sees that
+    // the process is stopping and sets the shorter timeout.
     until_stopped(connection.as_mut(), shutdown, |_| {}).await;
 }
 
-/// Marks the connection as busy until the answer's body has been sent or given up; for ever where it becomes a tunnel.
+/// Marks the connection as busy until the answer's body has been sent or given up. A tunnel has no timeouts at all.
 fn busy_until_sent<B>(response: Response<B>, busy: Busy) -> Response<BusyBody<B>> {
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        busy.for_ever();
+        busy.disable_timeouts();
         return response.map(|body| BusyBody { body, _busy: None });
     }
     response.map(|body| BusyBody { body, _busy: Some(busy) })
@@ -167,11 +169,12 @@ async fn serve_h2<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // A client that negotiates h2 and then says nothing is not yet watched by h2's own pings.
+    // For a client that negotiates HTTP/2 and then sends nothing: hyper sends PINGs only after the client's preface.
     let phase = Phase::default();
-    let stream = Patient::new(stream, admission, phase.clone(), Patience::of(limits, shutdown), false);
+    let stream =
+        TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), false);
     let service = service_fn(move |request: Request<Incoming>| {
-        phase.busy().for_ever();
+        phase.busy().disable_timeouts();
         service.clone().oneshot(request)
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())

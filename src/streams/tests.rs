@@ -72,7 +72,7 @@ async fn a_stream_ends_with_its_credential() {
     assert_eq!(second.over().await, Over::Credential(Fate::Dormant), "the session's deadline");
 }
 
-/// An end between the look at a credential and the opening of its stream is not missed.
+/// An end between the lookup of a credential and the opening of its stream is not missed.
 #[tokio::test]
 async fn a_credential_that_ended_since_the_look_at_it_opens_no_stream() {
     let world = world();

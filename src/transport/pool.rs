@@ -1,4 +1,4 @@
-//! The pool of connections to one upstream server, by what the server is trusted, and what its errors mean.
+//! The connection pool, the CA it trusts, and what hyper's errors mean as a [`TransportError`].
 
 use std::io;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use super::TransportError;
 use super::outgoing::Outgoing;
 use crate::tls;
 
-/// Shorter than the API server's own, which would else close a connection just as we use it.
+/// Shorter than the API server's own, which would otherwise close a connection just as we use it.
 const POOL_IDLE: Duration = Duration::from_secs(60);
 /// A handshake costs more than an idle connection: generous, so that a burst leaves its connections for the next.
 const POOL_IDLE_CONNECTIONS: usize = 1_024;
@@ -30,7 +30,7 @@ const HANG_UPS: [io::ErrorKind; 4] = [
 ];
 const KEEPALIVE: Duration = Duration::from_secs(30);
 
-/// What waits for a client that does not read: in the kernel, which would else take 6 MiB for each, and in our own
+/// What waits for a client that does not read: in the kernel, which would otherwise take 6 MiB for each, and in our own
 /// memory. 256 KiB keep a connection within the region busy at more than 100 MB/s.
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 const READ_BUFFER_BYTES: usize = 128 * 1024;

@@ -6,7 +6,7 @@ use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
 
 use crate::broker::Delegated;
-use crate::http::forwarded::Via;
+use crate::http::forwarded::ForwardedHeaders;
 use crate::http::headers::clean_request;
 use crate::route::Shape;
 use crate::transport::TransportError;
@@ -17,7 +17,7 @@ pub(super) fn as_user(
     has_body: bool,
     authority: &Authority,
     delegated: &Delegated,
-    via: &Via,
+    forwarded_headers: &ForwardedHeaders,
 ) -> Result<Parts, TransportError> {
     let target = inbound.uri.path_and_query().filter(|target| target.as_str().starts_with('/'));
     let mut uri = http::uri::Parts::default();
@@ -34,10 +34,10 @@ pub(super) fn as_user(
     let is_upgrade = delegated.facts().shape == Shape::Upgrade;
     clean_request(&mut head.headers, delegated.identity().is_cookie(), is_upgrade);
     if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
-        // Said outright: of a GET without a length the client library would else take the body for absent.
+        // Said outright: of a GET without a length the client library would otherwise take the body for absent.
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    via.set(&mut head.headers);
+    forwarded_headers.set(&mut head.headers);
     head.headers.insert(AUTHORIZATION, delegated.authorization());
     Ok(head)
 }

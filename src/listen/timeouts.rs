@@ -1,12 +1,14 @@
-//! How long a client may keep us waiting: for a request's head, and between requests.
+//! Timeouts for reading from a client: for a request's head, and between two requests.
 //!
-//! hyper's `header_read_timeout` also runs between two requests, and closes without a word. So the time is kept here,
-//! around the socket, by what the connection is doing:
+//! hyper's `header_read_timeout` cannot do this: it also runs between two requests, and closes without an answer. So a
+//! wrapper around the socket times its reads, depending on what the connection is doing:
 //!
-//! - A request's head has begun: it must be whole within `ENTRADA_HEAD_TIMEOUT`, else the client gets a 408.
-//! - Between two requests: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. Once the process stops, only 5 s: the
-//!   next request may be on its way already and must not meet a closed connection.
-//! - A request is being answered, or the connection is a tunnel: no limit.
+//! - Waiting for the connection's first request, or in the middle of a request's head: `ENTRADA_HEAD_TIMEOUT`. On HTTP/1.1
+//!   the client then gets a 408; on HTTP/2 the connection is closed.
+//! - Between two requests, on HTTP/1.1 only: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. While the process
+//!   stops, 5 s instead: the next request may be on its way already and must not meet a closed connection.
+//! - A request is being answered, or the connection is a tunnel: no timeout. HTTP/2 has none either from its first
+//!   request on; its PINGs find out whether the client is still there.
 
 use std::io;
 use std::pin::Pin;
@@ -22,26 +24,26 @@ use crate::config::Limits;
 use crate::problem::HEAD_TOO_SLOW;
 use crate::shutdown::Shutdown;
 
-/// How long to wait in each phase.
+/// How long a read may wait in each phase.
 #[derive(Clone, Debug)]
-pub(super) struct Patience {
+pub(super) struct ReadTimeouts {
     /// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
     head: Duration,
     /// Between two requests.
     idle: Duration,
-    /// When it begins, there is only [`LAST_CALL`] between two requests.
+    /// Once the process is stopping, [`IDLE_WHILE_STOPPING`] takes the place of `idle`.
     shutdown: Shutdown,
 }
 
 /// How long an idle connection stays open after the process began to stop: long enough for a request that is on its way
 /// to arrive and be answered with `Connection: close`.
-const LAST_CALL: Duration = Duration::from_secs(5);
+const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(5);
 
 const HEAD: u8 = 0;
 const IDLE: u8 = 1;
 const BUSY: u8 = 2;
-/// Idle while the process stops; never a phase, only what the timer is set for.
-const LEAVING: u8 = 3;
+/// Between two requests while the process stops. [`Phase`] is never this; only the timer knows it.
+const STOPPING: u8 = 3;
 
 /// What the connection is doing. Shared between its bytes and its requests.
 #[derive(Clone, Debug)]
@@ -49,9 +51,10 @@ pub(super) struct Phase(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// Requests that are being answered: two at most, when one that follows at once is taken up early.
+    /// Requests that are being answered. Two at most: hyper may take up the next one before the body of the last is
+    /// dropped.
     busy: AtomicUsize,
-    /// While none is: whether a head has begun.
+    /// Whether a head is awaited or has begun; of interest while no request is being answered.
     head: AtomicBool,
 }
 
@@ -60,20 +63,20 @@ struct State {
 pub(super) struct Busy(Option<Phase>);
 
 /// A socket whose reads time out by what its connection is doing.
-pub(super) struct Patient<S, G> {
+pub(super) struct TimeoutStream<S, G> {
     inner: S,
-    /// Held as long as the connection's bytes may flow.
+    /// Dropped together with the socket.
     _guard: G,
     phase: Phase,
-    patience: Patience,
+    timeouts: ReadTimeouts,
     /// The phase for which the timer was set.
     timed: u8,
     timer: Pin<Box<Sleep>>,
-    /// Whether a slow head gets a 408. HTTP/2 has no place for one before the first request.
-    tells: bool,
+    /// Whether a slow head gets a 408: on HTTP/1.1 only, because it is written as HTTP/1.1 text.
+    sends_408: bool,
 }
 
-impl Patience {
+impl ReadTimeouts {
     pub(super) fn of(limits: &Limits, shutdown: &Shutdown) -> Self {
         Self { head: limits.head, idle: limits.idle, shutdown: shutdown.clone() }
     }
@@ -106,8 +109,8 @@ impl Phase {
 }
 
 impl Busy {
-    /// It never ends: the connection has become a tunnel, or keeps time by other means.
-    pub(super) fn for_ever(mut self) {
+    /// From now on no read of this connection times out: it has become a tunnel, or it is HTTP/2, which has PINGs.
+    pub(super) fn disable_timeouts(mut self) {
         self.0 = None;
     }
 }
@@ -120,25 +123,25 @@ impl Drop for Busy {
     }
 }
 
-impl<S, G> Patient<S, G> {
-    /// Waits for the first head already. `guard` is dropped with the connection's bytes.
-    pub(super) fn new(inner: S, guard: G, phase: Phase, patience: Patience, tells: bool) -> Self {
-        let timer = Box::pin(tokio::time::sleep(patience.head));
-        Self { inner, _guard: guard, phase, patience, timed: HEAD, timer, tells }
+impl<S, G> TimeoutStream<S, G> {
+    /// The timeout for the first head runs from now on. `guard` is dropped together with the socket.
+    pub(super) fn new(inner: S, guard: G, phase: Phase, timeouts: ReadTimeouts, sends_408: bool) -> Self {
+        let timer = Box::pin(tokio::time::sleep(timeouts.head));
+        Self { inner, _guard: guard, phase, timeouts, timed: HEAD, timer, sends_408 }
     }
 
     fn set_timer(&mut self, phase: u8) {
         self.timed = phase;
-        let patience = match phase {
-            IDLE => self.patience.idle,
-            LEAVING => LAST_CALL,
-            _ => self.patience.head,
+        let timeout = match phase {
+            IDLE => self.timeouts.idle,
+            STOPPING => IDLE_WHILE_STOPPING,
+            _ => self.timeouts.head,
         };
-        self.timer.as_mut().reset(Instant::now() + patience);
+        self.timer.as_mut().reset(Instant::now() + timeout);
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Patient<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S, G> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -155,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Patient<S, G> {
             }
             return read;
         }
-        let due = if phase == IDLE && this.patience.shutdown.has_begun() { LEAVING } else { phase };
+        let due = if phase == IDLE && this.timeouts.shutdown.has_begun() { STOPPING } else { phase };
         if this.timed != due {
             this.set_timer(due);
         }
@@ -164,15 +167,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for Patient<S, G> {
             // To hyper this looks like a client that closed its side: it closes the connection without an error.
             return Poll::Ready(Ok(()));
         }
-        if this.tells {
-            // What does not fit into the socket is not worth a wait.
+        if this.sends_408 {
+            // A client that does not read may not get it all; we do not wait for that.
             let _best_effort = Pin::new(&mut this.inner).poll_write(cx, HEAD_TOO_SLOW);
         }
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for Patient<S, G> {
+impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S, G> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
     }
@@ -207,16 +210,16 @@ mod tests {
     const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
     const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 
-    fn patience(shutdown: &Shutdown) -> Patience {
-        Patience { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT, shutdown: shutdown.clone() }
+    fn timeouts(shutdown: &Shutdown) -> ReadTimeouts {
+        ReadTimeouts { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT, shutdown: shutdown.clone() }
     }
 
     async fn expect_read(
-        patient: &mut Patient<tokio::io::DuplexStream, ()>,
+        stream: &mut TimeoutStream<tokio::io::DuplexStream, ()>,
         within: Duration,
     ) -> io::Result<usize> {
         let mut buffer = [0; 64];
-        let read = tokio::time::timeout(within, patient.read(&mut buffer)).await;
+        let read = tokio::time::timeout(within, stream.read(&mut buffer)).await;
         read.unwrap_or_else(|_| Err(io::ErrorKind::WouldBlock.into()))
     }
 
@@ -224,16 +227,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_a_408() {
         let (mut client, server) = tokio::io::duplex(1_024);
-        let mut patient = Patient::new(server, (), Phase::default(), patience(&Shutdown::default()), true);
+        let mut stream =
+            TimeoutStream::new(server, (), Phase::default(), timeouts(&Shutdown::default()), true);
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
-            assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 1);
-            let waited = expect_read(&mut patient, Duration::from_secs(6)).await;
+            assert_eq!(expect_read(&mut stream, HEAD_TIMEOUT).await.unwrap(), 1);
+            let waited = expect_read(&mut stream, Duration::from_secs(6)).await;
             assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         }
-        let error = expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap_err();
+        let error = expect_read(&mut stream, HEAD_TIMEOUT).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        drop(patient);
+        drop(stream);
         let mut told = String::new();
         client.read_to_string(&mut told).await.unwrap();
         assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
@@ -241,52 +245,52 @@ mod tests {
 
     /// A busy connection waits for ever, an idle one for three minutes and then closes in peace; a new head has its 20 s.
     #[tokio::test(start_paused = true)]
-    async fn patience_runs_by_phase() {
+    async fn each_phase_has_its_timeout() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, (), phase.clone(), patience(&Shutdown::default()), true);
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
         let busy = phase.busy();
-        let waited = expect_read(&mut patient, Duration::from_secs(86_400)).await;
+        let waited = expect_read(&mut stream, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(busy);
-        let waited = expect_read(&mut patient, IDLE_TIMEOUT / 2).await;
+        let waited = expect_read(&mut stream, IDLE_TIMEOUT / 2).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         client.write_all(b"GET").await.unwrap();
-        assert_eq!(expect_read(&mut patient, HEAD_TIMEOUT).await.unwrap(), 3);
+        assert_eq!(expect_read(&mut stream, HEAD_TIMEOUT).await.unwrap(), 3);
         assert_eq!(
-            expect_read(&mut patient, HEAD_TIMEOUT * 2).await.unwrap_err().kind(),
+            expect_read(&mut stream, HEAD_TIMEOUT * 2).await.unwrap_err().kind(),
             io::ErrorKind::TimedOut
         );
         drop(phase.busy());
-        assert_eq!(expect_read(&mut patient, IDLE_TIMEOUT * 2).await.unwrap(), 0, "closed in peace");
+        assert_eq!(expect_read(&mut stream, IDLE_TIMEOUT * 2).await.unwrap(), 0, "closed in peace");
     }
 
-    /// At a stop, an idle connection has a last call from then on, not from when it fell idle.
+    /// At a stop, an idle connection has 5 s from then on, not from when it fell idle.
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_left_a_moment_at_a_stop() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let (phase, shutdown) = (Phase::default(), Shutdown::default());
-        let mut patient = Patient::new(server, (), phase.clone(), patience(&shutdown), true);
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&shutdown), true);
         drop(phase.busy());
-        let waited = expect_read(&mut patient, IDLE_TIMEOUT / 2).await;
+        let waited = expect_read(&mut stream, IDLE_TIMEOUT / 2).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         shutdown.begin();
-        let waited = expect_read(&mut patient, LAST_CALL / 2).await;
+        let waited = expect_read(&mut stream, IDLE_WHILE_STOPPING / 2).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         client.write_all(b"GET").await.unwrap();
-        assert_eq!(expect_read(&mut patient, LAST_CALL).await.unwrap(), 3);
+        assert_eq!(expect_read(&mut stream, IDLE_WHILE_STOPPING).await.unwrap(), 3);
         drop(phase.busy());
-        assert_eq!(expect_read(&mut patient, LAST_CALL * 2).await.unwrap(), 0, "closed in peace");
+        assert_eq!(expect_read(&mut stream, IDLE_WHILE_STOPPING * 2).await.unwrap(), 0, "closed in peace");
     }
 
-    /// A tunnel is never idle.
+    /// A tunnel has no timeout.
     #[tokio::test(start_paused = true)]
-    async fn a_tunnel_waits_for_ever() {
+    async fn a_tunnel_has_no_timeout() {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut patient = Patient::new(server, (), phase.clone(), patience(&Shutdown::default()), true);
-        phase.busy().for_ever();
-        let waited = expect_read(&mut patient, Duration::from_secs(7 * 86_400)).await;
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        phase.busy().disable_timeouts();
+        let waited = expect_read(&mut stream, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }
