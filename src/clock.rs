@@ -24,7 +24,7 @@ struct Shift {
 impl Clock {
     /// The system's time.
     #[must_use]
-    pub fn system() -> Self {
+    pub(crate) fn system() -> Self {
         Self { shift: None }
     }
 
@@ -54,7 +54,7 @@ impl Clock {
     }
 
     /// Waits until the clock shows `deadline` or later.
-    pub async fn sleep_until(&self, deadline: Timestamp) {
+    pub(crate) async fn sleep_until(&self, deadline: Timestamp) {
         loop {
             let moved = self.shift.as_ref().map(|shift| shift.moved.notified());
             let Ok(left) = Duration::try_from(deadline.duration_since(self.now())) else { return };
@@ -73,20 +73,20 @@ impl Clock {
 
 /// `from + by`, capped at the last representable time instead of failing.
 #[must_use]
-pub fn after(from: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn after(from: Timestamp, by: Duration) -> Timestamp {
     let by = SignedDuration::try_from(by).unwrap_or(SignedDuration::MAX);
     from.saturating_add(by).unwrap_or(Timestamp::MAX)
 }
 
 /// How long it is from `now` until `then`; zero when it has passed.
 #[must_use]
-pub fn until(now: Timestamp, then: Timestamp) -> Duration {
+pub(crate) fn until(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
 /// A length of time in the words of a page or a warning: `in 6 days`, `in 40 minutes`.
 #[must_use]
-pub fn in_words(left: Duration) -> String {
+pub(crate) fn in_words(left: Duration) -> String {
     let seconds = left.as_secs();
     let (length, unit) = match seconds {
         172_800.. => (86_400, "day"),

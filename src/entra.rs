@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub(crate) use self::authorize::AuthorizeRequest;
 pub(crate) use self::fault::EntraFault;
-pub use self::fault::{Class, Row, error_table};
+pub use self::fault::{Class, error_table};
 pub(crate) use self::id_token::{IdTokenError, SignedIn};
 pub(crate) use self::provider::NotReady;
 pub(crate) use self::token::{Minted, Redeemed};

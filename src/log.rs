@@ -9,7 +9,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 const DEFAULT_FILTER: &str = "warn,entrada=info";
 
 /// Starts logging to standard output. Call it once.
-pub fn init() {
+pub(crate) fn init() {
     init_with(
         std::io::stdout,
         EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)),

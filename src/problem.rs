@@ -33,11 +33,11 @@ pub(crate) const HEAD_TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\nentrada-reason: head_too_slow\r\n\r\n";
 
 /// Names the error, so that nobody mistakes it for the API server's.
-pub(crate) const ENTRADA_REASON: HeaderName = HeaderName::from_static("entrada-reason");
+const ENTRADA_REASON: HeaderName = HeaderName::from_static("entrada-reason");
 
 /// Whose fault it is: decides the log level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Side {
+enum Side {
     /// The caller's.
     Client,
     /// Entra's.
@@ -208,7 +208,7 @@ impl Problem {
             title: title(self.status, self.help),
             sentence: &self.sentence,
             details: &self.details,
-            action: Some(action),
+            action,
         };
         view.message(self.status, &message)
     }
@@ -313,7 +313,7 @@ pub(crate) fn panicked() -> Response<Full<Bytes>> {
 
 /// Where to sign in and come back from.
 #[must_use]
-pub(crate) fn login_path(return_to: &str) -> String {
+fn login_path(return_to: &str) -> String {
     let query: String =
         url::form_urlencoded::Serializer::new(String::new()).append_pair("return_to", return_to).finish();
     format!("/login?{query}")

@@ -12,6 +12,7 @@ mod attempt;
 mod callback;
 mod out;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +52,6 @@ pub(crate) struct SignIn {
 }
 
 /// Where to send the browser, and the cookies to set on the way.
-#[derive(Debug)]
 pub(crate) struct ToEntra {
     /// Entra's authorization endpoint with all parameters.
     pub(crate) location: String,
@@ -73,7 +73,6 @@ pub(crate) struct Finished {
 }
 
 /// What to show after a callback.
-#[derive(Debug)]
 pub(crate) enum Outcome {
     /// The user is signed in: on to where they wanted to go.
     SignedIn,
@@ -288,6 +287,24 @@ impl SignIn {
             stepped_up,
             created_at: now,
             expires_at: after(now, self.lifetimes.session),
+        }
+    }
+}
+
+impl fmt::Debug for ToEntra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The address holds the attempt's state and nonce.
+        f.debug_struct("ToEntra").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SignedIn => f.write_str("SignedIn"),
+            // As in `ToEntra`.
+            Self::StepUp(_) => f.write_str("StepUp(..)"),
+            Self::Refused(error) => f.debug_tuple("Refused").field(error).finish(),
         }
     }
 }

@@ -33,7 +33,7 @@ pub(crate) struct Message<'a> {
     /// Facts for support, as label and value.
     pub(crate) details: &'a [(&'a str, String)],
     /// Where to go next.
-    pub(crate) action: Option<Action>,
+    pub(crate) action: Action,
 }
 
 /// A link that looks like a button.

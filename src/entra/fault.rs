@@ -100,7 +100,7 @@ const INCOMPLETE: &str =
 const MALFORMED: &str = "Entra refused Entrada's request as malformed; please tell an administrator.";
 
 /// A row of the decision table: codes, what they mean, what the user reads.
-pub type Row = (&'static [u32], Class, &'static str);
+type Row = (&'static [u32], Class, &'static str);
 
 /// The decision table, for tests that prove every row of it.
 #[must_use]

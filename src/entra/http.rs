@@ -22,7 +22,7 @@ const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// Why a call brought no answer.
 #[derive(Clone, Debug, Error)]
-pub(crate) enum CallError {
+pub(super) enum CallError {
     /// Nothing came back in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),

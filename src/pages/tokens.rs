@@ -1,6 +1,7 @@
 //! Proxy tokens: made, listed, armed, revoked. Only the browser's cookie may do that.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use http::{Method, Response, StatusCode};
@@ -19,7 +20,7 @@ use crate::secret::CredentialSecret;
 use crate::session::{Arming, Credential, CredentialId, CredentialKind, Found};
 
 /// A token that was just made; its secret is shown once.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 pub(super) struct Fresh {
     pub(super) id: String,
     pub(super) name: String,
@@ -45,6 +46,13 @@ pub(super) struct Listed {
 struct Shown {
     last_used_from: Option<String>,
     expires_in: String,
+}
+
+impl fmt::Debug for Fresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the token.
+        f.debug_struct("Fresh").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 impl Pages {

@@ -18,9 +18,9 @@ use crate::identity::cookie;
 use crate::secret::{AttemptSecret, random_base62};
 
 /// Long enough for a second factor and a forgotten tab; Entra's own code lives ten minutes.
-pub(crate) const ATTEMPT_LIFETIME: Duration = Duration::from_secs(900);
+pub(super) const ATTEMPT_LIFETIME: Duration = Duration::from_secs(900);
 /// More than this many open attempts are a loop or a prank; the oldest ones go.
-pub(crate) const MAX_ATTEMPTS: usize = 5;
+pub(super) const MAX_ATTEMPTS: usize = 5;
 /// Five attempts' cookies still fit into the 8 KiB that proxies in front of us often allow a header.
 const MAX_RETURN_TO_BYTES: usize = 1_024;
 const ID_CHARS: usize = 8;
@@ -29,17 +29,17 @@ const SECRET_CHARS: usize = 43;
 
 /// What an attempt must remember until Entra sends the browser back.
 #[derive(Debug)]
-pub(crate) struct Attempt {
+pub(super) struct Attempt {
     /// Goes to Entra and comes back; its first characters name the cookie.
-    pub(crate) state: AttemptSecret,
+    pub(super) state: AttemptSecret,
     /// Comes back inside the ID token.
-    pub(crate) nonce: AttemptSecret,
+    pub(super) nonce: AttemptSecret,
     /// PKCE.
-    pub(crate) verifier: AttemptSecret,
+    pub(super) verifier: AttemptSecret,
     /// A path on our own origin.
-    pub(crate) return_to: String,
+    pub(super) return_to: String,
     /// Whether the AKS server was named.
-    pub(crate) step_up: bool,
+    pub(super) step_up: bool,
     begun_at: i64,
 }
 
@@ -56,7 +56,7 @@ struct Wire {
 impl Attempt {
     /// A new attempt.
     #[must_use]
-    pub(crate) fn new(return_to: String, step_up: bool, now: Timestamp) -> Self {
+    pub(super) fn new(return_to: String, step_up: bool, now: Timestamp) -> Self {
         let secret = || AttemptSecret::new(random_base62(SECRET_CHARS));
         let state = AttemptSecret::new(random_base62(ID_CHARS + SECRET_CHARS));
         Self { state, nonce: secret(), verifier: secret(), return_to, step_up, begun_at: now.as_second() }
@@ -64,7 +64,7 @@ impl Attempt {
 
     /// The cookies to set when it begins: its own, and removals of the oldest where too many are open.
     #[must_use]
-    pub(crate) fn cookies(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
+    pub(super) fn cookies(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
         let mut open: Vec<(i64, String)> = cookie::all(headers)
             .filter(|(name, _)| name.starts_with(cookie::ATTEMPT_PREFIX) && is_plain(name))
             .map(|(name, value)| (decode(value).map_or(0, |attempt| attempt.begun_at), name.to_owned()))
@@ -87,7 +87,7 @@ impl Attempt {
 
     /// The attempt that this browser began with `state`; `None` when it began none, or too long ago.
     #[must_use]
-    pub(crate) fn find(headers: &HeaderMap, state: &AttemptSecret, now: Timestamp) -> Option<Self> {
+    pub(super) fn find(headers: &HeaderMap, state: &AttemptSecret, now: Timestamp) -> Option<Self> {
         if !is_plain(state.expose()) || state.expose().len() != ID_CHARS + SECRET_CHARS {
             return None;
         }
@@ -101,14 +101,14 @@ impl Attempt {
 
     /// The `Set-Cookie` value that ends it: a state is good for one answer.
     #[must_use]
-    pub(crate) fn end(&self) -> HeaderValue {
+    pub(super) fn end(&self) -> HeaderValue {
         cookie::remove(&cookie_name(&self.state))
     }
 }
 
 /// A `return_to` that is safe to follow: a path on our own origin, and not one that would begin the circle anew.
 #[must_use]
-pub(crate) fn safe_return_to(asked: Option<&str>) -> String {
+pub(super) fn safe_return_to(asked: Option<&str>) -> String {
     let is_safe = |path: &str| {
         let second = path.as_bytes().get(1);
         path.starts_with('/')
