@@ -175,8 +175,8 @@ impl Authenticator {
         self.uses.note(identity.credential(), identity.last_use, self.clock.now(), client);
     }
 
-    /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the lookup of
-    /// their credential.
+    /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the lookup
+    /// of their credential.
     ///
     /// # Errors
     /// Why not.

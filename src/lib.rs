@@ -1,17 +1,23 @@
 //! Entrada: an authenticating reverse proxy for the Kubernetes API of an AKS cluster.
 //!
-//! The path of one request through the modules ("rooms"), in this order and never back:
+//! The path of one request through the modules ("rooms"):
 //!
 //! ```text
-//! socket → listen → exchange → route ─┬─ our own path: pages → signin
-//!                                     └─ Kubernetes:   identity → policy → broker → upstream → transport → API server
-//!                                                      who?       may?     as them  the API    connections,
-//!                                                                                   server     tunnels
+//! socket
+//!   listen        TLS, HTTP/1.1 or HTTP/2
+//!   exchange      calls the stages below; turns their errors into answers, with `problem`
+//!   route         whose path is it?
+//!     ours:       pages      which use signin, identity, broker and session
+//!     Kubernetes: identity   whose credential is it?               → Identity
+//!                 policy     may a browser's cookie do this?       → Permit
+//!                 broker     gets the user's AKS token             → Delegated
+//!                 upstream   sends the request as the user, cleans the answer's head
+//!                 transport  connections and tunnels to the API server
 //! ```
 //!
 //! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Delegated`. Their fields are private
-//! and each is made in one place, so a request that skipped a stage does not compile. An error goes back to `exchange`,
-//! where `problem` turns it into an answer.
+//! and each is made in one module, so a request that skipped a stage does not compile. There is one step back: after a
+//! 401 of the API server `upstream` asks the broker once for a newer token.
 //!
 //! What always holds:
 //!
@@ -19,14 +25,17 @@
 //!   credential of the proxy's own that it could leave with instead.
 //! - A credential that is presented and refused ends the matter; there is no second try with another one.
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.
-//! - `http`, `transport` and `listen` know no user and no rule; `entra` knows no session.
+//! - `http`, `transport` and `listen` hold no rule about users; `transport` holds a stream's registration, which says
+//!   when the stream must end. `entra` knows no session.
 //! - Nobody but `app` names a store: all others hold a `dyn SessionStore`, whose records are plain data.
-//! - What ends, here or on another replica, is published once, as `session::Ended`; open streams and cached tokens go by
-//!   that event alone.
-//! - No secret has a `Display`; its `Debug` says nothing. Queries are never logged.
+//! - What ends, here or on another replica, is published once, as `session::Ended`. Cached tokens are dropped and open
+//!   streams end on that event. Streams also end at their credential's deadline, when `upkeep` finds that the user has
+//!   lost access or that a cookie went idle, and (watches) at a graceful stop.
+//! - No secret type has a `Display`, and its `Debug` prints nothing of it. Queries are never logged.
 //! - A store or an Entra that does not answer is never mistaken for "signed out".
 //! - Nothing is buffered without a bound, and no stream has a total time limit.
-//! - Every error text of ours stands in `problem`. (Of a request that hyper cannot parse, hyper says so itself.)
+//! - Every error answer of ours to a client is made in `problem`. What its sentence says of Entra stands in
+//!   `entra::fault`, of a page's request body in `pages`. (To a request that hyper cannot parse, hyper answers itself.)
 
 pub mod app;
 pub mod cmd;

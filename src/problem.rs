@@ -149,8 +149,8 @@ impl Problem {
         Self { callback: Some(Box::new(Callback { return_to, cookies })), ..self }
     }
 
-    /// Counts it and writes the log line: at level `info` for what is the client's, `warn` for Entra, the store and the API
-    /// server, `error` for what is ours.
+    /// Counts it and writes the log line: at level `info` for what is the client's, `warn` for Entra, the store and the
+    /// API server, `error` for what is ours.
     pub(crate) fn note(&self, record: &Record, metrics: &Metrics) {
         metrics.problems.with_label_values(&[self.reason]).inc();
         let audit_id = record.audit_id().to_str().unwrap_or_default();

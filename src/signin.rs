@@ -107,8 +107,8 @@ impl SignIn {
         Self { entra, store, broker, authenticator, lifetimes, clock, shutdown, metrics }
     }
 
-    /// Begins an attempt. If this session's last AKS token request failed with a step-up demand, its claims are sent along.
-    /// `return_to` is what the browser asked for; it is not checked yet.
+    /// Begins an attempt. If this session's last AKS token request failed with a step-up demand, its claims are sent
+    /// along. `return_to` is what the browser asked for; it is not checked yet.
     ///
     /// # Errors
     /// While Entra's discovery has not succeeded.
@@ -235,8 +235,8 @@ impl SignIn {
                 }
                 Class::StepUp if !opener.session.stepped_up => {
                     let demand = Demand::of(&fault, &opener.session);
-                    // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers with
-                    // the step-up error.
+                    // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers
+                    // with the step-up error.
                     if let Ok(to_entra) = self.to_entra(headers, return_to.clone(), Some(&demand)) {
                         cookies.extend(to_entra.cookies);
                         outcome = Outcome::StepUp(to_entra.location);

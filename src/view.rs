@@ -112,8 +112,8 @@ impl View {
     }
 }
 
-/// Headers of our own answers, except the two that are written without them: the answer to a panic, and the 408 of a slow
-/// head.
+/// Headers of our own answers, except the two that are written without them: the answer to a panic, and the 408 of a
+/// slow head.
 pub(crate) fn protect(headers: &mut HeaderMap) {
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

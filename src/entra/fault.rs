@@ -1,5 +1,5 @@
-//! What Entra's errors mean for us. A listed code decides; for an unknown one `error` and `suberror` do. The wording of a
-//! description never decides: a redirect brings its code and correlation id inside it, and only these two are read.
+//! What Entra's errors mean for us. A listed code decides; for an unknown one `error` and `suberror` do. The wording of
+//! a description never decides: a redirect brings its code and correlation id inside it, and only these two are read.
 //!
 //! Source of the codes: Microsoft's "Microsoft Entra authentication and authorization error codes", and captures.
 

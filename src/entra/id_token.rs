@@ -1,5 +1,5 @@
-//! Verification of ID tokens. `openidconnect` checks signature, issuer, audience, nonce, expiry, and that the token was not
-//! issued in the future; tenant, version, object id and not-before are checked here, because it leaves them to us.
+//! Verification of ID tokens. `openidconnect` checks signature, issuer, audience, nonce, expiry, and that the token was
+//! not issued in the future; tenant, version, object id and not-before are checked here, because it leaves them to us.
 
 use std::str::FromStr;
 use std::time::Duration;

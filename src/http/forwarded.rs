@@ -1,5 +1,5 @@
-//! Who the client is, and what upstream is told of it. `X-Forwarded-*` and `Forwarded` come from us alone; `X-Real-Ip` is
-//! removed with the inbound ones (see `headers`) and not set.
+//! Who the client is, and what upstream is told of it. `X-Forwarded-*` and `Forwarded` come from us alone; `X-Real-Ip`
+//! is removed with the inbound ones (see `headers`) and not set.
 //!
 //! Inbound values are believed, and kept, only when the connection comes from a trusted proxy.
 

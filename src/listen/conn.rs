@@ -29,9 +29,9 @@ use crate::shutdown::Shutdown;
 
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// `TCP_NOTSENT_LOWAT`: of an answer that the client does not read, at most this much waits in the kernel, beside what is
-/// on its way already; the rest stays with the API server. Linux would otherwise take up to 4 MiB for a connection, which
-/// counts as the pod's memory.
+/// `TCP_NOTSENT_LOWAT`: of an answer that the client does not read, at most this much waits in the kernel, beside what
+/// is on its way already; the rest stays with the API server. Linux would otherwise take up to 4 MiB for a connection,
+/// which counts as the pod's memory.
 const UNSENT_BYTES: u32 = 128 * 1024;
 const MAX_HEADERS: usize = 200;
 /// Each stream's own window, so that one slow reader holds up only itself.
@@ -146,8 +146,8 @@ async fn serve_h1<S>(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // hyper is not told of the stop. It is enough that the connection is polled once more: `TimeoutStream` then sees that
-    // the process is stopping and sets the shorter timeout.
+    // hyper is not told of the stop. It is enough that the connection is polled once more: `TimeoutStream` then sees
+    // that the process is stopping and sets the shorter timeout.
     until_stopped(connection.as_mut(), shutdown, |_| {}).await;
 }
 

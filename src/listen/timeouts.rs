@@ -3,8 +3,8 @@
 //! hyper's `header_read_timeout` cannot do this: it also runs between two requests, and closes without an answer. So a
 //! wrapper around the socket times its reads, depending on what the connection is doing:
 //!
-//! - Waiting for the connection's first request, or in the middle of a request's head: `ENTRADA_HEAD_TIMEOUT`. On HTTP/1.1
-//!   the client then gets a 408; on HTTP/2 the connection is closed.
+//! - Waiting for the connection's first request, or in the middle of a request's head: `ENTRADA_HEAD_TIMEOUT`. On
+//!   HTTP/1.1 the client then gets a 408; on HTTP/2 the connection is closed.
 //! - Between two requests, on HTTP/1.1 only: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. While the process
 //!   stops, 5 s instead: the next request may be on its way already and must not meet a closed connection.
 //! - A request is being answered, or the connection is a tunnel: no timeout. HTTP/2 has none either from its first
@@ -243,7 +243,8 @@ mod tests {
         assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     }
 
-    /// A busy connection waits for ever, an idle one for three minutes and then closes in peace; a new head has its 20 s.
+    /// A busy connection waits for ever, an idle one for three minutes and then closes in peace; a new head has its 20
+    /// s.
     #[tokio::test(start_paused = true)]
     async fn each_phase_has_its_timeout() {
         let (mut client, server) = tokio::io::duplex(1_024);

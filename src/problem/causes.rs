@@ -166,6 +166,7 @@ impl From<TransportError> for Problem {
             log: error.to_string(),
             ..Self::new(status, reason, Side::Upstream, sentence)
         };
+        let broken = |sentence| problem(StatusCode::BAD_GATEWAY, "upstream_broken", sentence);
         match error {
             TransportError::Unreachable(_) => Self {
                 retry_after_seconds: Some(SOON),
@@ -197,16 +198,8 @@ impl From<TransportError> for Problem {
                     "The request's body broke off.",
                 )
             },
-            TransportError::HungUp(_) => problem(
-                StatusCode::BAD_GATEWAY,
-                "upstream_broken",
-                "The API server broke off before it answered.",
-            ),
-            TransportError::Broken(_) => problem(
-                StatusCode::BAD_GATEWAY,
-                "upstream_broken",
-                "The API server's response could not be read.",
-            ),
+            TransportError::HungUp(_) => broken("The API server broke off before it answered."),
+            TransportError::Broken(_) => broken("The API server's response could not be read."),
             TransportError::Timeout => problem(
                 StatusCode::GATEWAY_TIMEOUT,
                 "upstream_timeout",

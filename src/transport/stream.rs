@@ -1,5 +1,5 @@
-//! The body of a stream: upstream's frames as they come, until the stream is over: its credential has ended, or a graceful
-//! stop ends the watch.
+//! The body of a stream: upstream's frames as they come, until the stream is over: its credential has ended, or a
+//! graceful stop ends the watch.
 //!
 //! A task beside the body waits for that end and closes the connection to upstream at once. The body alone could not:
 //! while the client does not read, nobody polls it.

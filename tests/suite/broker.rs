@@ -185,6 +185,20 @@ async fn an_expired_assertion_is_read_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_assertion_is_not_blamed_on_entra() {
+    // Proves that the user and the log are told of the file when Entra was never asked.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let token = world.token(&world.signed_in("alice").await).await;
+    world.advance(2 * HOUR);
+    std::fs::remove_file(world.dir.path().join("assertion")).unwrap();
+    let refused = world.call(Method::GET, PODS, &token).await;
+    assert_eq!(refused.header("entrada-reason"), "administrator_required", "{}", refused.text());
+    assert!(refused.text().contains("cannot read its own workload-identity token"), "{}", refused.text());
+    assert!(!world.logged("AZURE_FEDERATED_TOKEN_FILE cannot be read").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_upstream_401_forces_one_renewal_and_one_retry() {
     // Proves decision 8: a token that the API server does not take any more is renewed once, not in a loop.
     let world = World::start().await;

@@ -8,6 +8,7 @@ use serde_json::json;
 use standin::browser::{Browser, Page};
 
 use super::support::World;
+use super::support::wire::Wire;
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
 
@@ -227,6 +228,16 @@ async fn tokens_are_listed_named_and_bounded() {
     }
     let huge = json!({ "name": "x".repeat(100_000) });
     assert_eq!(browser.post_json(&world.at("/tokens"), &huge, &origin).await.unwrap().status, 413);
+
+    // A body that breaks off is not called too large.
+    let mut wire = Wire::open(&world).await;
+    let (cookie, origin) = (world.session_cookie(&browser).unwrap(), &world.url);
+    let head = format!(
+        "POST /tokens HTTP/1.1\r\nhost: x\r\ncookie: __Host-entrada={cookie}\r\norigin: {origin}\r\n"
+    );
+    wire.write(head + "transfer-encoding: chunked\r\n\r\nnonsense\r\n").await;
+    let told = wire.head().await;
+    assert!(told.starts_with("HTTP/1.1 400 ") && told.contains("entrada-reason: body_unreadable"), "{told}");
 }
 
 async fn post(world: &World, browser: &Browser, path: &str, headers: &[(&str, &str)]) -> Page {
