@@ -88,8 +88,10 @@ impl Shutdown {
         task: impl Future<Output = ()> + Send + 'static,
     ) -> impl Future<Output = Result<(), Crashed>> + Send + 'static {
         let hard = self.hard.clone();
+        // Boxed, because a future that is handed on by value is stored again at each step: a connection's would be held
+        // three times over for as long as it lives.
+        let guarded = AssertUnwindSafe(Box::pin(task)).catch_unwind();
         async move {
-            let guarded = AssertUnwindSafe(task).catch_unwind();
             if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
                 tracing::error!(task = name, "a task crashed");
                 return Err(Crashed);

@@ -224,11 +224,8 @@ impl Transport {
         };
         // Also the answer to an upgrade that the server declined: it may stream all the same.
         let (head, body) = response.into_parts();
-        let (body, task) = StreamBody::new(body, &head.headers, stream, shape == Shape::Watch);
-        self.shutdown.spawn_beside("stream", async move {
-            task.await;
-            drop(lease);
-        });
+        let (body, task) = StreamBody::new(body, lease, &head.headers, stream, shape == Shape::Watch);
+        self.shutdown.spawn_beside("stream", task);
         Ok(Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body))))
     }
 }

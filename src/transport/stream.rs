@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
-use crate::http::body::BodyError;
+use crate::http::body::{BodyError, Lease};
 use crate::streams::{Over, Stream};
 
 /// A body that ends when its stream is over.
@@ -43,10 +43,11 @@ enum Upstream {
 }
 
 impl StreamBody {
-    /// Passes `incoming` on until `stream` is over; the second value is the task to spawn. `is_watch`: its client lists
-    /// anew after an end, which may therefore look like one of the API server's own.
+    /// Passes `incoming`, which comes on the connection of `lease`, on until `stream` is over; the second value is the task
+    /// to spawn. `is_watch`: its client lists anew after an end, which may therefore look like one of the API server's own.
     pub(super) fn new(
         incoming: Incoming,
+        lease: Lease,
         headers: &HeaderMap,
         stream: Stream,
         is_watch: bool,
@@ -60,6 +61,7 @@ impl StreamBody {
                 over = stream.over() => cut.take_away(over),
                 _gone = left => {}
             }
+            drop(lease);
         };
         let boundary = is_watch.then(|| Boundary::of(headers.get(CONTENT_TYPE))).flatten();
         (Self { source, boundary, _alive: alive }, task)
