@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::entra::Entra;
 use crate::metrics::Metrics;
-use crate::session::SessionStore;
+use crate::session::{SessionStore, StoreState};
 use crate::shutdown::Shutdown;
 
 /// Probes and scrapers send a head at once, or are none.
@@ -76,10 +76,8 @@ impl Admin {
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.ready(),
             "/metrics" => {
-                // A store that does not answer leaves the last count.
-                if let Ok(sessions) = self.store.count().await {
-                    self.metrics.sessions.set(i64::try_from(sessions).unwrap_or(i64::MAX));
-                }
+                self.metrics.sessions.set(i64::try_from(self.store.count()).unwrap_or(i64::MAX));
+                self.metrics.store_up.set(i64::from(self.store.state() == StoreState::Here));
                 let mut response = text(StatusCode::OK, self.metrics.render());
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(CONTENT_TYPE, kind);
@@ -89,15 +87,27 @@ impl Admin {
         }
     }
 
-    /// Whether new clients should come here, and why not. One that lost Entra after it was ready stays ready: people
-    /// with a good token notice nothing.
+    /// Whether new clients should come here, and why not. One that was ready stays ready when it loses Entra or the store:
+    /// people with a good token notice nothing, and taking all replicas away would help nobody.
     fn ready(&self) -> Response<Full<Bytes>> {
         if self.draining.load(Ordering::Relaxed) {
             return text(StatusCode::SERVICE_UNAVAILABLE, "[-] stopping\n".to_owned());
         }
-        match self.entra.ready() {
-            Ok(()) => text(StatusCode::OK, "[+] entra\nok\n".to_owned()),
-            Err(error) => text(StatusCode::SERVICE_UNAVAILABLE, format!("[-] entra: {error}\n")),
+        let (store, has_store) = match self.store.state() {
+            StoreState::Starting => ("[-] store: not reached yet\n".to_owned(), false),
+            StoreState::Here => ("[+] store\n".to_owned(), true),
+            StoreState::Away(since) => (
+                format!("[!] store: away for {} s; known sessions are served from memory\n", since.as_secs()),
+                true,
+            ),
+        };
+        let (entra, has_entra) = match self.entra.ready() {
+            Ok(()) => ("[+] entra\n".to_owned(), true),
+            Err(error) => (format!("[-] entra: {error}\n"), false),
+        };
+        match has_store && has_entra {
+            true => text(StatusCode::OK, format!("{entra}{store}ok\n")),
+            false => text(StatusCode::SERVICE_UNAVAILABLE, entra + &store),
         }
     }
 }

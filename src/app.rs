@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
+use async_trait::async_trait;
 use tokio::net::TcpListener;
 
 use crate::admin::Admin;
@@ -13,6 +14,7 @@ use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::{StoreAuth, StoreConfig};
 use crate::entra::Entra;
 use crate::exchange::Stages;
 use crate::http::forwarded::Forwarding;
@@ -21,7 +23,7 @@ use crate::listen::{Certificates, Listener};
 use crate::metrics::Metrics;
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
-use crate::session::{Endings, MemoryStore, SessionStore, Uses};
+use crate::session::{Backend, Credentials, Endings, Login, Memory, Redis, SealedStore, SessionStore, Uses};
 use crate::shutdown::Shutdown;
 use crate::signin::SignIn;
 use crate::streams::Streams;
@@ -84,7 +86,7 @@ struct Foundation {
 /// Builds everything from checked settings and starts it.
 ///
 /// # Errors
-/// When a file changed for the worse since the check.
+/// When a certificate, key or CA file can no longer be loaded, or a client cannot be built.
 pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<Running> {
     let draining = Arc::new(AtomicBool::new(false));
     let foundation = Foundation::lay(config, clock)?;
@@ -130,6 +132,54 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
 }
 
+/// The store of sessions, and the task that keeps it.
+fn store(
+    config: &StoreConfig,
+    entra: &Arc<Entra>,
+    endings: &Endings,
+    shutdown: &Shutdown,
+) -> Arc<dyn SessionStore> {
+    match config {
+        StoreConfig::Memory => {
+            let store = Arc::new(SealedStore::new(Memory::default(), endings.clone(), Duration::MAX));
+            shutdown.spawn_vital("store", keep(store.clone()));
+            store
+        }
+        StoreConfig::Redis(redis) => {
+            let login = match redis.auth.clone() {
+                StoreAuth::None => Login::None,
+                StoreAuth::Password { username, file } => Login::File { username, path: file },
+                StoreAuth::Entra { username } => {
+                    Login::Issued(Arc::new(StoreLogin { entra: entra.clone(), username }))
+                }
+            };
+            let backend = Redis::new(redis.clone(), login);
+            let store = Arc::new(SealedStore::new(backend, endings.clone(), redis.staleness));
+            shutdown.spawn_vital("store", keep(store.clone()));
+            store
+        }
+    }
+}
+
+async fn keep<B: Backend>(store: Arc<SealedStore<B>>) {
+    store.run().await;
+}
+
+/// Logs in to the store with the workload identity.
+struct StoreLogin {
+    entra: Arc<Entra>,
+    username: Option<String>,
+}
+
+#[async_trait]
+impl Credentials for StoreLogin {
+    async fn issue(&self) -> Result<(String, String, Duration), String> {
+        let token = self.entra.store_token().await.map_err(|fault| fault.to_string())?;
+        let username = self.username.clone().or(token.oid).ok_or("the token names no object id")?;
+        Ok((username, token.token.expose().to_owned(), token.lasts))
+    }
+}
+
 impl Running {
     /// Resolves when a task crashed that the process cannot do without.
     pub async fn crashed(&self) {
@@ -167,7 +217,7 @@ impl Foundation {
         let max = config.limits.streams_per_user;
         let streams = Streams::new(max, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let endings = Endings::default();
-        let store: Arc<dyn SessionStore> = Arc::new(MemoryStore::new(endings.clone()));
+        let store = store(&config.store, &entra, &endings, &shutdown);
         let broker = Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone());
         // What ends, wherever it was ended, ends its streams and is forgotten by the broker.
         endings.listen({

@@ -9,9 +9,11 @@ mod backoff;
 mod renewal;
 mod slot;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use dashmap::DashMap;
 use http::HeaderValue;
 use thiserror::Error;
@@ -20,10 +22,11 @@ use self::backoff::Backoff;
 use self::renewal::Need;
 use self::slot::{Slot, Token};
 use crate::clock::{Clock, after, until};
-use crate::entra::{Class, Entra, EntraFault};
+use crate::entra::{Class, Entra, EntraFault, Minted};
 use crate::identity::Identity;
 use crate::policy::Permit;
 use crate::route::Facts;
+use crate::secret::RefreshToken;
 use crate::session::{Ended, Opener, Session, SessionId, SessionStore, StoreError};
 use crate::shutdown::Shutdown;
 
@@ -68,15 +71,32 @@ pub(crate) enum RenewError {
     Failed(#[from] BrokerError),
 }
 
+/// Who gives AKS tokens: Entra, and in the simulation of several replicas one that counts.
+#[async_trait]
+pub(crate) trait Minter: fmt::Debug + Send + Sync {
+    /// Redeems a refresh token for an AKS token.
+    ///
+    /// # Errors
+    /// The refusal, or that nobody answered.
+    async fn mint(&self, refresh_token: &RefreshToken) -> Result<Minted, EntraFault>;
+}
+
 /// The broker of this process.
 #[derive(Debug)]
 pub(crate) struct Broker {
-    entra: Arc<Entra>,
+    minter: Arc<dyn Minter>,
     store: Arc<dyn SessionStore>,
     clock: Clock,
     shutdown: Shutdown,
     slots: DashMap<SessionId, Arc<Slot>>,
     backoff: Backoff,
+}
+
+#[async_trait]
+impl Minter for Entra {
+    async fn mint(&self, refresh_token: &RefreshToken) -> Result<Minted, EntraFault> {
+        self.mint_aks_token(refresh_token).await
+    }
 }
 
 impl Delegated {
@@ -119,7 +139,7 @@ impl Delegated {
         if slot.force(now, RENEW_EVERY).is_err() {
             return Err(self);
         }
-        match broker.renew_and_wait(&slot, opener, Need::Newer).await {
+        match broker.renew_and_wait(&slot, opener, Need::newer_than(&self.token)).await {
             Ok(token) => Ok(Self { token, ..self }),
             Err(_) => Err(self),
         }
@@ -130,13 +150,13 @@ impl Broker {
     /// A broker with an empty cache.
     #[must_use]
     pub(crate) fn new(
-        entra: Arc<Entra>,
+        minter: Arc<dyn Minter>,
         store: Arc<dyn SessionStore>,
         clock: Clock,
         shutdown: Shutdown,
     ) -> Arc<Self> {
         let backoff = Backoff::default();
-        Arc::new(Self { entra, store, clock, shutdown, slots: DashMap::new(), backoff })
+        Arc::new(Self { minter, store, clock, shutdown, slots: DashMap::new(), backoff })
     }
 
     /// Gives a permitted request its user's AKS token.
@@ -154,12 +174,14 @@ impl Broker {
     /// When it was done less than a minute ago, or failed.
     pub(crate) async fn renew(self: &Arc<Self>, opener: &Opener) -> Result<(), RenewError> {
         let slot = self.slot(&opener.session);
-        slot.force(self.clock.now(), RENEW_EVERY).map_err(RenewError::TooSoon)?;
-        self.renew_and_wait(&slot, opener, Need::NewerNow).await?;
+        let now = self.clock.now();
+        slot.force(now, RENEW_EVERY).map_err(RenewError::TooSoon)?;
+        self.renew_and_wait(&slot, opener, Need::from_now(now)).await?;
         Ok(())
     }
 
-    /// Makes sure that the session has an AKS token: right after a sign-in, to learn of policies at once.
+    /// Makes sure that the session has an AKS token: right after a sign-in, to learn of policies at once. What failed for
+    /// its user before the sign-in is forgotten first.
     ///
     /// # Errors
     /// Why it has none.
@@ -180,14 +202,11 @@ impl Broker {
 
     /// Whether the session waits for its user, to meet a demand or to be let in again.
     #[must_use]
-    pub(crate) fn waits_for_its_user(&self, session: &Session) -> bool {
+    pub(crate) fn waits_for_its_user(&self, session: &SessionId) -> bool {
         // While its token is still good it does not wait yet: only the renewal has met the demand.
-        let current = self.slots.get(&session.id).and_then(|slot| slot.current());
+        let current = self.slots.get(session).and_then(|slot| slot.current());
         let works = current.is_some_and(|token| until(self.clock.now(), token.expires_at) > LAST_USE);
-        !works
-            && self
-                .last_fault(session)
-                .is_some_and(|fault| matches!(fault.class, Class::StepUp | Class::Blocked))
+        !works && self.backoff.waits_for_its_user(session)
     }
 
     /// The last failure that stands between the session and an AKS token, where there is one.
@@ -219,11 +238,11 @@ impl Broker {
         {
             if now >= token.renew_at && slot.try_ahead(now, RENEW_EVERY) {
                 // Nobody waits for it; where a call failed a moment ago, it is left for later.
-                let _under_way = self.start_or_join(&slot, opener, Need::Newer);
+                let _under_way = self.start_or_join(&slot, opener, Need::newer_than(&token));
             }
             return Ok(token);
         }
-        self.renew_and_wait(&slot, opener, Need::Usable).await
+        self.renew_and_wait(&slot, opener, Need::USABLE).await
     }
 
     fn slot(&self, session: &Session) -> Arc<Slot> {

@@ -6,6 +6,7 @@
 mod check;
 mod limits;
 mod raw;
+mod store;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use ipnet::IpNet;
 use url::Url;
 
 pub use self::raw::RawConfig;
+pub(crate) use self::store::{RedisConfig, StoreAuth, StoreConfig, Topology};
 
 /// Exit code for faulty settings (`EX_USAGE` of sysexits).
 pub const EXIT_USAGE: u8 = 64;
@@ -35,6 +37,8 @@ pub struct Config {
     pub api_server: ApiServer,
     /// The tenant and our own identity in it.
     pub entra: EntraConfig,
+    /// Where sessions live.
+    pub(crate) store: StoreConfig,
     /// The cluster's name in kubeconfigs and pages.
     pub cluster_name: String,
     /// PEM for generated kubeconfigs, when the public certificate needs it.

@@ -161,12 +161,7 @@ impl Authenticator {
     /// Why not.
     pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refused> {
         let (key, kind) = presented(headers)?;
-        let found_at = Instant::now();
-        let found = match self.store.known(key.digest()) {
-            Some(found) => Some(found),
-            None => self.store.find(&key).await?,
-        };
-        self.judge(found, key, kind, found_at)
+        self.look_up(key, kind).await
     }
 
     /// Notes that the credential was used from `client`: once the request has passed the guards, because a request that
@@ -181,15 +176,26 @@ impl Authenticator {
     /// # Errors
     /// Why not.
     pub(crate) async fn confirm(&self, opener: &Opener) -> Result<Identity, Refused> {
+        self.look_up(opener.key.clone(), opener.credential.kind).await
+    }
+
+    /// By what this process knows, if that accepts the credential. A refusal is always the store's: what is known here may
+    /// have changed a moment ago at another replica, such as a dormant token's session or a cookie's last use.
+    async fn look_up(&self, key: CredentialKey, kind: CredentialKind) -> Result<Identity, Refused> {
         let found_at = Instant::now();
-        let found = self.store.find(&opener.key).await?;
-        self.judge(found, opener.key.clone(), opener.credential.kind, found_at)
+        if let Some(known) = self.store.known(key.digest())
+            && let Ok(identity) = self.judge(Some(known), &key, kind, found_at)
+        {
+            return Ok(identity);
+        }
+        let found = self.store.find(&key).await?;
+        self.judge(found, &key, kind, found_at)
     }
 
     fn judge(
         &self,
         found: Option<Found>,
-        key: CredentialKey,
+        key: &CredentialKey,
         kind: CredentialKind,
         found_at: Instant,
     ) -> Result<Identity, Refused> {
@@ -205,7 +211,7 @@ impl Authenticator {
         let session = session.filter(|session| !session.is_over(now));
         match (session, kind) {
             (Some(session), _) => {
-                Ok(Identity { opener: Opener { credential, session, key }, last_use, found_at })
+                Ok(Identity { opener: Opener { credential, session, key: key.clone() }, last_use, found_at })
             }
             (None, CredentialKind::Token) => Err(Refused::Dormant),
             (None, CredentialKind::Cookie) => Err(Refused::Expired(kind)),

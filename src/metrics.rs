@@ -33,8 +33,10 @@ pub(crate) struct Metrics {
     pub(crate) entra_seconds: Histogram,
     /// Sign-ins, by `outcome` (completed, refused).
     pub(crate) sign_ins: IntCounterVec,
-    /// Sessions in this process.
+    /// Sessions that this process knows.
     pub(crate) sessions: IntGauge,
+    /// Whether the session store answers: 1 or 0.
+    pub(crate) store_up: IntGauge,
     /// Reloads of files, by `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
 }
@@ -75,7 +77,11 @@ impl Default for Metrics {
                 )),
             ),
             sign_ins: counters(r, "sign_ins_total", "Sign-ins that came back from Entra.", &["outcome"]),
-            sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions in this process."))),
+            sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions that this process knows."))),
+            store_up: add(
+                r,
+                IntGauge::with_opts(opts("store_up", "Whether the session store answers: 1 or 0.")),
+            ),
             reloads: counters(
                 r,
                 "reloads_total",

@@ -58,6 +58,10 @@ secret! {
     ClientAssertion
 }
 secret! {
+    /// An access token of our own for the session store.
+    StoreToken
+}
+secret! {
     /// The code of an authorization response; it can be redeemed once.
     AuthorizationCode
 }
@@ -87,6 +91,18 @@ impl Digest {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
         Self(bytes)
+    }
+
+    /// From its bytes, as a store gives them back.
+    #[must_use]
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// Its bytes, to be stored and looked up.
+    #[must_use]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 }
 

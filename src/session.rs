@@ -4,11 +4,18 @@
 //! token) opens a session and is kept only as a digest. A proxy token outlives its session: it is then *dormant* until
 //! its user arms it again. Whatever ends, here or on another replica, is published once, as [`Ended`]. A store that
 //! fails is never mistaken for a missing session.
+//!
+//! From the outside in: [`SessionStore`] is what others see; [`SealedStore`] keeps sealed `records` in a `backend` (memory
+//! or Redis), and beside it what this replica has opened, in `near`.
 
+mod backend;
 #[cfg(test)]
 mod conformance;
 mod ended;
-mod memory;
+mod near;
+mod records;
+mod seal;
+mod sealed;
 mod store;
 mod uses;
 
@@ -17,12 +24,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use aws_lc_rs::digest::{SHA256, digest};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
+pub(crate) use self::backend::{Backend, Credentials, Login, Memory, Redis};
 pub(crate) use self::ended::{Ended, Endings, Fate};
-pub(crate) use self::memory::MemoryStore;
-pub(crate) use self::store::{Arming, NewSession, SessionStore};
+pub(crate) use self::sealed::SealedStore;
+pub(crate) use self::store::{Arming, Holder, NewSession, SessionStore, StoreState, Turn};
 pub(crate) use self::uses::{Use, Uses};
 use crate::clock::after;
 use crate::secret::{AksToken, CredentialKey, Digest, RefreshToken, random_base62};
@@ -33,7 +43,7 @@ const ID_CHARS: usize = 22;
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) struct $name(Arc<str>);
 
         impl $name {
@@ -41,6 +51,23 @@ macro_rules! id {
             #[must_use]
             pub(crate) fn random() -> Self {
                 Self(random_base62(ID_CHARS).into())
+            }
+
+            /// The id as text; it is public and opens nothing.
+            pub(crate) fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer).map(|text| Self(text.into()))
             }
         }
 
@@ -67,13 +94,6 @@ id! {
     CredentialId
 }
 
-impl CredentialId {
-    /// The id as text; it is public and opens nothing.
-    pub(crate) fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
 /// What keys a user: tenant and object id of the verified ID token.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct UserKey {
@@ -82,6 +102,10 @@ pub(crate) struct UserKey {
     /// Object id.
     pub(crate) oid: Arc<str>,
 }
+
+/// Names a user in a store without telling who it is: the first 128 bits of a SHA-256 digest of tenant and object id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct UserTag([u8; 16]);
 
 /// One sign-in of one user.
 #[derive(Clone, Debug)]
@@ -182,6 +206,26 @@ pub(crate) struct Found {
     pub(crate) last_use: Option<LastUse>,
 }
 
+/// A session's name and end: what can be told of it without a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionEnd {
+    /// The session.
+    pub(crate) id: SessionId,
+    /// Its cap.
+    pub(crate) expires_at: Timestamp,
+}
+
+/// A proxy token in a list. Nothing here was verified with the token's own key, which its user holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Listed {
+    /// The token.
+    pub(crate) credential: Credential,
+    /// `None`: a dormant token.
+    pub(crate) session: Option<SessionEnd>,
+    /// Its last use, as far as the store was told.
+    pub(crate) last_use: Option<LastUse>,
+}
+
 /// A live credential of a live session, with the key that opens the session's grant. Whatever acts for the session
 /// later, such as the renewal of its AKS token beside an open watch, keeps one of these.
 #[derive(Clone, Debug)]
@@ -226,6 +270,45 @@ pub(crate) struct StoreError;
 pub(crate) const MAX_TOKENS_PER_USER: usize = 1_000;
 /// Sessions of one user: the oldest ends when one more begins.
 pub(crate) const MAX_SESSIONS_PER_USER: usize = 1_000;
+
+/// An expired credential that is presented within this time is told to have expired, not to be unknown.
+pub(crate) const EXPIRED_IS_KNOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
+
+impl UserKey {
+    /// What names the user in a store.
+    #[must_use]
+    pub(crate) fn tag(&self) -> UserTag {
+        let text = format!("entrada/1 user\n{}\n{}", self.tid, self.oid);
+        let mut tag = [0; 16];
+        tag.copy_from_slice(&digest(&SHA256, text.as_bytes()).as_ref()[..16]);
+        UserTag(tag)
+    }
+}
+
+impl UserTag {
+    /// Its 16 bytes.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// From its text: 32 hexadecimal digits.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let number = (text.len() == 32).then(|| u128::from_str_radix(text, 16).ok())??;
+        Some(Self(number.to_be_bytes()))
+    }
+}
+
+impl fmt::Display for UserTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", u128::from_be_bytes(self.0))
+    }
+}
+
+impl fmt::Debug for UserTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl Credential {
     /// A new credential; it has not been used.

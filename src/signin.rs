@@ -155,7 +155,7 @@ impl SignIn {
             Err(error) => return Finished::refused(error, return_to),
         };
         let before = self.authenticator.identify(headers).await.ok().filter(Identity::is_cookie);
-        let supersedes = before.map(|old| old.session().id.clone());
+        let supersedes = before.map(|old| old.opener().clone());
         // A code can be redeemed once, so what follows must not be lost because the browser went away.
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
@@ -178,7 +178,7 @@ impl SignIn {
         &self,
         tokens: Tokens,
         stepped_up: bool,
-        supersedes: Option<SessionId>,
+        supersedes: Option<Opener>,
     ) -> Result<(Opener, Vec<HeaderValue>), SignInError> {
         let Tokens { who, redeemed } = tokens;
         let session = Arc::new(self.new_session(who, redeemed.home_account_id, stepped_up));

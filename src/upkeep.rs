@@ -16,7 +16,7 @@ use crate::streams::Streams;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// How far the store may be behind with last uses.
 const FLUSH_EVERY: Duration = Duration::from_secs(10);
-/// A user who is not let in any more loses open streams this long after the AKS token's end, at the latest.
+/// Pause between two rounds over all open streams. A round may take as long as its slowest call to Entra.
 const JUDGE_EVERY: Duration = Duration::from_secs(10);
 /// Renewals at once. Each may have to wait for Entra.
 const RENEWED_AT_ONCE: usize = 32;
@@ -83,7 +83,7 @@ impl Upkeep {
         loop {
             self.pause(SWEEP_EVERY).await;
             if let Err(error) = self.store.sweep(self.clock.now()).await {
-                tracing::warn!(%error, "could not sweep");
+                tracing::warn!(%error, "could not forget what has expired");
             }
             self.broker.sweep();
             self.streams.sweep();

@@ -19,7 +19,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// A policy's demand belongs to one refresh token: another session of the same user may have met it.
+    /// Demands of a policy and blocks: they belong to one refresh token, and another session of the same user may have met
+    /// the demand.
     sessions: DashMap<SessionId, Remembered>,
     users: DashMap<UserKey, Remembered>,
     process: ArcSwapOption<Remembered>,
@@ -28,6 +29,7 @@ pub(super) struct Backoff {
 #[derive(Clone, Debug)]
 struct Remembered {
     fault: Arc<EntraFault>,
+    at: Timestamp,
     until: Timestamp,
     count: u32,
 }
@@ -43,26 +45,32 @@ impl Backoff {
         self.all(session).into_iter().flatten().next().map(|held| held.fault)
     }
 
-    pub(super) fn remember(&self, session: &Session, fault: &Arc<EntraFault>, now: Timestamp) {
-        let again = |before: Option<u32>| Remembered {
-            fault: fault.clone(),
-            until: after(now, pause(fault, before.unwrap_or(0))),
-            count: before.unwrap_or(0).saturating_add(1),
+    /// Whether the session's last failure was one that only its user, or a policy, can end.
+    pub(super) fn waits_for_its_user(&self, session: &SessionId) -> bool {
+        self.sessions.contains_key(session)
+    }
+
+    /// Remembers a failure as far as it reaches, and says for how long nobody need try again.
+    pub(super) fn remember(&self, session: &Session, fault: &Arc<EntraFault>, now: Timestamp) -> Duration {
+        let before = match fault.class {
+            Class::Admin => self.process.load().as_ref().map(|held| held.count),
+            Class::StepUp | Class::Blocked => self.sessions.get(&session.id).map(|held| held.count),
+            _ => self.users.get(&session.user).map(|held| held.count),
         };
-        match fault.class {
-            Class::Admin => {
-                let before = self.process.load().as_ref().map(|held| held.count);
-                self.process.store(Some(Arc::new(again(before))));
-            }
+        let before = before.unwrap_or(0);
+        let pause = pause(fault, before);
+        let fault = fault.clone();
+        let held = Remembered { fault, at: now, until: after(now, pause), count: before.saturating_add(1) };
+        match held.fault.class {
+            Class::Admin => self.process.store(Some(Arc::new(held))),
             Class::StepUp | Class::Blocked => {
-                let before = self.sessions.get(&session.id).map(|held| held.count);
-                self.sessions.insert(session.id.clone(), again(before));
+                self.sessions.insert(session.id.clone(), held);
             }
-            Class::AdminForUser | Class::Transient | Class::SignIn | Class::Revoked => {
-                let before = self.users.get(&session.user).map(|held| held.count);
-                self.users.insert(session.user.clone(), again(before));
+            _ => {
+                self.users.insert(session.user.clone(), held);
             }
         }
+        pause
     }
 
     /// After a new sign-in of the user.
@@ -96,7 +104,11 @@ impl Backoff {
     fn all(&self, session: &Session) -> [Option<Remembered>; 3] {
         [
             self.sessions.get(&session.id).map(|held| held.clone()),
-            self.users.get(&session.user).map(|held| held.clone()),
+            // A session that began after the failure is a new sign-in, maybe at another replica: it is tried.
+            self.users
+                .get(&session.user)
+                .filter(|held| held.at >= session.created_at)
+                .map(|held| held.clone()),
             self.process.load().as_deref().cloned(),
         ]
     }

@@ -1,24 +1,44 @@
-//! One call to Entra for one session, in a task of its own; everyone who needs its result waits for the same call.
+//! One renewal of one session's AKS token, in a task of its own; everyone who needs its result waits for the same one. Of
+//! several replicas one asks Entra at a time, and the others find its result in the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::slot::{Renewal, Slot, Token};
 use super::{Broker, BrokerError, LAST_USE};
 use crate::clock::until;
 use crate::entra::{Class, EntraFault, Minted};
-use crate::session::{AksGrant, Ending, Grant, Opener, Session};
+use crate::session::{AksGrant, Ending, Grant, Opener, Session, Turn};
 
 /// Which token will do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Any that is still good, also one that another replica minted.
-    Usable,
-    /// A newer one, unless a call failed a moment ago.
-    Newer,
-    /// A newer one, because its user asks for it.
-    NewerNow,
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Need {
+    /// One that was asked for then or later.
+    not_before: Timestamp,
+    /// Its user asks for it: a failure of a moment ago is no reason not to try.
+    insists: bool,
+}
+
+/// What others shall find instead of trying themselves, and for how long.
+type Failure = Option<(Vec<u8>, Duration)>;
+
+impl Need {
+    /// Any that is still good, also one that another replica asked for.
+    pub(super) const USABLE: Self = Self { not_before: Timestamp::MIN, insists: false };
+
+    /// A newer one than `old`.
+    pub(super) fn newer_than(old: &Token) -> Self {
+        let next = old.minted_at.saturating_add(SignedDuration::from_nanos(1));
+        Self { not_before: next.unwrap_or(Timestamp::MAX), insists: false }
+    }
+
+    /// One that is asked for now, because its user wants it so.
+    pub(super) fn from_now(now: Timestamp) -> Self {
+        Self { not_before: now, insists: true }
+    }
 }
 
 impl Broker {
@@ -36,7 +56,7 @@ impl Broker {
                 result.ok().and_then(|result| result.clone()).unwrap_or(Err(BrokerError::Stopping))?;
             // Example: after a 401 we need a newer token, but the renewal that we joined had been started for "any good
             // one" and found the refused token in the store. Then a second one is started.
-            if renewal.asks_entra || need == Need::Usable {
+            if renewal.not_before >= need.not_before || token.minted_at >= need.not_before {
                 return Ok(token);
             }
         }
@@ -53,18 +73,18 @@ impl Broker {
         need: Need,
     ) -> Result<Renewal, BrokerError> {
         let mut state = slot.state();
-        // When the process stops, the task of a renewal is dropped, and with it the sender of the result.
+        // Looking at the channel is an error once its sender was dropped: then the task was stopped, and is not under way.
         if let Some(renewal) = state.renewal.as_ref().filter(|renewal| renewal.result.has_changed().is_ok()) {
             return Ok(renewal.clone());
         }
         if let Some(fault) = self.backoff.active(&opener.session, self.clock.now()) {
             // A user may insist on a new call, but not against a time that Entra itself asked for.
-            if need != Need::NewerNow || fault.retry_after.is_some() {
+            if !need.insists || fault.retry_after.is_some() {
                 return Err(BrokerError::Entra(fault));
             }
         }
         let (sender, result) = watch::channel(None);
-        let renewal = Renewal { result, asks_entra: need != Need::Usable };
+        let renewal = Renewal { result, not_before: need.not_before };
         state.renewal = Some(renewal.clone());
         drop(state);
         let (this, slot, opener) = (self.clone(), slot.clone(), opener.clone());
@@ -77,30 +97,74 @@ impl Broker {
         Ok(renewal)
     }
 
+    /// A token from the store, or one that Entra gives when it is our turn to ask.
     async fn fetch(&self, slot: &Slot, opener: &Opener, need: Need) -> Result<Arc<Token>, BrokerError> {
-        let Some(grant) = self.store.grant(opener).await? else { return Err(self.session_ended(opener)) };
-        if need == Need::Usable
-            && let Some(token) = self.usable(&grant)
-        {
-            slot.publish(&token);
-            return Ok(token);
-        }
-        match self.entra.mint_aks_token(&grant.refresh_token).await {
-            Ok(minted) => self.minted(slot, opener, grant, minted).await,
-            Err(fault) => Err(self.refused(&opener.session, fault).await),
+        loop {
+            if let Some(token) = self.stored(slot, opener, need).await? {
+                return Ok(token);
+            }
+            match self.store.turn(opener, need.insists).await? {
+                Turn::Theirs => {}
+                Turn::Failed(left) => return Err(self.failed_elsewhere(&opener.session, &left)),
+                Turn::Ours(holder) => {
+                    let (result, failure) = tokio::select! {
+                        done = self.fetch_in_turn(slot, opener, need) => done,
+                        () = self.store.hold(opener, &holder) => (Err(BrokerError::Stopping), None),
+                    };
+                    self.store.give_back(opener, holder, failure).await;
+                    return result;
+                }
+            }
         }
     }
 
-    /// The session ended, and a request that had found it just before has made a slot for it again.
+    async fn fetch_in_turn(
+        &self,
+        slot: &Slot,
+        opener: &Opener,
+        need: Need,
+    ) -> (Result<Arc<Token>, BrokerError>, Failure) {
+        // Whose turn it was before may have finished between our look at the store and our turn.
+        let grant = match self.store.grant(opener).await {
+            Err(error) => return (Err(error.into()), None),
+            Ok(None) => return (Err(self.session_ended(opener)), None),
+            Ok(Some(grant)) => grant,
+        };
+        if let Some(token) = self.acceptable(&grant, need) {
+            slot.publish(&token);
+            return (Ok(token), None);
+        }
+        match self.minter.mint(&grant.refresh_token).await {
+            Ok(minted) => (self.minted(slot, opener, grant, minted).await, None),
+            Err(fault) => self.refused(&opener.session, fault).await,
+        }
+    }
+
+    /// A token that came with the sign-in or that another replica asked for, where it will do.
+    async fn stored(
+        &self,
+        slot: &Slot,
+        opener: &Opener,
+        need: Need,
+    ) -> Result<Option<Arc<Token>>, BrokerError> {
+        let Some(grant) = self.store.grant(opener).await? else { return Err(self.session_ended(opener)) };
+        let token = self.acceptable(&grant, need);
+        if let Some(token) = &token {
+            slot.publish(token);
+        }
+        Ok(token)
+    }
+
+    fn acceptable(&self, grant: &Grant, need: Need) -> Option<Arc<Token>> {
+        let aks = grant.aks.as_ref().filter(|aks| aks.minted_at >= need.not_before)?;
+        let is_good = until(self.clock.now(), aks.expires_at) > LAST_USE;
+        is_good.then(|| Token::new(aks).map(Arc::new))?
+    }
+
+    /// Drops the session's slot: a request that had found the session just before its end may have made it again.
     fn session_ended(&self, opener: &Opener) -> BrokerError {
         self.slots.remove(&opener.session.id);
         BrokerError::SessionEnded
-    }
-
-    /// A token that came with the sign-in or that another replica minted.
-    fn usable(&self, grant: &Grant) -> Option<Arc<Token>> {
-        let aks = grant.aks.as_ref().filter(|aks| until(self.clock.now(), aks.expires_at) > LAST_USE)?;
-        Token::new(aks).map(Arc::new)
     }
 
     /// Keeps what Entra gave, and publishes the new token.
@@ -133,8 +197,13 @@ impl Broker {
         Ok(token)
     }
 
-    /// Entra refused, or did not answer: remembers it, or ends the session where the refresh token is of no use any more.
-    async fn refused(&self, session: &Session, mut fault: EntraFault) -> BrokerError {
+    /// Entra refused, or did not answer: remembers it, here and for the other replicas, or ends the session where the
+    /// refresh token is of no use any more.
+    async fn refused(
+        &self,
+        session: &Session,
+        mut fault: EntraFault,
+    ) -> (Result<Arc<Token>, BrokerError>, Failure) {
         if fault.class == Class::StepUp && session.stepped_up {
             // The user has met the demand once already: asking again would be a loop.
             fault.class = Class::Blocked;
@@ -143,15 +212,23 @@ impl Broker {
             Class::SignIn => Ending::Natural,
             Class::Revoked => Ending::Final,
             Class::StepUp | Class::Blocked | Class::Admin | Class::AdminForUser | Class::Transient => {
+                let told = serde_json::to_vec(&fault).unwrap_or_default();
                 let fault = Arc::new(fault);
-                self.backoff.remember(session, &fault, self.clock.now());
-                return BrokerError::Entra(fault);
+                let pause = self.backoff.remember(session, &fault, self.clock.now());
+                return (Err(BrokerError::Entra(fault)), Some((told, pause)));
             }
         };
         tracing::info!(user = %session.user.oid, session = %session.id, ?ending, "Entra ended a session");
-        match self.store.end_session(&session.id, ending).await {
-            Ok(_) => BrokerError::Entra(Arc::new(fault)),
-            Err(error) => BrokerError::Store(error),
-        }
+        let ended = self.store.end_session(session, ending).await;
+        (Err(ended.map_or_else(BrokerError::Store, |_| BrokerError::Entra(Arc::new(fault)))), None)
+    }
+
+    /// What another replica was told by Entra a moment ago.
+    fn failed_elsewhere(&self, session: &Session, left: &[u8]) -> BrokerError {
+        let fault = serde_json::from_slice::<EntraFault>(left);
+        // Another version's words that this one does not understand: still no reason to ask at once.
+        let fault = Arc::new(fault.unwrap_or_else(|_| EntraFault::unusable_token()));
+        self.backoff.remember(session, &fault, self.clock.now());
+        BrokerError::Entra(fault)
     }
 }

@@ -13,8 +13,9 @@ use crate::clock::{after, until};
 use crate::secret::random_share;
 use crate::session::AksGrant;
 
-/// A fifth of the lifetime is left when renewal begins, and never less than five minutes where Entra names no time.
+/// Where Entra names no time, renewal begins with a fifth of the lifetime left.
 const AHEAD_SHARE: u32 = 5;
+/// It begins at the latest this long before the end, also where Entra names a later time.
 const AHEAD_AT_LEAST: Duration = Duration::from_secs(300);
 
 /// An AKS token, ready to be sent.
@@ -31,8 +32,8 @@ pub(super) struct Token {
 pub(super) struct Renewal {
     /// `None` until it is done.
     pub(super) result: watch::Receiver<Option<Result<Arc<Token>, BrokerError>>>,
-    /// Whether it asks Entra in any case. Otherwise a token that the store holds is good enough for it.
-    pub(super) asks_entra: bool,
+    /// Its token was asked for then or later.
+    pub(super) not_before: Timestamp,
 }
 
 #[derive(Debug)]
@@ -96,12 +97,12 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the right to a forced renewal, or says how long until there is one.
+    /// Allows one forced renewal every `every`, after a 401 or by `/refresh` alike; the error says how long to wait.
     pub(super) fn force(&self, now: Timestamp, every: Duration) -> Result<(), Duration> {
         take(&mut self.state().forced_at, now, every)
     }
 
-    /// Takes the right to an attempt ahead of need.
+    /// Allows one attempt ahead of need every `every`.
     pub(super) fn try_ahead(&self, now: Timestamp, every: Duration) -> bool {
         take(&mut self.state().ahead_at, now, every).is_ok()
     }

@@ -29,6 +29,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let admin_listen = c.address("ENTRADA_ADMIN_LISTEN", raw.admin_listen.as_deref(), "0.0.0.0:9090");
     let api_server = c.api_server(raw);
     let entra = c.entra(raw);
+    let store = c.store(raw);
     let public_ca_pem = c.certificates("ENTRADA_PUBLIC_CA_FILE", given(raw.public_ca_file.as_deref()));
     let lifetimes = c.lifetimes(raw);
     let rearm =
@@ -39,9 +40,12 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
     // Without faults, each of these is there.
-    let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server), Some(entra), true) =
-        (public_url, listen, admin_listen, api_server, entra, c.faults.is_empty())
+    let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server)) =
+        (public_url, listen, admin_listen, api_server)
     else {
+        return Err(c.faults);
+    };
+    let (Some(entra), Some(store), true) = (entra, store, c.faults.is_empty()) else {
         return Err(c.faults);
     };
     let cluster_name =
@@ -53,6 +57,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         admin_listen,
         api_server,
         entra,
+        store,
         cluster_name,
         public_ca_pem,
         lifetimes,
@@ -76,17 +81,6 @@ impl Checker {
 
     /// What is set but not built yet must never be silently ignored.
     fn refuse_unbuilt(&mut self, raw: &RawConfig) {
-        if let Some(store) = given(raw.store.as_deref())
-            && store != "memory"
-        {
-            // The value may hold a password: only its scheme is said.
-            let scheme = store.split(':').next().unwrap_or_default();
-            let fix = match scheme {
-                "redis" | "rediss" => format!("must be `memory`; the {scheme} store is not built yet"),
-                _ => "must be `memory`".to_owned(),
-            };
-            self.faults.push("ENTRADA_STORE", "not supported", fix);
-        }
         let unbuilt = [
             ("ENTRADA_RATE_LIMIT", &raw.rate_limit),
             ("ENTRADA_SIGNIN_RATE_LIMIT", &raw.signin_rate_limit),
@@ -222,7 +216,7 @@ impl Checker {
         well_formed.then_some(text)
     }
 
-    fn read(&mut self, name: &str, path: &str) -> Option<String> {
+    pub(super) fn read(&mut self, name: &str, path: &str) -> Option<String> {
         std::fs::read_to_string(path)
             .inspect_err(|error| {
                 let seen = format!("cannot read {path}: {error}");
@@ -232,7 +226,7 @@ impl Checker {
     }
 
     /// Reads a PEM file and checks that certificates are in it, each whole.
-    fn certificates(&mut self, name: &str, path: Option<&str>) -> Option<String> {
+    pub(super) fn certificates(&mut self, name: &str, path: Option<&str>) -> Option<String> {
         let path = path?;
         let pem = self.read(name, path)?;
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
@@ -264,7 +258,7 @@ impl Checker {
         default
     }
 
-    fn choice<T: Copy>(&mut self, name: &str, value: Option<&str>, of: &[(&str, T)]) -> Option<T> {
+    pub(super) fn choice<T: Copy>(&mut self, name: &str, value: Option<&str>, of: &[(&str, T)]) -> Option<T> {
         let text = given(value).unwrap_or(of[0].0);
         let found = of.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
         if found.is_none() {
@@ -345,7 +339,7 @@ mod tests {
             rate_limit: Some("50/s burst 300".to_owned()),
             ..RawConfig::default()
         });
-        assert!(text.contains("ENTRADA_STORE: must be `memory`; the redis store is not built yet"));
+        assert!(text.contains("ENTRADA_STORE: must be `memory`"));
         assert!(text.contains("ENTRADA_RATE_LIMIT"));
         assert!(!text.contains("hunter2"));
     }

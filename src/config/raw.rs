@@ -48,9 +48,24 @@ pub struct RawConfig {
     /// One call to the sign-in host [default: 15s]
     #[arg(long, env = "ENTRADA_ENTRA_TIMEOUT", hide_env_values = true)]
     pub entra_timeout: Option<String>,
-    /// Where sessions live: `memory` [default: memory]
+    /// Where sessions live: `memory`, `redis://…`, `redis-cluster://…`, `redis-sentinel://…` [default: memory]
     #[arg(long, env = "ENTRADA_STORE", hide_env_values = true)]
     pub store: Option<String>,
+    /// The user of the store's access list
+    #[arg(long, env = "ENTRADA_STORE_USERNAME", hide_env_values = true)]
+    pub store_username: Option<String>,
+    /// The store's password; re-read when it changes
+    #[arg(long, env = "ENTRADA_STORE_PASSWORD_FILE", hide_env_values = true)]
+    pub store_password_file: Option<String>,
+    /// PEM of the store's authority [default: the public ones]
+    #[arg(long, env = "ENTRADA_STORE_CA_FILE", hide_env_values = true)]
+    pub store_ca_file: Option<String>,
+    /// `entra`: log in to the store with the workload identity [default: password]
+    #[arg(long, env = "ENTRADA_STORE_AUTH", hide_env_values = true)]
+    pub store_auth: Option<String>,
+    /// How long known sessions are served while the store is away [default: 60s]
+    #[arg(long, env = "ENTRADA_STORE_STALENESS", hide_env_values = true)]
+    pub store_staleness: Option<String>,
     /// Name in generated kubeconfigs [default: host of the public URL]
     #[arg(long, env = "ENTRADA_CLUSTER_NAME", hide_env_values = true)]
     pub cluster_name: Option<String>,

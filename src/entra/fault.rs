@@ -5,13 +5,13 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::http::{CallError, Reply};
 
 /// What has to happen before the same request can succeed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Class {
     /// The user signs in again; the refresh token is of no use any more.
     SignIn,
@@ -30,7 +30,7 @@ pub enum Class {
 }
 
 /// An error answer of Entra, or no answer at all.
-#[derive(Clone, Debug, Error)]
+#[derive(Clone, Debug, Error, Serialize, Deserialize)]
 #[error("{class:?}: {error} (AADSTS{}, correlation {correlation_id})", code.unwrap_or(0))]
 pub(crate) struct EntraFault {
     /// What to do.

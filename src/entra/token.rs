@@ -11,11 +11,15 @@ use super::fault::{Class, EntraFault};
 use super::id_token::home_account_id;
 use crate::clock::after;
 use crate::secret::{
-    AksToken, AttemptSecret, AuthorizationCode, ClientAssertion, RawIdToken, RefreshToken, random_guid,
+    AksToken, AttemptSecret, AuthorizationCode, ClientAssertion, RawIdToken, RefreshToken, StoreToken,
+    random_guid,
 };
 
 /// The assertion on file had expired; the kubelet replaces it at 80 % of its life, so the file may be newer by now.
 const ASSERTION_EXPIRED: u32 = 700_024;
+
+/// Azure Managed Redis and Azure Cache for Redis.
+const STORE_SCOPE: &str = "https://redis.azure.com/.default";
 
 /// Token response for an authorization code.
 #[derive(Debug)]
@@ -45,6 +49,17 @@ pub(crate) struct Minted {
     pub(crate) refresh_token: Option<RefreshToken>,
 }
 
+/// A token of our own for the session store.
+#[derive(Debug)]
+pub(crate) struct StoreAccess {
+    /// The token: the store's password.
+    pub(crate) token: StoreToken,
+    /// Whose it is, as it says itself: the store's user.
+    pub(crate) oid: Option<String>,
+    /// For how long it is good.
+    pub(crate) lasts: Duration,
+}
+
 #[derive(Serialize)]
 struct Form<'a> {
     grant_type: &'a str,
@@ -58,7 +73,8 @@ struct Form<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     refresh_token: Option<&'a str>,
     scope: &'a str,
-    client_info: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_info: Option<&'a str>,
     client_assertion_type: &'a str,
     client_assertion: &'a str,
 }
@@ -94,7 +110,7 @@ impl Entra {
             code_verifier: Some(verifier.expose()),
             ..self.form("authorization_code")
         };
-        let (response, asked_at) = self.ask(form, with_aks).await?;
+        let (response, asked_at) = self.ask(form, &scopes(with_aks)).await?;
         let missing = EntraFault::incomplete;
         let id_token = response.id_token.clone().ok_or_else(|| missing("id_token"))?;
         let refresh_token = response.refresh_token.clone().ok_or_else(|| missing("refresh_token"))?;
@@ -114,8 +130,23 @@ impl Entra {
     /// Entra's refusal, or that it could not be asked.
     pub(crate) async fn mint_aks_token(&self, refresh_token: &RefreshToken) -> Result<Minted, EntraFault> {
         let form = Form { refresh_token: Some(refresh_token.expose()), ..self.form("refresh_token") };
-        let (response, asked_at) = self.ask(form, true).await?;
+        let (response, asked_at) = self.ask(form, &scopes(true)).await?;
         Ok(response.into_minted(asked_at))
+    }
+
+    /// Asks for a token of our own for Azure's Redis (client credentials, the workload identity's assertion).
+    ///
+    /// Source: "Use Microsoft Entra for cache authentication" of Azure Cache for Redis.
+    ///
+    /// # Errors
+    /// Entra's refusal, or that it could not be asked.
+    pub(crate) async fn store_token(&self) -> Result<StoreAccess, EntraFault> {
+        let form = Form { client_info: None, ..self.form("client_credentials") };
+        let (response, _) = self.ask(form, STORE_SCOPE).await?;
+        let claims = response.access_token.split('.').nth(1).and_then(decoded_claims);
+        let oid = claims.and_then(|claims| Some(claims["oid"].as_str()?.to_owned()));
+        let lasts = Duration::from_secs(response.expires_in);
+        Ok(StoreAccess { token: StoreToken::new(response.access_token), oid, lasts })
     }
 
     fn form<'a>(&'a self, grant_type: &'a str) -> Form<'a> {
@@ -127,22 +158,22 @@ impl Entra {
             code_verifier: None,
             refresh_token: None,
             scope: "",
-            client_info: "1",
+            client_info: Some("1"),
             client_assertion_type: "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
             client_assertion: "",
         }
     }
 
     /// One token request; a second one where our assertion had just expired and the file holds a newer one.
-    async fn ask(&self, form: Form<'_>, with_aks: bool) -> Result<(TokenResponse, Timestamp), EntraFault> {
+    async fn ask(&self, form: Form<'_>, scope: &str) -> Result<(TokenResponse, Timestamp), EntraFault> {
         let assertion = self.read_assertion().await?;
-        match self.post(&form, with_aks, &assertion).await {
+        match self.post(&form, scope, &assertion).await {
             Err(fault) if fault.code == Some(ASSERTION_EXPIRED) => {
                 let newer = self.read_assertion().await?;
                 if newer.expose() == assertion.expose() {
                     return Err(fault);
                 }
-                self.post(&form, with_aks, &newer).await
+                self.post(&form, scope, &newer).await
             }
             other => other,
         }
@@ -151,13 +182,13 @@ impl Entra {
     async fn post(
         &self,
         form: &Form<'_>,
-        with_aks: bool,
+        scope: &str,
         assertion: &ClientAssertion,
     ) -> Result<(TokenResponse, Timestamp), EntraFault> {
         let correlation_id = random_guid();
         let provider =
             self.provider().map_err(|error| EntraFault::not_ready(&error.to_string(), &correlation_id))?;
-        let form = Form { scope: &scopes(with_aks), client_assertion: assertion.expose(), ..*form };
+        let form = Form { scope, client_assertion: assertion.expose(), ..*form };
         let body = serde_urlencoded::to_string(&form).expect("a form whose fields are strings");
         let asked_at = self.clock.now();
         let started = tokio::time::Instant::now();
@@ -226,13 +257,17 @@ impl TokenResponse {
 
 /// Issuer, subject and audience of our own assertion: what a federated credential must match. Never the assertion.
 fn describe(assertion: &ClientAssertion) -> String {
-    use base64::Engine as _;
-    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-    let claims = assertion.expose().split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
-    let claims: Option<serde_json::Value> = claims.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let claims = assertion.expose().split('.').nth(1).and_then(decoded_claims);
     claims.map_or_else(
         || "the projected token is not a JWT".to_owned(),
         |claims| format!("iss={} sub={} aud={}", claims["iss"], claims["sub"], claims["aud"]),
     )
+}
+
+/// The claims of a token of our own, unverified: for the log, and for the name that goes with it.
+fn decoded_claims(part: &str) -> Option<serde_json::Value> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
 }

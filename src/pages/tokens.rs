@@ -17,7 +17,7 @@ use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response};
 use crate::secret::CredentialSecret;
-use crate::session::{Arming, Credential, CredentialId, CredentialKind, Found};
+use crate::session::{self, Arming, Credential, CredentialId, CredentialKind};
 
 /// A token that was just made; its secret is shown once.
 #[derive(Serialize)]
@@ -111,11 +111,11 @@ impl Pages {
         let session = identity.session();
         let now = self.clock.now();
         let tokens = self.store.tokens(&session.user).await?;
-        let is_wanted = |found: &&Found| {
+        let is_wanted = |found: &&session::Listed| {
             let named = ids.as_ref().is_none_or(|ids| ids.contains(found.credential.id.as_str()));
             named && !self.works(found, now)
         };
-        let arming = |found: &Found| Arming {
+        let arming = |found: &session::Listed| Arming {
             token: found.credential.id.clone(),
             had: found.session.as_ref().map(|session| session.id.clone()),
         };
@@ -178,9 +178,9 @@ impl Pages {
     }
 
     /// Whether a token works: it has a session that neither has ended nor waits for its user.
-    fn works(&self, found: &Found, now: Timestamp) -> bool {
-        let session = found.session.as_ref();
-        session.is_some_and(|session| !session.is_over(now) && !self.broker.waits_for_its_user(session))
+    fn works(&self, token: &session::Listed, now: Timestamp) -> bool {
+        let session = token.session.as_ref().filter(|session| now < session.expires_at);
+        session.is_some_and(|session| !self.broker.waits_for_its_user(&session.id))
     }
 
     async fn tokens_json(&self, identity: &Identity) -> Result<Response<Body>, Problem> {

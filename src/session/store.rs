@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AddTokenError, Credential, CredentialId, Ending, Found, Grant, Opener, SessionId, StoreError, Use,
-    UserKey,
+    AddTokenError, Credential, CredentialId, Ending, Found, Grant, Listed, Opener, Session, SessionId,
+    StoreError, Use, UserKey,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -20,7 +21,7 @@ pub(crate) struct NewSession {
     /// What Entra gave it.
     pub(crate) grant: Grant,
     /// The session that the same browser had before. For the same user its tokens move along; then it ends naturally.
-    pub(crate) supersedes: Option<SessionId>,
+    pub(crate) supersedes: Option<Opener>,
 }
 
 /// A dormant token that is to work again.
@@ -30,6 +31,32 @@ pub(crate) struct Arming {
     pub(crate) token: CredentialId,
     /// The session that it had when it was found dormant. If it has another one by now, it is left alone.
     pub(crate) had: Option<SessionId>,
+}
+
+/// Who may ask Entra for a session's next AKS token.
+#[derive(Debug)]
+pub(crate) enum Turn {
+    /// The caller, until it gives the turn back or stops holding it.
+    Ours(Holder),
+    /// Another replica had it. Its result may be there now: look at the grant, then ask for a turn again.
+    Theirs,
+    /// Nobody: it failed a moment ago. Holds what the one who failed left behind.
+    Failed(Vec<u8>),
+}
+
+/// Names the one whose turn it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Holder(pub(super) Option<String>);
+
+/// Whether the store answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreState {
+    /// It was not reached yet.
+    Starting,
+    /// It answers.
+    Here,
+    /// It does not, since so long.
+    Away(Duration),
 }
 
 /// Keeps sessions and credentials. Records are plain data: no locks, no callbacks, nothing of this process inside.
@@ -60,7 +87,7 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     ) -> Result<(), AddTokenError>;
 
     /// The user's proxy tokens, oldest first.
-    async fn tokens(&self, user: &UserKey) -> Result<Vec<Found>, StoreError>;
+    async fn tokens(&self, user: &UserKey) -> Result<Vec<Listed>, StoreError>;
 
     /// Lets tokens of the opener's user open the opener's session. What is not his, has expired or was changed
     /// meanwhile is left alone.
@@ -70,7 +97,7 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError>;
 
     /// Ends one session. `false` when it had ended already.
-    async fn end_session(&self, session: &SessionId, ending: Ending) -> Result<bool, StoreError>;
+    async fn end_session(&self, session: &Session, ending: Ending) -> Result<bool, StoreError>;
 
     /// Ends all sessions and tokens of a user, dormant ones too.
     async fn end_user(&self, user: &UserKey) -> Result<(), StoreError>;
@@ -85,12 +112,25 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     /// brought back.
     async fn renew(&self, opener: &Opener, grant: Grant) -> Result<bool, StoreError>;
 
+    /// Asks for the turn to renew the session's AKS token, so that of several replicas only one asks Entra. Where it is
+    /// another's, waits until something may have changed. `insists`: a failure of a moment ago is passed over.
+    async fn turn(&self, opener: &Opener, insists: bool) -> Result<Turn, StoreError>;
+
+    /// Keeps the turn for as long as this is polled; it never resolves.
+    async fn hold(&self, opener: &Opener, holder: &Holder);
+
+    /// Gives the turn back; after a failure with what others shall find for a while instead of trying themselves.
+    async fn give_back(&self, opener: &Opener, holder: Holder, failure: Option<(Vec<u8>, Duration)>);
+
     /// Notes last uses. An older one than the store knows changes nothing.
     async fn touch(&self, uses: &[Use]) -> Result<(), StoreError>;
 
     /// Ends what has expired, and forgets it a day later.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;
 
-    /// How many sessions there are.
-    async fn count(&self) -> Result<usize, StoreError>;
+    /// How many sessions this process knows.
+    fn count(&self) -> usize;
+
+    /// Whether the store answers.
+    fn state(&self) -> StoreState;
 }

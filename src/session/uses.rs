@@ -17,10 +17,10 @@ const RESOLUTION: Duration = Duration::from_secs(60);
 const SHARE_OF_IDLE: u32 = 10;
 
 /// One credential's last use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Use {
     /// The credential.
-    pub(crate) digest: Digest,
+    pub(crate) credential: Arc<Credential>,
     /// When and from where.
     pub(crate) last: LastUse,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Use {
 #[derive(Clone, Debug)]
 pub(crate) struct Uses {
     store: Arc<dyn SessionStore>,
-    pending: Arc<DashMap<Digest, LastUse>>,
+    pending: Arc<DashMap<Digest, Use>>,
 }
 
 impl Uses {
@@ -40,22 +40,29 @@ impl Uses {
     }
 
     /// Notes a use. `known` is the last use that the store knows of.
-    pub(crate) fn note(&self, credential: &Credential, known: Option<LastUse>, now: Timestamp, from: IpAddr) {
+    pub(crate) fn note(
+        &self,
+        credential: &Arc<Credential>,
+        known: Option<LastUse>,
+        now: Timestamp,
+        from: IpAddr,
+    ) {
         let resolution = credential.idle.map_or(RESOLUTION, |idle| RESOLUTION.min(idle / SHARE_OF_IDLE));
         if known.is_some_and(|last| last.from == from && until(last.at, now) < resolution) {
             return;
         }
         // Most requests of a busy second only read here.
         let is_noted = |noted: &LastUse| noted.from == from && noted.at.as_second() == now.as_second();
-        if !self.pending.get(&credential.digest).is_some_and(|noted| is_noted(&noted)) {
-            self.pending.insert(credential.digest, LastUse { at: now, from });
+        if !self.pending.get(&credential.digest).is_some_and(|noted| is_noted(&noted.last)) {
+            let used = Use { credential: credential.clone(), last: LastUse { at: now, from } };
+            self.pending.insert(credential.digest, used);
         }
     }
 
     /// The credential's last use, told to the store or not.
     #[must_use]
     pub(crate) fn last(&self, digest: &Digest, known: Option<LastUse>) -> Option<LastUse> {
-        let pending = self.pending.get(digest).map(|noted| *noted);
+        let pending = self.pending.get(digest).map(|noted| noted.last);
         [pending, known].into_iter().flatten().max_by_key(|last| last.at)
     }
 
@@ -64,14 +71,13 @@ impl Uses {
     /// # Errors
     /// When it does not answer; what it was not told is told with the next batch.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
-        let batch: Vec<Use> =
-            self.pending.iter().map(|noted| Use { digest: *noted.key(), last: *noted.value() }).collect();
+        let batch: Vec<Use> = self.pending.iter().map(|noted| noted.clone()).collect();
         if batch.is_empty() {
             return Ok(());
         }
         self.store.touch(&batch).await?;
         for told in &batch {
-            self.pending.remove_if(&told.digest, |_, noted| *noted == told.last);
+            self.pending.remove_if(&told.credential.digest, |_, noted| noted.last == told.last);
         }
         Ok(())
     }

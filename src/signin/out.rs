@@ -26,7 +26,7 @@ impl SignIn {
             Ok(_) | Err(_) => return Ok(None),
         };
         let session = identity.session();
-        self.store.end_session(&session.id, Ending::Natural).await?;
+        self.store.end_session(session, Ending::Natural).await?;
         tracing::info!(user = %session.user.oid, session = %session.id, "signed out");
         Ok(Some(identity))
     }

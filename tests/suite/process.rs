@@ -107,7 +107,8 @@ async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
     for part in [
         "ENTRADA_PUBLIC_URL: must begin with https://",
         "ENTRADA_LISTEN: must be an IP address and a port",
-        "ENTRADA_STORE: must be `memory`; the redis store is not built yet",
+        "ENTRADA_STORE: must be `memory`, redis://host:port[/db]",
+        "contains user information",
         "ENTRADA_RATE_LIMIT: must not be set; it is not built yet (is set)",
         "ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE: must both be set",
         "AZURE_TENANT_ID: is required",

@@ -1,0 +1,344 @@
+//! The connection to Redis and the channel on which replicas tell each other what changed.
+//!
+//! Commands and messages share one connection (RESP3). That the channel works is not assumed but tried: each replica
+//! sends a *beat* through it once a second, and counts as connected only while it hears its own. A silent network, a
+//! stopped Redis and a lost subscription all look alike: no beat, so the link is taken down and made anew.
+
+use std::fmt;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClient;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Msg, Pipeline, ProtocolVersion,
+    PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode,
+    Value,
+};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+
+use super::login::Login;
+use super::{CHANNEL, Events, PREFIX};
+use crate::config::{RedisConfig, Topology};
+use crate::secret::{random_base62, random_share};
+use crate::session::{SessionId, StoreError, UserTag};
+
+/// For one command. Redis answers in well under a millisecond.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// Without a beat of our own for this long, the link is made anew.
+const SILENCE: Duration = Duration::from_secs(3);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// Failures to connect are logged at most this often.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+
+pub(super) struct Link {
+    config: RedisConfig,
+    login: Login,
+    /// Names this replica in its beats.
+    replica: String,
+    current: ArcSwapOption<Connection>,
+    /// An answer said that this is the wrong server.
+    renew: Notify,
+    /// Whether the next failed command is worth a line in the log.
+    quiet: AtomicBool,
+}
+
+/// A connection; a clone is another handle to the same.
+#[derive(Clone)]
+pub(super) enum Connection {
+    One(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Link {
+    pub(super) fn new(config: RedisConfig, login: Login) -> Self {
+        let (current, renew, quiet) = (ArcSwapOption::empty(), Notify::new(), AtomicBool::new(false));
+        Self { config, login, replica: random_base62(12), current, renew, quiet }
+    }
+
+    /// The present connection.
+    ///
+    /// # Errors
+    /// At once when there is none: nobody waits for a store that is away.
+    pub(super) fn connection(&self) -> Result<Connection, StoreError> {
+        self.current.load().as_deref().cloned().ok_or(StoreError)
+    }
+
+    /// What a failed command means.
+    pub(super) fn failed(&self, error: &RedisError) -> StoreError {
+        if !self.quiet.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "the store did not do what it was asked");
+        }
+        // A server that was a master: behind Sentinel another one is, by now.
+        if matches!(error.code(), Some("READONLY" | "MASTERDOWN")) {
+            self.renew.notify_one();
+        }
+        StoreError
+    }
+
+    /// Connects, and connects again, for ever.
+    pub(super) async fn run(&self, events: &dyn Events) {
+        let (mut pause, mut logged_at) = (FIRST_PAUSE, None::<Instant>);
+        loop {
+            let (sender, pushes) = unbounded_channel();
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, self.connect(sender)).await;
+            match connected.unwrap_or_else(|_| Err(timed_out())) {
+                Ok(connection) => {
+                    pause = FIRST_PAUSE;
+                    logged_at = None;
+                    self.current.store(Some(Arc::new(connection.clone())));
+                    let why = self.follow(connection, pushes, events).await;
+                    self.current.store(None);
+                    events.disconnected();
+                    tracing::warn!(why, "the store is away; known sessions are served from memory");
+                }
+                Err(error) => {
+                    if logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
+                        logged_at = Some(Instant::now());
+                        tracing::warn!(%error, "the store cannot be reached");
+                    }
+                }
+            }
+            // Spread, so that replicas do not all come back at the same moment.
+            let spread = pause.mul_f64(0.5 + random_share() / 2.0);
+            let _slept = tokio::time::timeout(spread, std::future::pending::<()>()).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Passes on what the channel tells, until it is silent or broken. Says why it ended.
+    async fn follow(
+        &self,
+        connection: Connection,
+        mut pushes: UnboundedReceiver<PushInfo>,
+        events: &dyn Events,
+    ) -> &'static str {
+        let is_cluster = matches!(connection, Connection::Cluster(_));
+        let (mut heard_at, mut is_up) = (Instant::now(), false);
+        let mut beats = pin!(self.beat(connection));
+        let mut look = tokio::time::interval(BEAT_EVERY / 4);
+        loop {
+            tokio::select! {
+                biased;
+                push = pushes.recv() => match push {
+                    None => return "the connection was closed",
+                    Some(push) if push.kind == PushKind::Disconnection => {
+                        if !is_cluster {
+                            return "the connection was closed";
+                        }
+                        // One of several nodes, maybe the one that we listen to. The next beat tells whether it was.
+                        is_up = false;
+                        events.disconnected();
+                    }
+                    Some(push) => {
+                        let Some(message) = Msg::from_push_info(push) else { continue };
+                        let Ok(text) = message.get_payload::<String>() else { continue };
+                        match text.split_once(' ') {
+                            Some(("b", replica)) if replica == self.replica => {
+                                heard_at = Instant::now();
+                                self.quiet.store(false, Ordering::Relaxed);
+                                if std::mem::replace(&mut is_up, true) {
+                                    events.alive();
+                                } else {
+                                    tracing::info!("the store is here");
+                                    events.connected();
+                                }
+                            }
+                            Some(("c", user)) => {
+                                if let Some(user) = UserTag::parse(user) {
+                                    events.changed(user);
+                                }
+                            }
+                            Some(("r", session)) => events.renewed(SessionId::from(session)),
+                            _ => {}
+                        }
+                    }
+                },
+                never = &mut beats => match never {},
+                () = self.renew.notified() => return "this server is no master any more",
+                _ = look.tick() => {
+                    if heard_at.elapsed() > SILENCE {
+                        return "it is silent";
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a beat a second. One that fails is not heard, which is all that counts.
+    async fn beat(&self, mut connection: Connection) -> std::convert::Infallible {
+        let mut tick = tokio::time::interval(BEAT_EVERY);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            // A write, because a replica of Redis takes no writes but would pass a message on.
+            let mut set = redis::cmd("SET");
+            set.arg(format!("{PREFIX}beat:{}", self.replica)).arg("1").arg("PX").arg(60_000);
+            if let Err(error) = connection.req_packed_command(&set).await {
+                self.failed(&error);
+                if !matches!(connection, Connection::Cluster(_)) {
+                    continue;
+                }
+            }
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(CHANNEL).arg(format!("b {}", self.replica));
+            if let Err(error) = connection.req_packed_command(&publish).await {
+                self.failed(&error);
+            }
+        }
+    }
+
+    async fn connect(&self, pushes: UnboundedSender<PushInfo>) -> RedisResult<Connection> {
+        let certificates = self.certificates().await?;
+        let mut connection = match &self.config.topology {
+            Topology::Single { address, db } => {
+                let client = self.client(address, *db, certificates)?;
+                let config = self.connection_config(pushes);
+                Connection::One(client.get_multiplexed_async_connection_with_config(&config).await?)
+            }
+            Topology::Sentinel { sentinels, master } => {
+                Connection::One(self.by_sentinel(sentinels, master, certificates, pushes).await?)
+            }
+            Topology::Cluster { nodes } => {
+                Connection::Cluster(self.cluster(nodes, certificates, pushes).await?)
+            }
+        };
+        match &mut connection {
+            Connection::One(one) => one.subscribe(CHANNEL).await?,
+            Connection::Cluster(cluster) => cluster.subscribe(CHANNEL).await?,
+        }
+        Ok(connection)
+    }
+
+    fn connection_config(&self, pushes: UnboundedSender<PushInfo>) -> AsyncConnectionConfig {
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_push_sender(pushes);
+        match self.login.provider() {
+            Some(provider) => config.set_credentials_provider(provider),
+            None => config,
+        }
+    }
+
+    fn address(&self, (host, port): &(String, u16)) -> ConnectionAddr {
+        let host = host.clone();
+        if self.config.tls {
+            ConnectionAddr::TcpTls { host, port: *port, insecure: false, tls_params: None }
+        } else {
+            ConnectionAddr::Tcp(host, *port)
+        }
+    }
+
+    fn client(&self, at: &(String, u16), db: i64, tls: Option<TlsCertificates>) -> RedisResult<Client> {
+        let settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(db);
+        let info = self.address(at).into_connection_info()?.set_redis_settings(settings);
+        match tls {
+            Some(certificates) => Client::build_with_tls(info, certificates),
+            None => Client::open(info),
+        }
+    }
+
+    async fn by_sentinel(
+        &self,
+        sentinels: &[(String, u16)],
+        master: &str,
+        tls: Option<TlsCertificates>,
+        pushes: UnboundedSender<PushInfo>,
+    ) -> RedisResult<MultiplexedConnection> {
+        let addresses = || sentinels.iter().map(|sentinel| self.address(sentinel));
+        let mut builder = SentinelClientBuilder::new(addresses(), master, SentinelServerType::Master)?
+            .set_client_to_redis_protocol(ProtocolVersion::RESP3);
+        if self.config.tls {
+            builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+            builder = builder.set_client_to_sentinel_tls_mode(TlsMode::Secure);
+        }
+        if let Some(certificates) = tls {
+            builder = builder.set_client_to_redis_certificates(certificates.clone());
+            builder = builder.set_client_to_sentinel_certificates(certificates);
+        }
+        let mut client = builder.build()?;
+        client.get_async_connection_with_config(&self.connection_config(pushes)).await
+    }
+
+    async fn cluster(
+        &self,
+        nodes: &[(String, u16)],
+        tls: Option<TlsCertificates>,
+        pushes: UnboundedSender<PushInfo>,
+    ) -> RedisResult<ClusterConnection> {
+        let infos = nodes.iter().map(|node| self.address(node).into_connection_info());
+        let mut builder = ClusterClient::builder(infos.collect::<RedisResult<Vec<_>>>()?)
+            .use_protocol(ProtocolVersion::RESP3)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .response_timeout(RESPONSE_TIMEOUT)
+            .overall_response_timeout(Some(RESPONSE_TIMEOUT))
+            .retries(2)
+            .push_sender(pushes);
+        if self.config.tls {
+            builder = builder.tls(TlsMode::Secure);
+        }
+        if let Some(certificates) = tls {
+            builder = builder.certs(certificates);
+        }
+        if let Some(provider) = self.login.provider() {
+            builder = builder.set_credentials_provider(provider);
+        }
+        builder.build()?.get_async_connection().await
+    }
+
+    /// The store's own trust root, read anew for each connection; `None`: the public ones.
+    async fn certificates(&self) -> RedisResult<Option<TlsCertificates>> {
+        let Some(path) = self.config.ca_file.as_ref().filter(|_| self.config.tls) else { return Ok(None) };
+        let pem = tokio::fs::read(path).await.map_err(RedisError::from)?;
+        Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(pem) }))
+    }
+}
+
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::One(one) => one.req_packed_command(command),
+            Self::Cluster(cluster) => cluster.req_packed_command(command),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::One(one) => one.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::One(one) => one.get_db(),
+            Self::Cluster(cluster) => cluster.get_db(),
+        }
+    }
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+fn timed_out() -> RedisError {
+    RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
+}

@@ -1,0 +1,111 @@
+//! What must happen in one step, as scripts that Redis runs. Each touches the keys of one user.
+
+use redis::Script;
+
+pub(super) struct Scripts {
+    pub(super) load: Script,
+    pub(super) swap: Script,
+    pub(super) renew: Script,
+    pub(super) touch: Script,
+    pub(super) lease: Script,
+    pub(super) release: Script,
+    pub(super) add_to_set: Script,
+}
+
+/// KEYS records, uses. Version, document, and uses as pairs.
+const LOAD: &str = "
+local kept = redis.call('HMGET', KEYS[1], 'v', 'd')
+local uses = redis.call('HGETALL', KEYS[2])
+if uses['map'] then uses = uses['map'] end
+local pairs_of = {}
+for i = 1, #uses, 2 do pairs_of[#pairs_of + 1] = { uses[i], uses[i + 1] } end
+return { kept[1], kept[2], pairs_of }";
+
+/// KEYS records, uses, then a grant for each session that ends, then one for each that begins. ARGV expected version, new
+/// version, document (empty: none is left), its expiry, channel, message; how many end, begin, and how many credentials
+/// are gone; for each grant that begins its time, itself and its expiry; the ids of the credentials that are gone.
+const SWAP: &str = "
+if (redis.call('HGET', KEYS[1], 'v') or '') ~= ARGV[1] then return 0 end
+local ended, begun, gone = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
+if ARGV[3] == '' then
+  redis.call('DEL', KEYS[1], KEYS[2])
+else
+  redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
+  redis.call('PEXPIREAT', KEYS[1], ARGV[4])
+end
+for i = 1, ended do redis.call('DEL', KEYS[2 + i]) end
+for i = 1, begun do
+  local key, at = KEYS[2 + ended + i], 9 + (i - 1) * 3
+  redis.call('HSET', key, 'at', ARGV[at + 1], 'g', ARGV[at + 2])
+  redis.call('PEXPIREAT', key, ARGV[at + 3])
+end
+for i = 1, gone do redis.call('HDEL', KEYS[2], ARGV[9 + begun * 3 + i]) end
+redis.call('PUBLISH', ARGV[5], ARGV[6])
+return 1";
+
+/// KEYS grant. ARGV its time, the grant, channel, message. 0: there is none, because its session has ended.
+const RENEW: &str = "
+local at = redis.call('HGET', KEYS[1], 'at')
+if not at then return 0 end
+if at <= ARGV[1] then redis.call('HSET', KEYS[1], 'at', ARGV[1], 'g', ARGV[2]) end
+redis.call('PUBLISH', ARGV[3], ARGV[4])
+return 1";
+
+/// KEYS uses, records. ARGV expiry, then credential and use in turn. Nothing is noted of a user who has no records.
+const TOUCH: &str = "
+if redis.call('EXISTS', KEYS[2]) == 0 then return end
+for i = 2, #ARGV, 2 do
+  local known = redis.call('HGET', KEYS[1], ARGV[i])
+  if not known or string.sub(known, 1, 20) <= string.sub(ARGV[i + 1], 1, 20) then
+    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+  end
+end
+local left = redis.call('PTTL', KEYS[1])
+if left == -1 then
+  redis.call('PEXPIREAT', KEYS[1], ARGV[1])
+elseif left >= 0 then
+  redis.call('PEXPIREAT', KEYS[1], ARGV[1], 'GT')
+end";
+
+/// KEYS lease. ARGV holder, milliseconds, 1 to pass over a failure. What stands there then, and for how long.
+const LEASE: &str = "
+local held = redis.call('GET', KEYS[1])
+local failed = held and string.sub(held, 1, 1) == 'f'
+if not held or held == ARGV[1] or (failed and ARGV[3] == '1') then
+  redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+  return { ARGV[1], ARGV[2] }
+end
+return { held, math.max(redis.call('PTTL', KEYS[1]), 0) }";
+
+/// KEYS lease. ARGV holder, failure (empty: none) and its milliseconds, channel, message.
+const RELEASE: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
+if ARGV[2] == '' then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], 'f' .. ARGV[2], 'PX', ARGV[3])
+end
+redis.call('PUBLISH', ARGV[4], ARGV[5])";
+
+/// KEYS set. ARGV member, expiry: the set lives as long as its longest member.
+const ADD_TO_SET: &str = "
+redis.call('SADD', KEYS[1], ARGV[1])
+if redis.call('PTTL', KEYS[1]) == -1 then
+  redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+else
+  redis.call('PEXPIREAT', KEYS[1], ARGV[2], 'GT')
+end";
+
+impl Scripts {
+    pub(super) fn new() -> Self {
+        Self {
+            load: Script::new(LOAD),
+            swap: Script::new(SWAP),
+            renew: Script::new(RENEW),
+            touch: Script::new(TOUCH),
+            lease: Script::new(LEASE),
+            release: Script::new(RELEASE),
+            add_to_set: Script::new(ADD_TO_SET),
+        }
+    }
+}

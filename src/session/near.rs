@@ -1,0 +1,340 @@
+//! What this replica has opened: found credentials by digest, so that a request of a known credential asks no store, and
+//! the users that they belong to.
+//!
+//! An entry counts only while it is known to be true: the store tells of every change as long as its channel is up, and
+//! each loss of the channel begins a new *generation*, in which every user is looked up once more before its next
+//! request. Beside that, each user in use is looked up every [`RECHECK_EVERY`], in case a message was lost on the way, and
+//! what was not looked up for twice that time does not count.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::backend::{Events, Version};
+use super::records::Records;
+use super::{CredentialId, Found, LastUse, SessionId, StoreState, UserTag};
+use crate::secret::Digest;
+
+/// Without a channel, and for what the store refuses, how long a look at the store is taken for the truth.
+pub(super) const TRUSTED_FOR: Duration = Duration::from_secs(1);
+/// How long a lost message can go unnoticed while the channel is up.
+pub(super) const RECHECK_EVERY: Duration = Duration::from_secs(30);
+/// A user who is unused for this long is forgotten here; open streams keep theirs in use.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// Users that are known at once. Above it, those unused for a minute go: at about 5 KiB each, 250 MiB.
+const MAX_USERS: usize = 50_000;
+const FORGET_AFTER_WHEN_FULL: Duration = Duration::from_secs(60);
+
+/// What this replica knows.
+#[derive(Debug)]
+pub(super) struct Near {
+    found: DashMap<Digest, Entry>,
+    users: DashMap<UserTag, Arc<User>>,
+    /// Those who wait for another replica's renewal of a session.
+    renewals: DashMap<SessionId, Arc<Notify>>,
+    /// Users of whom the store said that they changed.
+    changed: Mutex<HashSet<UserTag>>,
+    news: Notify,
+    channel: Channel,
+}
+
+#[derive(Debug)]
+struct Entry {
+    found: Found,
+    user: Arc<User>,
+}
+
+/// A user of whom something is known.
+#[derive(Debug)]
+pub(super) struct User {
+    pub(super) tag: UserTag,
+    /// Set when the store says that the user changed, until it has been looked up again.
+    stale: AtomicBool,
+    generation: AtomicU64,
+    /// When it was looked up, and when it was used, in milliseconds since the start.
+    looked_up: AtomicU64,
+    used: AtomicU64,
+    /// Held during a look at the store and during a change: one at a time for a user.
+    pub(super) state: tokio::sync::Mutex<State>,
+}
+
+/// What is known of a user.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) loaded: bool,
+    pub(super) version: Version,
+    pub(super) records: Arc<Records>,
+    pub(super) uses: HashMap<CredentialId, LastUse>,
+    /// Credentials that have an entry.
+    pub(super) digests: HashSet<Digest>,
+    /// The last failed look, so that those who waited for it do not all try again.
+    pub(super) failed_at: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Channel {
+    start: Instant,
+    /// 0 while the channel is down; else it counts how often it came up.
+    generation: AtomicU64,
+    count: AtomicU64,
+    last_sign: AtomicU64,
+    /// Whether there ever was one.
+    has_been_up: AtomicBool,
+}
+
+impl Near {
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        let channel = Channel {
+            start: Instant::now(),
+            generation: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            last_sign: AtomicU64::new(0),
+            has_been_up: AtomicBool::new(false),
+        };
+        let (found, users, renewals) = (DashMap::new(), DashMap::new(), DashMap::new());
+        Self { found, users, renewals, changed: Mutex::default(), news: Notify::new(), channel }
+    }
+
+    /// A credential that is known for certain: the path of almost every request.
+    pub(super) fn known(&self, digest: &Digest) -> Option<Found> {
+        let entry = self.found.get(digest)?;
+        let now = self.channel.now();
+        if !self.is_fresh_at(&entry.user, now) {
+            return None;
+        }
+        entry.user.use_at(now / 1_000);
+        Some(entry.found.clone())
+    }
+
+    /// A credential as it was last seen, however long ago, and its user.
+    pub(super) fn last_seen(&self, digest: &Digest) -> Option<(Found, Arc<User>)> {
+        self.found.get(digest).map(|entry| (entry.found.clone(), entry.user.clone()))
+    }
+
+    /// The user's place here. It stands before the store is asked, so that no change from then on is missed.
+    pub(super) fn user(&self, tag: UserTag) -> Arc<User> {
+        let user = match self.users.get(&tag) {
+            Some(user) => user.clone(),
+            None => self.users.entry(tag).or_insert_with(|| Arc::new(User::new(tag))).clone(),
+        };
+        user.use_at(self.channel.second());
+        user
+    }
+
+    /// The user's place here, where there is one.
+    pub(super) fn known_user(&self, tag: UserTag) -> Option<Arc<User>> {
+        self.users.get(&tag).map(|user| user.clone())
+    }
+
+    /// Whether what is known of the user is the truth.
+    pub(super) fn is_fresh(&self, user: &User) -> bool {
+        self.is_fresh_at(user, self.channel.now())
+    }
+
+    fn is_fresh_at(&self, user: &User, now: u64) -> bool {
+        if user.stale.load(Ordering::Acquire) {
+            return false;
+        }
+        let age = now.saturating_sub(user.looked_up.load(Ordering::Acquire));
+        let generation = self.channel.generation.load(Ordering::Acquire);
+        let heard = generation != 0 && user.generation.load(Ordering::Acquire) == generation;
+        age < millis(if heard { 2 * RECHECK_EVERY } else { TRUSTED_FOR })
+    }
+
+    /// Whether the store was asked about the user within the last second.
+    pub(super) fn is_recent(&self, user: &User) -> bool {
+        let age = self.channel.now().saturating_sub(user.looked_up.load(Ordering::Acquire));
+        !user.stale.load(Ordering::Acquire) && age < millis(TRUSTED_FOR)
+    }
+
+    /// Before the store is asked about a user: what must be handed to [`Near::looked_up`] after it.
+    pub(super) fn before_look(&self, user: &User) -> u64 {
+        user.stale.store(false, Ordering::Release);
+        self.channel.generation.load(Ordering::Acquire)
+    }
+
+    /// After the store was asked. `false`: the user changed meanwhile, so that it must be asked again.
+    pub(super) fn looked_up(&self, user: &User, generation: u64) -> bool {
+        user.generation.store(generation, Ordering::Release);
+        user.looked_up.store(self.channel.now(), Ordering::Release);
+        !user.stale.load(Ordering::Acquire)
+    }
+
+    /// What is known of the user may be wrong: a look or a change failed half-way.
+    pub(super) fn distrust(&self, user: &User) {
+        user.stale.store(true, Ordering::Release);
+    }
+
+    /// Keeps a found credential.
+    pub(super) fn keep(&self, user: &Arc<User>, state: &mut State, found: &Found) {
+        let digest = found.credential.digest;
+        state.digests.insert(digest);
+        self.found.insert(digest, Entry { found: found.clone(), user: user.clone() });
+    }
+
+    /// Changes or, with `None`, forgets a found credential.
+    pub(super) fn update(&self, digest: &Digest, change: impl FnOnce(&Found) -> Option<Found>) {
+        let Some(mut entry) = self.found.get_mut(digest) else { return };
+        match change(&entry.found) {
+            Some(found) => entry.found = found,
+            None => {
+                drop(entry);
+                self.found.remove(digest);
+            }
+        }
+    }
+
+    /// All users that are known.
+    pub(super) fn users(&self) -> Vec<Arc<User>> {
+        self.users.iter().map(|user| user.clone()).collect()
+    }
+
+    /// Users who were used lately and not looked up for [`RECHECK_EVERY`].
+    pub(super) fn due(&self) -> Vec<Arc<User>> {
+        let now = self.channel.now();
+        let is_due = |user: &User| {
+            let looked_up = user.looked_up.load(Ordering::Relaxed);
+            let used = user.used.load(Ordering::Relaxed) * 1_000;
+            now.saturating_sub(looked_up) >= millis(RECHECK_EVERY)
+                && now.saturating_sub(used) < millis(RECHECK_EVERY)
+        };
+        self.users.iter().filter(|user| is_due(user)).map(|user| user.clone()).collect()
+    }
+
+    /// Forgets users who are not used any more.
+    pub(super) fn forget_unused(&self) {
+        let idle = if self.users.len() > MAX_USERS { FORGET_AFTER_WHEN_FULL } else { FORGET_AFTER };
+        let now = self.channel.now();
+        let is_unused =
+            |user: &User| now.saturating_sub(user.used.load(Ordering::Relaxed) * 1_000) >= millis(idle);
+        let unused = self.users.iter().filter(|user| is_unused(user)).map(|user| user.clone());
+        for user in unused.collect::<Vec<_>>() {
+            // Whoever holds its state is using it right now.
+            let Ok(mut state) = user.state.try_lock() else { continue };
+            for digest in state.digests.drain() {
+                self.found.remove(&digest);
+            }
+            state.loaded = false;
+            self.distrust(&user);
+            self.users.remove_if(&user.tag, |_, known| Arc::ptr_eq(known, &user));
+        }
+    }
+
+    /// What to wait at for another replica's renewal of the session.
+    pub(super) fn renewal_of(&self, session: &SessionId) -> Arc<Notify> {
+        self.renewals.entry(session.clone()).or_default().clone()
+    }
+
+    /// Nobody waits for the session's renewal here any more.
+    pub(super) fn forget_renewals(&self) {
+        self.renewals.retain(|_, notify| Arc::strong_count(notify) > 1);
+    }
+
+    /// Waits until the store says that users changed, and takes them.
+    pub(super) async fn changed_users(&self) -> Vec<Arc<User>> {
+        loop {
+            let changed = std::mem::take(&mut *self.changed.lock().unwrap_or_else(PoisonError::into_inner));
+            if !changed.is_empty() {
+                return changed.iter().filter_map(|tag| Some(self.users.get(tag)?.clone())).collect();
+            }
+            self.news.notified().await;
+        }
+    }
+
+    /// How long there was no sign of life from the store.
+    pub(super) fn silent_for(&self) -> Duration {
+        let last = self.channel.last_sign.load(Ordering::Acquire);
+        Duration::from_millis(self.channel.now().saturating_sub(last))
+    }
+
+    /// Whether the store answers.
+    pub(super) fn state(&self) -> StoreState {
+        if !self.channel.has_been_up.load(Ordering::Acquire) {
+            return StoreState::Starting;
+        }
+        if self.channel.generation.load(Ordering::Acquire) == 0 {
+            return StoreState::Away(self.silent_for());
+        }
+        StoreState::Here
+    }
+
+    /// How many users, and entries.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.users.len(), self.found.len())
+    }
+}
+
+impl Events for Near {
+    fn connected(&self) {
+        self.alive();
+        let count = self.channel.count.fetch_add(1, Ordering::AcqRel) + 1;
+        self.channel.generation.store(count, Ordering::Release);
+        self.channel.has_been_up.store(true, Ordering::Release);
+    }
+
+    fn disconnected(&self) {
+        self.channel.generation.store(0, Ordering::Release);
+    }
+
+    fn alive(&self) {
+        self.channel.last_sign.store(self.channel.now(), Ordering::Release);
+    }
+
+    fn changed(&self, user: UserTag) {
+        self.alive();
+        if let Some(known) = self.users.get(&user) {
+            self.distrust(&known);
+            self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
+            self.news.notify_one();
+        }
+    }
+
+    fn renewed(&self, session: SessionId) {
+        self.alive();
+        if let Some(waiting) = self.renewals.get(&session) {
+            waiting.notify_waiters();
+        }
+    }
+}
+
+impl User {
+    fn new(tag: UserTag) -> Self {
+        Self {
+            tag,
+            // Nobody has looked yet.
+            stale: AtomicBool::new(true),
+            generation: AtomicU64::new(0),
+            looked_up: AtomicU64::new(0),
+            used: AtomicU64::new(0),
+            state: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Written at most once a second, so that a busy user's requests do not contend for it.
+    fn use_at(&self, second: u64) {
+        if self.used.load(Ordering::Relaxed) != second {
+            self.used.store(second, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Channel {
+    fn now(&self) -> u64 {
+        millis(self.start.elapsed())
+    }
+
+    fn second(&self) -> u64 {
+        self.now() / 1_000
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

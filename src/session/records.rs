@@ -1,0 +1,374 @@
+//! All records of one user as one document: sessions, credentials, and what seals them. Everything here is a pure change
+//! of such a document; stores load it, apply a change and put it back.
+//!
+//! The document is JSON, so that a newer version can add a field that an older one keeps and passes on unread (`other`).
+//! What is said in clear: ids, digests, times, a token's label, public keys. All else is sealed: see [`super::seal`].
+
+mod change;
+mod codec;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub(super) use self::change::Begun;
+use super::seal::{Broken, Context, CredentialKeys, DataKey, PublicKey};
+use super::{
+    AksGrant, Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Grant, Listed,
+    Opener, Session, SessionEnd, SessionId, UserKey, UserTag,
+};
+use crate::secret::{AksToken, CredentialKey, Digest, RefreshToken};
+
+/// A user's document.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Records {
+    sessions: BTreeMap<SessionId, SessionRecord>,
+    credentials: BTreeMap<CredentialId, CredentialRecord>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// A session: its times in clear, all else sealed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct SessionRecord {
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    /// An [`Identity`], under the data key.
+    #[serde(with = "codec::bytes")]
+    identity: Vec<u8>,
+    /// The data key, sealed to each credential that opens the session.
+    #[serde(with = "codec::map_of_bytes")]
+    data_keys: BTreeMap<CredentialId, Vec<u8>>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// A credential: all but its session is fixed when it is made, and authenticated under a key that only its holder has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct CredentialRecord {
+    #[serde(with = "codec::digest")]
+    digest: Digest,
+    #[serde(with = "codec::kind")]
+    kind: CredentialKind,
+    name: String,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    idle_ms: Option<u64>,
+    #[serde(with = "codec::public_key")]
+    public_key: PublicKey,
+    /// An [`Owner`], under the credential's record key; all that stands above is its associated data.
+    #[serde(with = "codec::bytes")]
+    owner: Vec<u8>,
+    /// The session that it opens; none: dormant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    session: Option<SessionId>,
+    #[serde(flatten)]
+    other: Map<String, Value>,
+}
+
+/// Whose credential it is.
+#[derive(Serialize, Deserialize)]
+struct Owner {
+    tid: String,
+    oid: String,
+}
+
+/// Who signed in, and which credentials the session has: a token moves to the user's next session only if it stands here.
+#[derive(Clone, Serialize, Deserialize)]
+struct Identity {
+    tid: String,
+    oid: String,
+    name: String,
+    username: String,
+    home_account_id: Option<String>,
+    login_hint: Option<String>,
+    #[serde(with = "codec::optional_digest")]
+    sid: Option<Digest>,
+    stepped_up: bool,
+    #[serde(with = "codec::map_of_public_keys")]
+    credentials: BTreeMap<CredentialId, PublicKey>,
+}
+
+/// What Entra gave, as it is sealed.
+#[derive(Serialize, Deserialize)]
+struct SealedGrant {
+    refresh_token: String,
+    granted_at: Timestamp,
+    aks: Option<SealedAks>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SealedAks {
+    token: String,
+    minted_at: Timestamp,
+    expires_at: Timestamp,
+    refresh_in_ms: Option<u64>,
+}
+
+/// A credential that was opened with its key, and its session, where it has one.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) credential: Arc<Credential>,
+    pub(super) session: Option<Arc<Session>>,
+}
+
+impl Records {
+    /// From the document's bytes.
+    ///
+    /// # Errors
+    /// When they are none.
+    pub(super) fn parse(document: &[u8]) -> Result<Self, Broken> {
+        serde_json::from_slice(document).map_err(|_| Broken)
+    }
+
+    /// The document's bytes; `None` when nothing is left of the user.
+    pub(super) fn document(&self) -> Option<Vec<u8>> {
+        if self.sessions.is_empty() && self.credentials.is_empty() {
+            return None;
+        }
+        Some(serde_json::to_vec(self).expect("text, numbers and maps with text as keys are JSON"))
+    }
+
+    /// Opens a credential with its key, and the session that it opens. `None`: there is no such credential.
+    ///
+    /// # Errors
+    /// When a record was changed by somebody who does not hold the credential.
+    pub(super) fn open(&self, user: UserTag, key: &CredentialKey) -> Result<Option<Opened>, Broken> {
+        let found = self.credentials.iter().find(|(_, record)| record.digest == *key.digest());
+        let Some((id, record)) = found else { return Ok(None) };
+        let keys = CredentialKeys::of(key);
+        let owner: Owner = read(&keys.open(&record.context(user, id), &record.owner)?)?;
+        let owner = UserKey { tid: owner.tid.into(), oid: owner.oid.into() };
+        if owner.tag() != user {
+            return Err(Broken);
+        }
+        let credential = Arc::new(record.credential(id, owner));
+        let session = record.session.as_ref().filter(|session| self.sessions.contains_key(session));
+        let session = session.map(|session| self.open_session(user, session, id, &keys)).transpose()?;
+        let session = session.map(|(_, identity, session)| {
+            (identity.tid == *credential.user.tid && identity.oid == *credential.user.oid)
+                .then(|| Arc::new(session))
+                .ok_or(Broken)
+        });
+        Ok(Some(Opened { credential, session: session.transpose()? }))
+    }
+
+    /// The key of the opener's session; `None` when the session has ended, or the credential does not open it any more.
+    ///
+    /// # Errors
+    /// When a record was changed.
+    pub(super) fn data_key(&self, user: UserTag, opener: &Opener) -> Result<Option<DataKey>, Broken> {
+        Ok(self.unseal(user, opener)?.map(|(key, _)| key))
+    }
+
+    /// The session that a credential is bound to, without opening anything.
+    pub(super) fn session_of(&self, digest: &Digest) -> Option<Option<&SessionId>> {
+        let record = self.credentials.values().find(|record| record.digest == *digest)?;
+        Some(record.session.as_ref().filter(|session| self.sessions.contains_key(session)))
+    }
+
+    /// The user's proxy tokens, oldest first, as far as they can be told without their keys.
+    pub(super) fn tokens(&self, user: &UserKey) -> Vec<Listed> {
+        let tokens = self.credentials.iter().filter(|(_, record)| record.kind == CredentialKind::Token);
+        let mut listed: Vec<Listed> = tokens
+            .map(|(id, record)| Listed {
+                credential: record.credential(id, user.clone()),
+                session: record.session.as_ref().and_then(|id| {
+                    let expires_at = self.sessions.get(id)?.expires_at;
+                    Some(SessionEnd { id: id.clone(), expires_at })
+                }),
+                last_use: None,
+            })
+            .collect();
+        listed.sort_by_key(|listed| listed.credential.created_at);
+        listed
+    }
+
+    /// How many sessions there are.
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there is a session that has expired, or a credential that need not be remembered any more.
+    pub(super) fn has_expired(&self, now: Timestamp) -> bool {
+        let long_ago = now.saturating_sub(EXPIRED_IS_KNOWN_FOR).unwrap_or(Timestamp::MIN);
+        self.sessions.values().any(|session| now >= session.expires_at)
+            || self.credentials.values().any(|credential| long_ago >= credential.expires_at)
+    }
+
+    /// What has ended between `before` and this.
+    pub(super) fn ended_since(&self, before: &Self) -> Ended {
+        let sessions = before.sessions.keys().filter(|id| !self.sessions.contains_key(*id)).cloned();
+        let credentials = before.credentials.iter().filter_map(|(id, old)| {
+            let fate = match self.credentials.get(id) {
+                None => Fate::Void,
+                Some(new) if old.session.is_some() && new.session.is_none() => Fate::Dormant,
+                Some(_) => return None,
+            };
+            Some((id.clone(), fate))
+        });
+        Ended { sessions: sessions.collect(), credentials: credentials.collect() }
+    }
+
+    /// Credentials with their digests that stand here and not in `other`.
+    pub(super) fn credentials_beyond(&self, other: &Self) -> Vec<(CredentialId, Digest, Timestamp)> {
+        let beyond = self.credentials.iter().filter(|(id, _)| !other.credentials.contains_key(*id));
+        beyond.map(|(id, record)| (id.clone(), record.digest, record.expires_at)).collect()
+    }
+
+    /// When nothing of this is of use any more.
+    pub(super) fn last_expiry(&self) -> Timestamp {
+        let sessions = self.sessions.values().map(|session| session.expires_at);
+        let credentials = self.credentials.values().map(|credential| credential.expires_at);
+        sessions.chain(credentials).max().unwrap_or(Timestamp::MIN)
+    }
+
+    fn unseal(&self, user: UserTag, opener: &Opener) -> Result<Option<(DataKey, Identity)>, Broken> {
+        let (id, session) = (&opener.credential.id, &opener.session.id);
+        let bound = self.credentials.get(id).and_then(|record| record.session.as_ref()) == Some(session);
+        if !bound || !self.sessions.contains_key(session) {
+            return Ok(None);
+        }
+        let keys = CredentialKeys::of(&opener.key);
+        self.open_session(user, session, id, &keys).map(|(key, identity, _)| Some((key, identity)))
+    }
+
+    fn open_session(
+        &self,
+        user: UserTag,
+        id: &SessionId,
+        credential: &CredentialId,
+        keys: &CredentialKeys,
+    ) -> Result<(DataKey, Identity, Session), Broken> {
+        let record = self.sessions.get(id).ok_or(Broken)?;
+        let sealed = record.data_keys.get(credential).ok_or(Broken)?;
+        let data_key =
+            keys.open_data_key(&record.context("data key", user, id).and(credential.as_str()), sealed)?;
+        let identity: Identity =
+            read(&data_key.open(&record.context("identity", user, id), &record.identity)?)?;
+        let session = Session {
+            id: id.clone(),
+            user: UserKey { tid: identity.tid.as_str().into(), oid: identity.oid.as_str().into() },
+            name: identity.name.clone(),
+            username: identity.username.clone(),
+            home_account_id: identity.home_account_id.clone(),
+            login_hint: identity.login_hint.clone(),
+            sid: identity.sid,
+            stepped_up: identity.stepped_up,
+            created_at: record.created_at,
+            expires_at: record.expires_at,
+        };
+        if session.user.tag() != user {
+            return Err(Broken);
+        }
+        Ok((data_key, identity, session))
+    }
+}
+
+impl SessionRecord {
+    /// Binds what is sealed to its purpose, user, session and times.
+    fn context(&self, purpose: &str, user: UserTag, id: &SessionId) -> Context {
+        session_context(purpose, user, id, self.created_at, self.expires_at)
+    }
+}
+
+impl CredentialRecord {
+    /// Binds the owner to all that is fixed about the credential.
+    fn context(&self, user: UserTag, id: &CredentialId) -> Context {
+        let idle = self.idle_ms.map_or_else(String::new, |idle| idle.to_string());
+        Context::of("credential")
+            .and(user.as_bytes())
+            .and(id.as_str())
+            .and(self.digest.as_bytes())
+            .and(codec::kind_name(self.kind))
+            .and(&self.name)
+            .and(self.created_at.to_string())
+            .and(self.expires_at.to_string())
+            .and(idle)
+            .and(self.public_key.as_bytes())
+    }
+
+    fn credential(&self, id: &CredentialId, user: UserKey) -> Credential {
+        Credential {
+            id: id.clone(),
+            digest: self.digest,
+            kind: self.kind,
+            user,
+            name: self.name.clone(),
+            created_at: self.created_at,
+            expires_at: self.expires_at,
+            idle: self.idle_ms.map(Duration::from_millis),
+        }
+    }
+}
+
+/// Seals what Entra gave a session.
+pub(super) fn seal_grant(key: &DataKey, user: UserTag, session: &Session, grant: &Grant) -> Vec<u8> {
+    let plain = SealedGrant {
+        refresh_token: grant.refresh_token.expose().to_owned(),
+        granted_at: grant.granted_at,
+        aks: grant.aks.as_ref().map(|aks| SealedAks {
+            token: aks.token.expose().to_owned(),
+            minted_at: aks.minted_at,
+            expires_at: aks.expires_at,
+            refresh_in_ms: aks.refresh_in.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        }),
+    };
+    key.seal(&context_of("grant", user, session), &write(&plain))
+}
+
+/// Opens it again.
+///
+/// # Errors
+/// When it was changed, or belongs to another session.
+pub(super) fn open_grant(
+    key: &DataKey,
+    user: UserTag,
+    session: &Session,
+    sealed: &[u8],
+) -> Result<Grant, Broken> {
+    let plain: SealedGrant = read(&key.open(&context_of("grant", user, session), sealed)?)?;
+    Ok(Grant {
+        refresh_token: RefreshToken::new(plain.refresh_token),
+        granted_at: plain.granted_at,
+        aks: plain.aks.map(|aks| AksGrant {
+            token: AksToken::new(aks.token),
+            minted_at: aks.minted_at,
+            expires_at: aks.expires_at,
+            refresh_in: aks.refresh_in_ms.map(Duration::from_millis),
+        }),
+    })
+}
+
+/// Binds other bytes to a session: what a failed renewal leaves for the other replicas.
+pub(super) fn context_of(purpose: &str, user: UserTag, session: &Session) -> Context {
+    session_context(purpose, user, &session.id, session.created_at, session.expires_at)
+}
+
+fn session_context(
+    purpose: &str,
+    user: UserTag,
+    id: &SessionId,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+) -> Context {
+    Context::of(purpose)
+        .and(user.as_bytes())
+        .and(id.as_str())
+        .and(created_at.to_string())
+        .and(expires_at.to_string())
+}
+
+fn write(plain: &impl Serialize) -> zeroize::Zeroizing<Vec<u8>> {
+    let bytes = serde_json::to_vec(plain).expect("text, numbers and maps with text as keys are JSON");
+    zeroize::Zeroizing::new(bytes)
+}
+
+fn read<T: for<'a> Deserialize<'a>>(plain: &[u8]) -> Result<T, Broken> {
+    serde_json::from_slice(plain).map_err(|_| Broken)
+}

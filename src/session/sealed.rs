@@ -1,0 +1,347 @@
+//! The store that everybody uses: sealed records in a backend, and beside it what this replica has opened.
+//!
+//! A request of a known credential reads one map and asks nobody ([`SessionStore::known`]). All else goes through the
+//! user's place in [`Near`], where one look or one change of a user is under way at a time:
+//!
+//! - a *look* reads the user's document and compares it with what was known: what has ended is published from that
+//!   difference, wherever it was ended;
+//! - a *change* is applied to a copy of the document and put back if nobody was faster; otherwise it is applied anew.
+//!
+//! While the backend does not answer, what is known goes on being served for `staleness` after its last sign of life;
+//! nothing that must reach the store is reported as done.
+
+mod change;
+mod grants;
+mod run;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use dashmap::DashMap;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use self::change::{Changed, found, kept_until};
+use super::backend::{Backend, Stored, StoredGrant, UsesOf};
+use super::near::{Near, State, User};
+use super::records::Records;
+use super::{
+    AddTokenError, Arming, Credential, CredentialId, Ending, Endings, Found, Grant, Holder, Listed,
+    NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
+    UserTag,
+};
+use crate::secret::{CredentialKey, Digest};
+
+/// Who waited for a look that failed less than this ago does not try again: a store that does not answer is not asked by
+/// all at once.
+const FAILED_FOR: Duration = Duration::from_millis(500);
+
+/// Sessions in a backend.
+#[derive(Debug)]
+pub(crate) struct SealedStore<B> {
+    backend: B,
+    near: Near,
+    endings: Endings,
+    staleness: Duration,
+    /// The last grant of each session that was asked for here, still sealed: while the backend is away, renewal goes on.
+    grants: DashMap<SessionId, Bytes>,
+    /// Grants that could not be put back yet.
+    unsent: DashMap<SessionId, (UserTag, StoredGrant)>,
+}
+
+impl<B: Backend> SealedStore<B> {
+    /// Records lie in `backend`; what ends is published to `endings`. `staleness`: how long what is known is served
+    /// without a sign of life from the backend.
+    #[must_use]
+    pub(crate) fn new(backend: B, endings: Endings, staleness: Duration) -> Self {
+        let (grants, unsent) = (DashMap::new(), DashMap::new());
+        Self { backend, near: Near::new(), endings, staleness, grants, unsent }
+    }
+
+    /// Whether what is known may still be served although the backend does not answer.
+    fn may_be_stale(&self) -> bool {
+        self.near.silent_for() < self.staleness
+    }
+
+    async fn look_up(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError> {
+        let user = match self.near.last_seen(key.digest()) {
+            Some((_, user)) => user,
+            None => match self.backend.user_of(key.digest()).await? {
+                None => return Ok(None),
+                Some(tag) => self.near.user(tag),
+            },
+        };
+        let mut state = self.state_of(&user).await?;
+        if !self.near.is_recent(&user) || !state.loaded {
+            self.look(&user, &mut state).await?;
+        }
+        let opened = state.records.open(user.tag, key).unwrap_or_else(|broken| {
+            tracing::error!(user = %user.tag, error = %broken, "a record in the store does not verify");
+            None
+        });
+        let Some(opened) = opened else { return Ok(None) };
+        let last_use = state.uses.get(&opened.credential.id).copied();
+        let found = Found { credential: opened.credential, session: opened.session, last_use };
+        self.near.keep(&user, &mut state, &found);
+        Ok(Some(found))
+    }
+
+    /// What is known of the user, for one caller at a time.
+    ///
+    /// # Errors
+    /// When a look at the backend failed while the caller waited for its turn.
+    async fn state_of<'a>(&self, user: &'a User) -> Result<tokio::sync::MutexGuard<'a, State>, StoreError> {
+        let state = user.state.lock().await;
+        match state.failed_at {
+            Some(at) if at.elapsed() < FAILED_FOR => Err(StoreError),
+            _ => Ok(state),
+        }
+    }
+
+    /// Looks the user up in the backend.
+    async fn look(&self, user: &Arc<User>, state: &mut State) -> Result<(), StoreError> {
+        loop {
+            let generation = self.near.before_look(user);
+            let stored = match self.backend.load(user.tag).await {
+                Ok(stored) => stored,
+                Err(error) => {
+                    self.near.distrust(user);
+                    state.failed_at = Some(Instant::now());
+                    return Err(error);
+                }
+            };
+            super::backend::Events::alive(&self.near);
+            state.failed_at = None;
+            self.install(user, state, stored);
+            // A change that was heard of during the look may have come too late for it.
+            if self.near.looked_up(user, generation) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes a document for the truth, and publishes what has ended by it.
+    fn install(&self, user: &User, state: &mut State, stored: Stored) {
+        if !state.loaded || stored.version != state.version {
+            let records = stored.document.as_deref().map_or_else(|| Ok(Records::default()), Records::parse);
+            let records = records.unwrap_or_else(|broken| {
+                tracing::error!(user = %user.tag, error = %broken, "a user's document in the store is broken");
+                Records::default()
+            });
+            state.version = stored.version;
+            self.replace(state, Arc::new(records));
+        }
+        state.uses = stored.uses.into_iter().collect();
+        self.show_uses(state);
+    }
+
+    /// Lets requests see the last uses that are known.
+    fn show_uses(&self, state: &State) {
+        for digest in &state.digests {
+            self.near.update(digest, |found| {
+                let last_use = state.uses.get(&found.credential.id).copied();
+                Some(Found { last_use, ..found.clone() })
+            });
+        }
+    }
+
+    /// Replaces what is known of the user's records, and publishes what has ended by it.
+    fn replace(&self, state: &mut State, records: Arc<Records>) {
+        let ended = records.ended_since(&state.records);
+        state.records = records;
+        state.loaded = true;
+        let records = &state.records;
+        state.digests.retain(|digest| {
+            let mut stays = false;
+            self.near.update(digest, |found| {
+                let session = found.session.as_ref().map(|session| &session.id);
+                let entry = match records.session_of(digest)? {
+                    now if now == session => found.clone(),
+                    None => Found { session: None, ..found.clone() },
+                    // Another session: it takes the credential's key to open it.
+                    Some(_) => return None,
+                };
+                stays = true;
+                Some(entry)
+            });
+            stays
+        });
+        for session in &ended.sessions {
+            self.grants.remove(session);
+            self.unsent.remove(session);
+        }
+        self.endings.publish(&ended);
+    }
+}
+
+#[async_trait]
+impl<B: Backend> SessionStore for SealedStore<B> {
+    fn known(&self, digest: &Digest) -> Option<Found> {
+        self.near.known(digest)
+    }
+
+    async fn find(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError> {
+        match self.look_up(key).await {
+            Err(error) if self.may_be_stale() => {
+                self.near.last_seen(key.digest()).map(|(found, _)| Some(found)).ok_or(error)
+            }
+            result => result,
+        }
+    }
+
+    async fn begin(&self, new: NewSession) -> Result<(), StoreError> {
+        let NewSession { opener, supersedes, .. } = &new;
+        let tag = opener.session.user.tag();
+        // Another user's session in the same browser first: should it not end, nobody is told that they are signed in.
+        if let Some(old) = supersedes.as_ref().filter(|old| old.session.user != opener.session.user) {
+            self.end_session(&old.session, Ending::Natural).await?;
+        }
+        self.change(tag, |records| {
+            records.prune(opener.session.created_at);
+            let begun = records.begin(tag, &new);
+            Ok(Changed::Session((), found(opener), begun))
+        })
+        .await
+    }
+
+    async fn add_token(
+        &self,
+        opener: &Opener,
+        token: Arc<Credential>,
+        key: &CredentialKey,
+    ) -> Result<(), AddTokenError> {
+        let tag = opener.session.user.tag();
+        self.change(tag, |records| {
+            records.prune(token.created_at);
+            records.add_token(tag, opener, &token, key)?;
+            let (credential, session) = (token.clone(), Some(opener.session.clone()));
+            Ok(Changed::Credential((), Found { credential, session, last_use: None }))
+        })
+        .await
+    }
+
+    async fn tokens(&self, user: &UserKey) -> Result<Vec<Listed>, StoreError> {
+        let known = self.near.user(user.tag());
+        let mut state = self.state_of(&known).await?;
+        if !self.near.is_fresh(&known) || !self.near.is_recent(&known) || !state.loaded {
+            self.look(&known, &mut state).await?;
+        }
+        let mut tokens = state.records.tokens(user);
+        for token in &mut tokens {
+            token.last_use = state.uses.get(&token.credential.id).copied();
+        }
+        Ok(tokens)
+    }
+
+    async fn arm(&self, opener: &Opener, tokens: &[Arming], now: Timestamp) -> Result<(), StoreError> {
+        let tag = opener.session.user.tag();
+        self.change(tag, |records| {
+            records.prune(now);
+            records.arm(tag, opener, tokens, now).map(Changed::Yes).map_err(|broken| {
+                tracing::error!(user = %tag, error = %broken, "a record in the store does not verify");
+                StoreError
+            })
+        })
+        .await
+    }
+
+    async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError> {
+        self.change(user.tag(), |records| Ok(Changed::when(records.revoke(token)))).await
+    }
+
+    async fn end_session(&self, session: &Session, ending: Ending) -> Result<bool, StoreError> {
+        self.change(session.user.tag(), |records| Ok(Changed::when(records.end(&session.id, ending)))).await
+    }
+
+    async fn end_user(&self, user: &UserKey) -> Result<(), StoreError> {
+        self.change(user.tag(), |records| {
+            records.end_all();
+            Ok(Changed::Yes(()))
+        })
+        .await
+    }
+
+    async fn end_by_sid(&self, sid: &Digest) -> Result<usize, StoreError> {
+        let mut ended = 0;
+        for (user, session) in self.backend.by_sid(sid).await? {
+            let has_ended =
+                self.change(user, |records| Ok(Changed::when(records.end(&session, Ending::Natural)))).await;
+            ended += usize::from(has_ended?);
+        }
+        Ok(ended)
+    }
+
+    async fn grant(&self, opener: &Opener) -> Result<Option<Grant>, StoreError> {
+        self.open_grant(opener).await
+    }
+
+    async fn renew(&self, opener: &Opener, grant: Grant) -> Result<bool, StoreError> {
+        self.put_grant(opener, &grant).await
+    }
+
+    async fn turn(&self, opener: &Opener, insists: bool) -> Result<Turn, StoreError> {
+        self.take_turn(opener, insists).await
+    }
+
+    async fn hold(&self, opener: &Opener, holder: &Holder) {
+        self.keep_turn(opener, holder).await;
+    }
+
+    async fn give_back(&self, opener: &Opener, holder: Holder, failure: Option<(Vec<u8>, Duration)>) {
+        self.end_turn(opener, holder, failure).await;
+    }
+
+    async fn touch(&self, uses: &[Use]) -> Result<(), StoreError> {
+        let mut by_user = HashMap::<UserTag, UsesOf>::new();
+        for Use { credential, last } in uses {
+            let (user, expires_at) = (credential.user.tag(), kept_until(credential.expires_at));
+            let of = by_user.entry(user).or_insert_with(|| UsesOf { user, uses: Vec::new(), expires_at });
+            of.uses.push((credential.id.clone(), *last));
+            of.expires_at = of.expires_at.max(expires_at);
+        }
+        let by_user: Vec<UsesOf> = by_user.into_values().collect();
+        self.backend.touch(&by_user).await?;
+        for UsesOf { user, uses, .. } in by_user {
+            let Some(user) = self.near.known_user(user) else { continue };
+            let state = &mut *user.state.lock().await;
+            for (credential, last) in uses {
+                let known = state.uses.entry(credential).or_insert(last);
+                *known = if known.at <= last.at { last } else { *known };
+            }
+            self.show_uses(state);
+        }
+        Ok(())
+    }
+
+    async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        for user in self.near.users() {
+            let is_due = user.state.lock().await.records.has_expired(now);
+            if is_due {
+                self.change(user.tag, |records| {
+                    records.prune(now);
+                    Ok::<_, StoreError>(Changed::Yes(()))
+                })
+                .await?;
+            }
+        }
+        self.near.forget_unused();
+        self.near.forget_renewals();
+        self.backend.sweep(now).await
+    }
+
+    fn count(&self) -> usize {
+        let users = self.near.users();
+        let known =
+            users.iter().filter_map(|user| user.state.try_lock().ok().map(|state| state.records.sessions()));
+        known.sum()
+    }
+
+    fn state(&self) -> StoreState {
+        self.near.state()
+    }
+}

@@ -1,0 +1,140 @@
+//! One change of one user's records: applied to a copy, put back if nobody was faster.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+
+use super::SealedStore;
+use crate::secret::random_base62;
+use crate::session::backend::{Backend, StoredGrant, Swap, Version};
+use crate::session::near::{State, User};
+use crate::session::records::{Begun, Records};
+use crate::session::{EXPIRED_IS_KNOWN_FOR, Found, Opener, Session, StoreError, UserTag};
+
+/// Others are faster at most this often before the change is given up.
+const MAX_TRIES: usize = 16;
+/// 95 bits: two versions of a user's document never have the same name.
+const VERSION_CHARS: usize = 16;
+/// Clocks of replicas and store may differ; nothing is forgotten early because of that.
+const MARGIN: SignedDuration = SignedDuration::from_hours(1);
+
+/// What a change did.
+pub(super) enum Changed<T> {
+    /// Nothing: there is nothing to put back.
+    No(T),
+    /// It changed the records.
+    Yes(T),
+    /// It also made a credential, which need not be looked up any more.
+    Credential(T, Found),
+    /// It also began a session, with its first credential.
+    Session(T, Found, Begun),
+}
+
+/// What a change made.
+type Made = (Option<Found>, Option<Begun>);
+
+impl Changed<bool> {
+    pub(super) fn when(changed: bool) -> Self {
+        if changed { Self::Yes(true) } else { Self::No(false) }
+    }
+}
+
+/// A credential that was just made and opens a session.
+pub(super) fn found(opener: &Opener) -> Found {
+    let (credential, session) = (opener.credential.clone(), Some(opener.session.clone()));
+    Found { credential, session, last_use: None }
+}
+
+impl<B: Backend> SealedStore<B> {
+    /// Changes a user's records. `apply` may be called several times, each time with the newest records.
+    ///
+    /// # Errors
+    /// What `apply` says, or that the backend does not answer: then it is not known whether the change happened.
+    pub(super) async fn change<T, E: From<StoreError>>(
+        &self,
+        tag: UserTag,
+        mut apply: impl FnMut(&mut Records) -> Result<Changed<T>, E> + Send,
+    ) -> Result<T, E> {
+        let user = self.near.user(tag);
+        let mut state = self.state_of(&user).await?;
+        if !self.near.is_fresh(&user) || !state.loaded {
+            self.look(&user, &mut state).await?;
+        }
+        for _ in 0..MAX_TRIES {
+            let mut records = (*state.records).clone();
+            let (value, made) = match apply(&mut records)? {
+                Changed::No(value) => return Ok(value),
+                Changed::Yes(value) => (value, (None, None)),
+                Changed::Credential(value, found) => (value, (Some(found), None)),
+                Changed::Session(value, found, begun) => (value, (Some(found), Some(begun))),
+            };
+            if self.put_back(&user, &mut state, records, made).await? {
+                return Ok(value);
+            }
+            self.look(&user, &mut state).await?;
+        }
+        tracing::warn!(user = %tag, "a user's records change faster than one of the changes could be made");
+        Err(StoreError.into())
+    }
+
+    /// `false`: somebody was faster.
+    async fn put_back(
+        &self,
+        user: &Arc<User>,
+        state: &mut State,
+        records: Records,
+        (found, begun): Made,
+    ) -> Result<bool, StoreError> {
+        let session = found.as_ref().and_then(|found| found.session.clone());
+        let swap = swap(state, &records, session.zip(begun));
+        let version = swap.version.clone();
+        match self.backend.swap(user.tag, swap).await {
+            Err(error) => {
+                self.near.distrust(user);
+                Err(error)
+            }
+            Ok(false) => Ok(false),
+            Ok(true) => {
+                state.version = version;
+                self.replace(state, Arc::new(records));
+                if let Some(found) = found {
+                    self.near.keep(user, state, &found);
+                }
+                Ok(true)
+            }
+        }
+    }
+}
+
+fn swap(state: &State, records: &Records, begun: Option<(Arc<Session>, Begun)>) -> Swap {
+    let before = &state.records;
+    let document = records.document().map(Bytes::from);
+    let mut swap = Swap {
+        expected: state.version.clone(),
+        version: document.as_ref().map_or_else(Version::default, |_| Version(random_base62(VERSION_CHARS))),
+        document,
+        expires_at: kept_until(records.last_expiry()),
+        ended: records.ended_since(before).sessions,
+        ..Swap::default()
+    };
+    for (_, digest, expires_at) in records.credentials_beyond(before) {
+        swap.digests.push((digest, kept_until(expires_at)));
+    }
+    for (id, digest, _) in before.credentials_beyond(records) {
+        swap.gone.push((id, digest));
+    }
+    if let Some((session, begun)) = begun {
+        let expires_at = kept_until(session.expires_at);
+        let granted_at = session.created_at;
+        swap.sids.extend(begun.sid.map(|sid| (sid, session.id.clone(), expires_at)));
+        let sealed = Bytes::from(begun.grant);
+        swap.grants.push(StoredGrant { session: session.id.clone(), granted_at, sealed, expires_at });
+    }
+    swap
+}
+
+/// When a record of what expires then can be forgotten.
+pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
+    expires_at.saturating_add(EXPIRED_IS_KNOWN_FOR + MARGIN).unwrap_or(Timestamp::MAX)
+}

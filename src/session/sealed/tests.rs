@@ -1,0 +1,81 @@
+//! The conformance suite over both backends, and what a thief or a forger of the store would have.
+
+mod outages;
+mod theft;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::SealedStore;
+use crate::config::{RedisConfig, StoreAuth, Topology};
+use crate::session::backend::{Backend, Login, Memory, Redis};
+use crate::session::conformance::World;
+use crate::session::records::Records;
+use crate::session::{Endings, SessionStore, StoreState};
+
+/// Longer than anything takes.
+const PATIENCE: Duration = Duration::from_secs(20);
+const STALENESS: Duration = Duration::from_secs(60);
+
+mod memory {
+    use super::*;
+
+    crate::session::conformance::suite!(|| async {
+        let endings = Endings::default();
+        let (store, task) = running(Memory::default(), &endings).await;
+        World::new(&endings, store, task)
+    });
+}
+
+mod redis {
+    use super::*;
+
+    crate::session::conformance::suite!(|| async {
+        let (directory, endings) = (TempDir::new().unwrap(), Endings::default());
+        let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+        let (store, task) = running(at(&server), &endings).await;
+        World::new(&endings, store, (directory, server, task))
+    });
+}
+
+/// A backend for a real server.
+fn at(server: &standin::redis::Redis) -> Redis {
+    let address = ("127.0.0.1".to_owned(), server.port());
+    let topology = Topology::Single { address, db: 0 };
+    let (auth, staleness) = (StoreAuth::None, STALENESS);
+    Redis::new(RedisConfig { topology, tls: false, ca_file: None, auth, staleness }, Login::None)
+}
+
+/// Ends the store's task with the test.
+struct Task(tokio::task::JoinHandle<()>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A store that is up.
+async fn running<B: Backend>(backend: B, endings: &Endings) -> (Arc<SealedStore<B>>, Task) {
+    let store = Arc::new(SealedStore::new(backend, endings.clone(), STALENESS));
+    let task = Task(tokio::spawn({
+        let store = store.clone();
+        async move { store.run().await }
+    }));
+    until(|| store.state() == StoreState::Here).await;
+    (store, task)
+}
+
+/// Waits until a condition holds.
+async fn until(mut condition: impl FnMut() -> bool) {
+    let mut poll = tokio::time::interval(Duration::from_millis(5));
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !condition() {
+            poll.tick().await;
+        }
+    });
+    waited.await.expect("the condition comes to hold");
+}
