@@ -230,6 +230,12 @@ impl Broker {
         self.backoff.sweep(now);
     }
 
+    /// Whether a request of the opener's would get a token.
+    #[cfg(test)]
+    pub(crate) async fn try_token(self: &Arc<Self>, opener: &Opener) -> Result<(), BrokerError> {
+        self.token(opener).await.map(drop)
+    }
+
     async fn token(self: &Arc<Self>, opener: &Opener) -> Result<Arc<Token>, BrokerError> {
         let slot = self.slot(&opener.session);
         let now = self.clock.now();

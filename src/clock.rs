@@ -13,6 +13,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     shift: Option<Arc<Shift>>,
+    /// In a simulation: what the clock showed when it began. From then on it goes with tokio's paused time.
+    #[cfg(test)]
+    simulated: Option<(Timestamp, tokio::time::Instant)>,
 }
 
 #[derive(Debug, Default)]
@@ -25,19 +28,34 @@ impl Clock {
     /// The system's time.
     #[must_use]
     pub(crate) fn system() -> Self {
-        Self { shift: None }
+        Self::default()
     }
 
     /// The system's time plus an offset that [`Clock::advance`] moves: for tests.
     #[must_use]
     pub fn movable() -> Self {
-        Self { shift: Some(Arc::default()) }
+        Self {
+            shift: Some(Arc::default()),
+            #[cfg(test)]
+            simulated: None,
+        }
+    }
+
+    /// A clock that goes with tokio's own time, which a simulation pauses.
+    #[cfg(test)]
+    pub(crate) fn simulated() -> Self {
+        let began = (Timestamp::from_second(1_800_000_000).unwrap(), tokio::time::Instant::now());
+        Self { shift: None, simulated: Some(began) }
     }
 
     /// The present.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "the one place where the system's time is read")]
     pub fn now(&self) -> Timestamp {
+        #[cfg(test)]
+        if let Some((epoch, began)) = &self.simulated {
+            return after(*epoch, began.elapsed());
+        }
         let system = Timestamp::now();
         match &self.shift {
             None => system,

@@ -69,6 +69,9 @@ mod session;
 mod admin;
 mod upkeep;
 
+#[cfg(test)]
+mod simulation;
+
 mod budget;
 pub mod clock;
 pub mod config;

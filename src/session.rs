@@ -8,7 +8,7 @@
 //! From the outside in: [`SessionStore`] is what others see; [`SealedStore`] keeps sealed `records` in a `backend` (memory
 //! or Redis), and beside it what this replica has opened, in `near`.
 
-mod backend;
+pub(crate) mod backend;
 #[cfg(test)]
 mod conformance;
 mod ended;

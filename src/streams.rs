@@ -54,6 +54,9 @@ struct Inner {
     shutdown: Shutdown,
     drain: Duration,
     metrics: Arc<Metrics>,
+    /// A rule that the simulation breaks, to see that it notices.
+    #[cfg(test)]
+    recheck_is_skipped: std::sync::atomic::AtomicBool,
 }
 
 /// The streams of one credential.
@@ -110,7 +113,18 @@ impl Streams {
         metrics: Arc<Metrics>,
     ) -> Self {
         let (credentials, ended, per_user) = (DashMap::new(), DashMap::new(), DashMap::new());
-        let inner = Inner { credentials, ended, per_user, max_per_user, clock, shutdown, drain, metrics };
+        let inner = Inner {
+            credentials,
+            ended,
+            per_user,
+            max_per_user,
+            clock,
+            shutdown,
+            drain,
+            metrics,
+            #[cfg(test)]
+            recheck_is_skipped: false.into(),
+        };
         Self { inner: Arc::new(inner) }
     }
 
@@ -150,9 +164,9 @@ impl Streams {
         gauge.inc();
         let stream = Stream { inner: self.inner.clone(), kind, entry, gauge };
         // Only now: an end that comes from here on finds the stream registered.
-        match self.inner.ended.get(&credential.id).map(|ended| *ended) {
-            Some((at, fate)) if at >= found_at => Err(NotOpened::Ended(fate)),
-            _ => Ok(stream),
+        match self.inner.ended_since(&credential.id, found_at) {
+            Some(fate) => Err(NotOpened::Ended(fate)),
+            None => Ok(stream),
         }
     }
 
@@ -185,9 +199,26 @@ impl Streams {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn skip_recheck(&self) {
+        self.inner.recheck_is_skipped.store(true, Ordering::Relaxed);
+    }
+
     /// Forgets ends that no request can have missed.
     pub(crate) fn sweep(&self) {
         self.inner.ended.retain(|_, (at, _)| at.elapsed() < ENDED_IS_KNOWN_FOR);
+    }
+}
+
+impl Inner {
+    /// What became of the credential, where it ended then or later.
+    fn ended_since(&self, credential: &CredentialId, found_at: Instant) -> Option<Fate> {
+        #[cfg(test)]
+        if self.recheck_is_skipped.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (at, fate) = self.ended.get(credential).map(|ended| *ended)?;
+        (at >= found_at).then_some(fate)
     }
 }
 

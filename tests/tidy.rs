@@ -36,6 +36,7 @@ const LAYERS: &[&[&str]] = &[
     &["pages"],
     // What leads requests through the stages, and what runs beside them.
     &["admin", "upkeep"],
+    &["simulation"],
     &["exchange"],
     &["listen"],
     &["app"],

@@ -43,8 +43,8 @@ pub(crate) struct Swap {
     pub(crate) expected: Version,
     /// What it is then.
     pub(crate) version: Version,
-    /// `None`: nothing is left of the user.
-    pub(crate) document: Option<Bytes>,
+    /// The document.
+    pub(crate) document: Bytes,
     /// When the document can be forgotten.
     pub(crate) expires_at: Timestamp,
     /// Grants of sessions that begin.
@@ -102,8 +102,8 @@ pub(crate) trait Events: Send + Sync {
     fn disconnected(&self);
     /// The backend answered, or was heard of.
     fn alive(&self);
-    /// A user's document was replaced.
-    fn changed(&self, user: UserTag);
+    /// A user's document was replaced by this version.
+    fn changed(&self, user: UserTag, version: Version);
     /// A session's grant was renewed, or the lease for it was given back.
     fn renewed(&self, session: SessionId);
 }

@@ -3,24 +3,27 @@
 //!
 //! An entry counts only while it is known to be true: the store tells of every change as long as its channel is up, and
 //! each loss of the channel begins a new *generation*, in which every user is looked up once more before its next
-//! request. Beside that, each user in use is looked up every [`RECHECK_EVERY`], in case a message was lost on the way, and
-//! what was not looked up for twice that time does not count.
+//! request. Beside that, each user is looked up every [`RECHECK_EVERY`], in case a message was lost on the way, and what was
+//! not looked up for twice that time does not count.
+
+mod channel;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use self::channel::{Channel, millis};
 use super::backend::{Events, Version};
 use super::records::Records;
 use super::{CredentialId, Found, LastUse, SessionId, StoreState, UserTag};
 use crate::secret::Digest;
 
-/// Without a channel, and for what the store refuses, how long a look at the store is taken for the truth.
+/// Without a channel, how long a look at the store is taken for the truth.
 pub(super) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 /// How long a lost message can go unnoticed while the channel is up.
 pub(super) const RECHECK_EVERY: Duration = Duration::from_secs(30);
@@ -53,14 +56,25 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct User {
     pub(super) tag: UserTag,
-    /// Set when the store says that the user changed, until it has been looked up again.
+    /// What is known may be wrong: nobody has looked yet, or a look or a change failed half-way.
     stale: AtomicBool,
+    /// The store said that the user changed, and it was not looked up since: what is known *is* wrong.
+    changed: AtomicBool,
+    versions: Mutex<Versions>,
     generation: AtomicU64,
     /// When it was looked up, and when it was used, in milliseconds since the start.
     looked_up: AtomicU64,
     used: AtomicU64,
     /// Held during a look at the store and during a change: one at a time for a user.
     pub(super) state: tokio::sync::Mutex<State>,
+}
+
+/// Tells what this replica did itself from what others did.
+#[derive(Debug, Default)]
+struct Versions {
+    known: Version,
+    /// What the store said that the user changed to since the last look.
+    heard: Vec<Version>,
 }
 
 /// What is known of a user.
@@ -72,33 +86,18 @@ pub(super) struct State {
     pub(super) uses: HashMap<CredentialId, LastUse>,
     /// Credentials that have an entry.
     pub(super) digests: HashSet<Digest>,
-    /// The last failed look, so that those who waited for it do not all try again.
-    pub(super) failed_at: Option<Instant>,
-}
-
-#[derive(Debug)]
-struct Channel {
-    start: Instant,
-    /// 0 while the channel is down; else it counts how often it came up.
-    generation: AtomicU64,
-    count: AtomicU64,
-    last_sign: AtomicU64,
-    /// Whether there ever was one.
-    has_been_up: AtomicBool,
+    /// When the last look that succeeded began.
+    pub(super) looked_at: Option<Instant>,
+    /// The last failed look, and how often the channel had come up by then: those who waited for it do not all try again.
+    pub(super) failed_at: Option<(Instant, u64)>,
 }
 
 impl Near {
     /// Nothing is known yet.
     pub(super) fn new() -> Self {
-        let channel = Channel {
-            start: Instant::now(),
-            generation: AtomicU64::new(0),
-            count: AtomicU64::new(0),
-            last_sign: AtomicU64::new(0),
-            has_been_up: AtomicBool::new(false),
-        };
         let (found, users, renewals) = (DashMap::new(), DashMap::new(), DashMap::new());
-        Self { found, users, renewals, changed: Mutex::default(), news: Notify::new(), channel }
+        let (changed, news, channel) = (Mutex::default(), Notify::new(), Channel::new());
+        Self { found, users, renewals, changed, news, channel }
     }
 
     /// A credential that is known for certain: the path of almost every request.
@@ -110,6 +109,21 @@ impl Near {
         }
         entry.user.use_at(now / 1_000);
         Some(entry.found.clone())
+    }
+
+    /// Whether what is known of the user is good enough for an outage: it was fresh when the store was last heard of, that is
+    /// less than `staleness` ago, and is not known to be wrong. Whoever was not looked up since the channel came up the last
+    /// time was not fresh: what happened while it was down is not known.
+    pub(super) fn may_be_served(&self, user: &User, staleness: Duration) -> bool {
+        let is_of_this_channel = user.generation.load(Ordering::Acquire) == self.count();
+        let age_then = self.channel.last_sign().saturating_sub(user.looked_up.load(Ordering::Acquire));
+        let was_fresh = is_of_this_channel && age_then < millis(2 * RECHECK_EVERY);
+        was_fresh && !self.has_changed(user) && self.silent_for() < staleness
+    }
+
+    /// Whether the store said that the user changed, which was not looked up since.
+    pub(super) fn has_changed(&self, user: &User) -> bool {
+        user.changed.load(Ordering::Acquire)
     }
 
     /// A credential as it was last seen, however long ago, and its user.
@@ -142,21 +156,38 @@ impl Near {
             return false;
         }
         let age = now.saturating_sub(user.looked_up.load(Ordering::Acquire));
-        let generation = self.channel.generation.load(Ordering::Acquire);
+        let generation = self.channel.generation();
         let heard = generation != 0 && user.generation.load(Ordering::Acquire) == generation;
         age < millis(if heard { 2 * RECHECK_EVERY } else { TRUSTED_FOR })
     }
 
-    /// Whether the store was asked about the user within the last second.
-    pub(super) fn is_recent(&self, user: &User) -> bool {
-        let age = self.channel.now().saturating_sub(user.looked_up.load(Ordering::Acquire));
-        !user.stale.load(Ordering::Acquire) && age < millis(TRUSTED_FOR)
-    }
-
     /// Before the store is asked about a user: what must be handed to [`Near::looked_up`] after it.
     pub(super) fn before_look(&self, user: &User) -> u64 {
+        let mut versions = user.versions();
+        versions.heard.clear();
         user.stale.store(false, Ordering::Release);
-        self.channel.generation.load(Ordering::Acquire)
+        user.changed.store(false, Ordering::Release);
+        drop(versions);
+        self.channel.generation()
+    }
+
+    /// The store could not be asked. `had_changed`: what [`Near::has_changed`] said before the look.
+    pub(super) fn look_failed(&self, user: &User, had_changed: bool) {
+        user.stale.store(true, Ordering::Release);
+        user.changed.fetch_or(had_changed, Ordering::AcqRel);
+    }
+
+    /// The user's records are now known in this version: from a look, or because this replica has just put it there, so that
+    /// hearing of it is no news.
+    pub(super) fn knows(&self, user: &User, version: &Version) {
+        let mut versions = user.versions();
+        versions.known = version.clone();
+        let heard = versions.heard.len();
+        versions.heard.retain(|heard| heard != version);
+        if heard > 0 && versions.heard.is_empty() {
+            user.changed.store(false, Ordering::Release);
+            user.stale.store(false, Ordering::Release);
+        }
     }
 
     /// After the store was asked. `false`: the user changed meanwhile, so that it must be asked again.
@@ -166,7 +197,7 @@ impl Near {
         !user.stale.load(Ordering::Acquire)
     }
 
-    /// What is known of the user may be wrong: a look or a change failed half-way.
+    /// What is known of the user may be wrong: a change failed half-way.
     pub(super) fn distrust(&self, user: &User) {
         user.stale.store(true, Ordering::Release);
     }
@@ -195,14 +226,14 @@ impl Near {
         self.users.iter().map(|user| user.clone()).collect()
     }
 
-    /// Users who were used lately and not looked up for [`RECHECK_EVERY`].
+    /// Users to look up although nobody asks for them, for their open streams may have to end: those of whom a change could
+    /// not be looked up yet, all when the channel has come up, and those not looked up for [`RECHECK_EVERY`].
     pub(super) fn due(&self) -> Vec<Arc<User>> {
-        let now = self.channel.now();
+        let (now, generation) = (self.channel.now(), self.channel.generation());
         let is_due = |user: &User| {
-            let looked_up = user.looked_up.load(Ordering::Relaxed);
-            let used = user.used.load(Ordering::Relaxed) * 1_000;
-            now.saturating_sub(looked_up) >= millis(RECHECK_EVERY)
-                && now.saturating_sub(used) < millis(RECHECK_EVERY)
+            let age = now.saturating_sub(user.looked_up.load(Ordering::Relaxed));
+            let is_behind = generation != 0 && user.generation.load(Ordering::Relaxed) != generation;
+            is_behind || self.has_changed(user) || age >= millis(RECHECK_EVERY)
         };
         self.users.iter().filter(|user| is_due(user)).map(|user| user.clone()).collect()
     }
@@ -249,19 +280,17 @@ impl Near {
 
     /// How long there was no sign of life from the store.
     pub(super) fn silent_for(&self) -> Duration {
-        let last = self.channel.last_sign.load(Ordering::Acquire);
-        Duration::from_millis(self.channel.now().saturating_sub(last))
+        self.channel.silent_for()
+    }
+
+    /// How often the channel has come up.
+    pub(super) fn count(&self) -> u64 {
+        self.channel.count()
     }
 
     /// Whether the store answers.
     pub(super) fn state(&self) -> StoreState {
-        if !self.channel.has_been_up.load(Ordering::Acquire) {
-            return StoreState::Starting;
-        }
-        if self.channel.generation.load(Ordering::Acquire) == 0 {
-            return StoreState::Away(self.silent_for());
-        }
-        StoreState::Here
+        self.channel.state()
     }
 
     /// How many users, and entries.
@@ -273,24 +302,28 @@ impl Near {
 
 impl Events for Near {
     fn connected(&self) {
-        self.alive();
-        let count = self.channel.count.fetch_add(1, Ordering::AcqRel) + 1;
-        self.channel.generation.store(count, Ordering::Release);
-        self.channel.has_been_up.store(true, Ordering::Release);
+        self.channel.comes_up();
     }
 
     fn disconnected(&self) {
-        self.channel.generation.store(0, Ordering::Release);
+        self.channel.goes_down();
     }
 
     fn alive(&self) {
-        self.channel.last_sign.store(self.channel.now(), Ordering::Release);
+        self.channel.shows_life();
     }
 
-    fn changed(&self, user: UserTag) {
+    fn changed(&self, user: UserTag, version: Version) {
         self.alive();
         if let Some(known) = self.users.get(&user) {
-            self.distrust(&known);
+            let mut versions = known.versions();
+            if versions.known == version {
+                return;
+            }
+            versions.heard.push(version);
+            known.changed.store(true, Ordering::Release);
+            known.stale.store(true, Ordering::Release);
+            drop(versions);
             self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
             self.news.notify_one();
         }
@@ -304,17 +337,30 @@ impl Events for Near {
     }
 }
 
+impl State {
+    /// Whether a look that began then or later has been made.
+    pub(super) fn has_looked_since(&self, asked_at: Instant) -> bool {
+        self.looked_at.is_some_and(|began| began >= asked_at)
+    }
+}
+
 impl User {
     fn new(tag: UserTag) -> Self {
         Self {
             tag,
             // Nobody has looked yet.
             stale: AtomicBool::new(true),
+            changed: AtomicBool::new(false),
+            versions: Mutex::default(),
             generation: AtomicU64::new(0),
             looked_up: AtomicU64::new(0),
             used: AtomicU64::new(0),
             state: tokio::sync::Mutex::default(),
         }
+    }
+
+    fn versions(&self) -> MutexGuard<'_, Versions> {
+        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Written at most once a second, so that a busy user's requests do not contend for it.
@@ -323,18 +369,4 @@ impl User {
             self.used.store(second, Ordering::Relaxed);
         }
     }
-}
-
-impl Channel {
-    fn now(&self) -> u64 {
-        millis(self.start.elapsed())
-    }
-
-    fn second(&self) -> u64 {
-        self.now() / 1_000
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

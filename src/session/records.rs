@@ -126,12 +126,9 @@ impl Records {
         serde_json::from_slice(document).map_err(|_| Broken)
     }
 
-    /// The document's bytes; `None` when nothing is left of the user.
-    pub(super) fn document(&self) -> Option<Vec<u8>> {
-        if self.sessions.is_empty() && self.credentials.is_empty() {
-            return None;
-        }
-        Some(serde_json::to_vec(self).expect("text, numbers and maps with text as keys are JSON"))
+    /// The document's bytes.
+    pub(super) fn document(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text, numbers and maps with text as keys are JSON")
     }
 
     /// Opens a credential with its key, and the session that it opens. `None`: there is no such credential.

@@ -69,6 +69,7 @@ impl<B: Backend> SealedStore<B> {
     }
 
     async fn look_up(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError> {
+        let asked_at = Instant::now();
         let user = match self.near.last_seen(key.digest()) {
             Some((_, user)) => user,
             None => match self.backend.user_of(key.digest()).await? {
@@ -77,9 +78,7 @@ impl<B: Backend> SealedStore<B> {
             },
         };
         let mut state = self.state_of(&user).await?;
-        if !self.near.is_recent(&user) || !state.loaded {
-            self.look(&user, &mut state).await?;
-        }
+        self.look_since(asked_at, &user, &mut state).await?;
         let opened = state.records.open(user.tag, key).unwrap_or_else(|broken| {
             tracing::error!(user = %user.tag, error = %broken, "a record in the store does not verify");
             None
@@ -98,25 +97,43 @@ impl<B: Backend> SealedStore<B> {
     async fn state_of<'a>(&self, user: &'a User) -> Result<tokio::sync::MutexGuard<'a, State>, StoreError> {
         let state = user.state.lock().await;
         match state.failed_at {
-            Some(at) if at.elapsed() < FAILED_FOR => Err(StoreError),
+            Some((at, count)) if at.elapsed() < FAILED_FOR && count == self.near.count() => Err(StoreError),
             _ => Ok(state),
+        }
+    }
+
+    /// Looks the user up, unless a look that began after `asked_at` has been made meanwhile: whoever asks sees everything
+    /// that had happened by then, and many who ask at once share one look.
+    async fn look_since(
+        &self,
+        asked_at: Instant,
+        user: &Arc<User>,
+        state: &mut State,
+    ) -> Result<(), StoreError> {
+        if state.has_looked_since(asked_at) && self.near.is_fresh(user) {
+            Ok(())
+        } else {
+            self.look(user, state).await
         }
     }
 
     /// Looks the user up in the backend.
     async fn look(&self, user: &Arc<User>, state: &mut State) -> Result<(), StoreError> {
         loop {
+            let began = Instant::now();
+            let had_changed = self.near.has_changed(user);
             let generation = self.near.before_look(user);
             let stored = match self.backend.load(user.tag).await {
                 Ok(stored) => stored,
                 Err(error) => {
-                    self.near.distrust(user);
-                    state.failed_at = Some(Instant::now());
+                    self.near.look_failed(user, had_changed);
+                    state.failed_at = Some((Instant::now(), self.near.count()));
                     return Err(error);
                 }
             };
             super::backend::Events::alive(&self.near);
             state.failed_at = None;
+            state.looked_at = Some(began);
             self.install(user, state, stored);
             // A change that was heard of during the look may have come too late for it.
             if self.near.looked_up(user, generation) {
@@ -133,6 +150,7 @@ impl<B: Backend> SealedStore<B> {
                 tracing::error!(user = %user.tag, error = %broken, "a user's document in the store is broken");
                 Records::default()
             });
+            self.near.knows(user, &stored.version);
             state.version = stored.version;
             self.replace(state, Arc::new(records));
         }
@@ -187,10 +205,11 @@ impl<B: Backend> SessionStore for SealedStore<B> {
 
     async fn find(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError> {
         match self.look_up(key).await {
-            Err(error) if self.may_be_stale() => {
-                self.near.last_seen(key.digest()).map(|(found, _)| Some(found)).ok_or(error)
-            }
-            result => result,
+            Err(error) => match self.near.last_seen(key.digest()) {
+                Some((found, user)) if self.near.may_be_served(&user, self.staleness) => Ok(Some(found)),
+                _ => Err(error),
+            },
+            found => found,
         }
     }
 
@@ -226,11 +245,9 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     }
 
     async fn tokens(&self, user: &UserKey) -> Result<Vec<Listed>, StoreError> {
-        let known = self.near.user(user.tag());
+        let (asked_at, known) = (Instant::now(), self.near.user(user.tag()));
         let mut state = self.state_of(&known).await?;
-        if !self.near.is_fresh(&known) || !self.near.is_recent(&known) || !state.loaded {
-            self.look(&known, &mut state).await?;
-        }
+        self.look_since(asked_at, &known, &mut state).await?;
         let mut tokens = state.records.tokens(user);
         for token in &mut tokens {
             token.last_use = state.uses.get(&token.credential.id).copied();

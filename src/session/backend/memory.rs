@@ -104,10 +104,6 @@ impl Backend for Memory {
         for (sid, session, until) in swap.sids {
             state.sids.entry(sid).or_default().push((user, session, until));
         }
-        let Some(document) = swap.document else {
-            state.users.remove(&user);
-            return Ok(true);
-        };
         let mut grants = HashMap::new();
         let mut uses = HashMap::new();
         if let Some(before) = state.users.remove(&user) {
@@ -116,7 +112,7 @@ impl Backend for Memory {
         grants.retain(|session, _| !swap.ended.contains(session));
         grants.extend(swap.grants.into_iter().map(|grant| (grant.session.clone(), grant)));
         uses.retain(|id, _| !swap.gone.iter().any(|(gone, _)| gone == id));
-        let (version, expires_at) = (swap.version, swap.expires_at);
+        let (version, document, expires_at) = (swap.version, swap.document, swap.expires_at);
         state.users.insert(user, User { version, document, expires_at, grants, uses });
         Ok(true)
     }

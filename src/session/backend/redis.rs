@@ -109,11 +109,11 @@ impl Backend for Redis {
         self.index(user, &swap).await?;
         let mut invocation = self.scripts.swap.prepare_invoke();
         invocation.key(records_key(user)).key(uses_key(user));
+        invocation.arg(&swap.expected.0).arg(&swap.version.0).arg(&*swap.document);
         invocation
-            .arg(&swap.expected.0)
-            .arg(&swap.version.0)
-            .arg(swap.document.as_deref().unwrap_or_default());
-        invocation.arg(swap.expires_at.as_millisecond()).arg(CHANNEL).arg(format!("c {user}"));
+            .arg(swap.expires_at.as_millisecond())
+            .arg(CHANNEL)
+            .arg(format!("c {user} {}", swap.version.0));
         invocation.arg(swap.ended.len()).arg(swap.grants.len()).arg(swap.gone.len());
         for session in &swap.ended {
             invocation.key(grant_key(user, session));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 use super::SealedStore;
 use crate::secret::random_base62;
@@ -56,18 +57,25 @@ impl<B: Backend> SealedStore<B> {
         tag: UserTag,
         mut apply: impl FnMut(&mut Records) -> Result<Changed<T>, E> + Send,
     ) -> Result<T, E> {
-        let user = self.near.user(tag);
+        let (asked_at, user) = (Instant::now(), self.near.user(tag));
         let mut state = self.state_of(&user).await?;
         if !self.near.is_fresh(&user) || !state.loaded {
             self.look(&user, &mut state).await?;
         }
         for _ in 0..MAX_TRIES {
             let mut records = (*state.records).clone();
-            let (value, made) = match apply(&mut records)? {
-                Changed::No(value) => return Ok(value),
-                Changed::Yes(value) => (value, (None, None)),
-                Changed::Credential(value, found) => (value, (Some(found), None)),
-                Changed::Session(value, found, begun) => (value, (Some(found), Some(begun))),
+            let (value, made) = match apply(&mut records) {
+                // Nothing to do, or nothing that can be done: only the store's own records may say that. What is known
+                // here may be a moment behind, and nobody shall be told that a session has ended that stands.
+                Ok(Changed::No(_)) | Err(_) if !state.has_looked_since(asked_at) => {
+                    self.look(&user, &mut state).await?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+                Ok(Changed::No(value)) => return Ok(value),
+                Ok(Changed::Yes(value)) => (value, (None, None)),
+                Ok(Changed::Credential(value, found)) => (value, (Some(found), None)),
+                Ok(Changed::Session(value, found, begun)) => (value, (Some(found), Some(begun))),
             };
             if self.put_back(&user, &mut state, records, made).await? {
                 return Ok(value);
@@ -96,6 +104,7 @@ impl<B: Backend> SealedStore<B> {
             }
             Ok(false) => Ok(false),
             Ok(true) => {
+                self.near.knows(user, &version);
                 state.version = version;
                 self.replace(state, Arc::new(records));
                 if let Some(found) = found {
@@ -109,12 +118,14 @@ impl<B: Backend> SealedStore<B> {
 
 fn swap(state: &State, records: &Records, begun: Option<(Arc<Session>, Begun)>) -> Swap {
     let before = &state.records;
-    let document = records.document().map(Bytes::from);
+    // When nothing is left of a user, an empty document stays for as long as what was there could have: otherwise a
+    // command that arrives late, such as a sign-in from before a sign-out, would find the place as empty as it expected.
+    let last_expiry = records.last_expiry().max(before.last_expiry());
     let mut swap = Swap {
         expected: state.version.clone(),
-        version: document.as_ref().map_or_else(Version::default, |_| Version(random_base62(VERSION_CHARS))),
-        document,
-        expires_at: kept_until(records.last_expiry()),
+        version: Version(random_base62(VERSION_CHARS)),
+        document: Bytes::from(records.document()),
+        expires_at: kept_until(last_expiry),
         ended: records.ended_since(before).sessions,
         ..Swap::default()
     };

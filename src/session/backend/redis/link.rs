@@ -25,7 +25,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::login::Login;
-use super::{CHANNEL, Events, PREFIX};
+use super::{CHANNEL, Events, PREFIX, Version};
 use crate::config::{RedisConfig, Topology};
 use crate::secret::{random_base62, random_share};
 use crate::session::{SessionId, StoreError, UserTag};
@@ -154,9 +154,10 @@ impl Link {
                                     events.connected();
                                 }
                             }
-                            Some(("c", user)) => {
+                            Some(("c", change)) => {
+                                let (user, version) = change.split_once(' ').unwrap_or((change, ""));
                                 if let Some(user) = UserTag::parse(user) {
-                                    events.changed(user);
+                                    events.changed(user, Version(version.to_owned()));
                                 }
                             }
                             Some(("r", session)) => events.renewed(SessionId::from(session)),

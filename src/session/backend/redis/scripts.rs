@@ -22,17 +22,13 @@ for i = 1, #uses, 2 do pairs_of[#pairs_of + 1] = { uses[i], uses[i + 1] } end
 return { kept[1], kept[2], pairs_of }";
 
 /// KEYS records, uses, then a grant for each session that ends, then one for each that begins. ARGV expected version, new
-/// version, document (empty: none is left), its expiry, channel, message; how many end, begin, and how many credentials
+/// version, document, its expiry, channel, message; how many end, begin, and how many credentials
 /// are gone; for each grant that begins its time, itself and its expiry; the ids of the credentials that are gone.
 const SWAP: &str = "
 if (redis.call('HGET', KEYS[1], 'v') or '') ~= ARGV[1] then return 0 end
 local ended, begun, gone = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-if ARGV[3] == '' then
-  redis.call('DEL', KEYS[1], KEYS[2])
-else
-  redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
-  redis.call('PEXPIREAT', KEYS[1], ARGV[4])
-end
+redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
+redis.call('PEXPIREAT', KEYS[1], ARGV[4])
 for i = 1, ended do redis.call('DEL', KEYS[2 + i]) end
 for i = 1, begun do
   local key, at = KEYS[2 + ended + i], 9 + (i - 1) * 3

@@ -44,7 +44,7 @@ async fn document<B: Backend>(backend: &B, user: UserTag) -> (Version, String) {
 async fn forge<B: Backend>(backend: &B, user: UserTag, document: String) {
     let (expected, _) = self::document(backend, user).await;
     let expires_at = crate::clock::Clock::system().now() + EXPIRED_IS_KNOWN_FOR;
-    let (version, document) = (Version("forged".to_owned()), Some(document.into_bytes().into()));
+    let (version, document) = (Version("forged".to_owned()), document.into_bytes().into());
     let swap = Swap { expected, version, document, expires_at, ..Swap::default() };
     assert!(backend.swap(user, swap).await.unwrap());
 }
