@@ -150,7 +150,7 @@ fn store(
                 StoreAuth::None => Login::None,
                 StoreAuth::Password { username, file } => Login::File { username, path: file },
                 StoreAuth::Entra { username } => {
-                    Login::Issued(Arc::new(StoreLogin { entra: entra.clone(), username }))
+                    Login::issued_by(StoreLogin { entra: entra.clone(), username })
                 }
             };
             let backend = Redis::new(redis.clone(), login);

@@ -51,6 +51,8 @@ pub struct Options {
     pub client_id: String,
     /// The tenant's id, a GUID.
     pub tenant_id: String,
+    /// The object id of the app's service principal, a GUID.
+    pub principal_id: String,
     /// The app's display name, as error texts show it.
     pub app_name: String,
     /// Redirect URIs of the platform "Web", compared exactly. Also the allowed targets after a sign-out.
@@ -64,6 +66,7 @@ impl Default for Options {
         Self {
             client_id: "c11e47ed-0000-4000-8000-00000e47ada1".to_owned(),
             tenant_id: "7e4a4700-0000-4000-8000-00000e47ada2".to_owned(),
+            principal_id: "0b1ec7ed-0000-4000-8000-00000e47ada3".to_owned(),
             app_name: "entrada".to_owned(),
             redirect_uris: Vec::new(),
             keep_secrets: true,
@@ -170,6 +173,12 @@ impl Entra {
     /// Sends `refresh_in` (whole seconds) with each access token; `None`: leaves it out, as is usual for AKS.
     pub fn set_refresh_in(&self, after: Option<Duration>) {
         self.lock().refresh_in = after;
+    }
+
+    /// The app's own tokens for Azure's Redis, oldest first.
+    #[must_use]
+    pub fn store_tokens(&self) -> Vec<String> {
+        self.lock().store_tokens.clone()
     }
 
     /// How error descriptions are broken into lines.

@@ -1,95 +1,12 @@
 //! The program as it is run: its settings, its log, its signals, its exit codes.
 
 use std::collections::BTreeMap;
-use std::process::Stdio;
 
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
 
-use super::support::{PATIENCE, World, eventually};
-
-/// A running program whose log is read line by line.
-struct Program {
-    child: Child,
-    log: Lines<BufReader<ChildStdout>>,
-    addr: String,
-    admin: String,
-}
-
-fn program(settings: &BTreeMap<&str, String>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_entrada"));
-    command
-        .arg("serve")
-        .env_clear()
-        .envs(settings)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
-/// The settings of a world's Entrada, on other ports.
-fn settings(world: &World) -> BTreeMap<&'static str, String> {
-    let file = |name: &str| world.dir.path().join(name).to_str().unwrap().to_owned();
-    BTreeMap::from([
-        ("ENTRADA_PUBLIC_URL", world.url.clone()),
-        ("ENTRADA_LISTEN", "127.0.0.1:0".to_owned()),
-        ("ENTRADA_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
-        ("ENTRADA_TLS_CERT_FILE", file("tls.crt")),
-        ("ENTRADA_TLS_KEY_FILE", file("tls.key")),
-        ("ENTRADA_API_SERVER_URL", world.api.url()),
-        ("ENTRADA_API_SERVER_CA_FILE", file("ca.pem")),
-        ("ENTRADA_ENTRA_CA_FILE", file("ca.pem")),
-        ("AZURE_TENANT_ID", world.entra.tenant_id()),
-        ("AZURE_CLIENT_ID", world.entra.client_id()),
-        ("AZURE_AUTHORITY_HOST", world.entra.authority_host()),
-        ("AZURE_FEDERATED_TOKEN_FILE", file("assertion")),
-    ])
-}
-
-async fn start(settings: &BTreeMap<&str, String>) -> Program {
-    let mut child = program(settings).spawn().unwrap();
-    let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
-    loop {
-        let line = log.next_line().await.unwrap().expect("it ended before it had started");
-        let event: Value = serde_json::from_str(&line).unwrap();
-        if event["message"] == "started" {
-            let text = |name: &str| event[name].as_str().unwrap().to_owned();
-            return Program { child, log, addr: text("addr"), admin: text("admin_addr") };
-        }
-    }
-}
-
-impl Program {
-    fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
-    }
-
-    /// Its exit code, and the rest of its log.
-    async fn ended(mut self) -> (Option<i32>, Vec<Value>) {
-        let rest = async {
-            let mut events = Vec::new();
-            while let Some(line) = self.log.next_line().await.unwrap() {
-                events.push(serde_json::from_str(&line).unwrap());
-            }
-            (self.child.wait().await.unwrap().code(), events)
-        };
-        tokio::time::timeout(PATIENCE, rest).await.expect("it does not end")
-    }
-
-    async fn probe(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
-    }
-}
+use super::support::program::{command, settings, start};
+use super::support::{World, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
@@ -100,7 +17,7 @@ async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
         ("ENTRADA_RATE_LIMIT", "50/s burst 300".to_owned()),
         ("ENTRADA_TLS_CERT_FILE", "/nonexistent/tls.crt".to_owned()),
     ]);
-    let output = program(&settings).args(["--listen", "nowhere"]).output().await.unwrap();
+    let output = command(&settings).args(["--listen", "nowhere"]).output().await.unwrap();
     assert_eq!(output.status.code(), Some(64));
     assert!(output.stdout.is_empty(), "nothing is logged before the settings are good");
     let told = String::from_utf8(output.stderr).unwrap();
@@ -160,7 +77,7 @@ async fn a_port_that_is_taken_is_a_failure_that_says_so() {
     let world = World::start().await;
     let mut settings = settings(&world);
     settings.insert("ENTRADA_LISTEN", world.entrada.addr.to_string());
-    let output = program(&settings).output().await.unwrap();
+    let output = command(&settings).output().await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     let log = String::from_utf8(output.stdout).unwrap();
     assert!(log.contains("ENTRADA_LISTEN: Address already in use"), "{log}");

@@ -2,6 +2,7 @@
 
 pub(crate) mod kubectl;
 pub(crate) mod log;
+pub(crate) mod program;
 pub(crate) mod webdriver;
 pub(crate) mod wire;
 pub(crate) mod world;

@@ -181,6 +181,28 @@ pub(crate) fn aks_token(
     key.sign(&json!({"typ": "JWT", "alg": "RS256", "x5t": key.kid, "kid": key.kid}), &claims)
 }
 
+/// The app's own token for Azure's Redis, valid for `lifetime` seconds from now.
+pub(crate) fn store_token(shared: &Shared, state: &State, lifetime: i64) -> String {
+    let now = shared.time.unix();
+    let claims = json!({
+        "aud": "https://redis.azure.com",
+        "iss": shared.aks_issuer(),
+        "iat": now - BACKDATED,
+        "nbf": now - BACKDATED,
+        "exp": now + lifetime,
+        "appid": shared.options.client_id,
+        "appidacr": "2",
+        "idtyp": "app",
+        "oid": shared.options.principal_id,
+        "sub": shared.options.principal_id,
+        "tid": shared.tenant(),
+        "uti": random::token(16),
+        "ver": "1.0",
+    });
+    let key = state.keys.active();
+    key.sign(&json!({"typ": "JWT", "alg": "RS256", "x5t": key.kid, "kid": key.kid}), &claims)
+}
+
 fn remove(claims: &mut Value, name: &str) {
     if let Some(claims) = claims.as_object_mut() {
         claims.remove(name);

@@ -19,6 +19,10 @@ const INACTIVITY: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// Shortest and longest lifetime of an access token, in seconds.
 const LIFETIME: (u64, u64) = (3600, 5400);
 
+/// Azure's Redis, and how long a token of an app for it lives, in seconds: a day, as for managed identities' tokens.
+const STORE_SCOPE: &str = "https://redis.azure.com/.default";
+const STORE_LIFETIME: u64 = 86_400;
+
 /// What a grant allows to be issued.
 struct Granted {
     sign_in: SignIn,
@@ -94,6 +98,32 @@ pub(crate) fn refresh_token(
         old.dead = strict && granted.scopes.offline_access;
     }
     Ok(issue(shared, state, form, &granted, now))
+}
+
+/// The app's own token for Azure's Redis: no user, no refresh token.
+pub(crate) fn client_credentials(shared: &Shared, state: &mut State, form: &Form) -> Result<Value, Refusal> {
+    match form.require("scope")? {
+        STORE_SCOPE => {}
+        other if !other.ends_with("/.default") => {
+            let text =
+                format!("The scope '{other}' is not valid: an app asks for '/.default' of a resource.");
+            return Err(Refusal::new(1_002_012, text));
+        }
+        other => {
+            let text = format!("The tenant has no resource '{}'.", other.trim_end_matches("/.default"));
+            return Err(Refusal::new(500_011, text));
+        }
+    }
+    let lifetime = state.lifetime.map_or(STORE_LIFETIME, |fixed| fixed.as_secs());
+    let token = mint::store_token(shared, state, i64::try_from(lifetime).unwrap_or(86_400));
+    state.record.secret(&token);
+    state.store_tokens.push(token.clone());
+    Ok(json!({
+        "token_type": "Bearer",
+        "expires_in": lifetime,
+        "ext_expires_in": lifetime,
+        "access_token": token,
+    }))
 }
 
 /// Scope and policy checks.

@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) rotates: bool,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) refresh_in: Option<Duration>,
+    /// The app's own tokens for Azure's Redis, oldest first.
+    pub(crate) store_tokens: Vec<String>,
     pub(crate) error_style: ErrorStyle,
     pub(crate) id_token_next: VecDeque<IdTokenFault>,
     pub(crate) id_token_always: Option<IdTokenFault>,
@@ -92,6 +94,7 @@ impl State {
             rotates: true,
             lifetime: None,
             refresh_in: None,
+            store_tokens: Vec::new(),
             error_style: ErrorStyle::default(),
             id_token_next: VecDeque::new(),
             id_token_always: None,

@@ -56,11 +56,13 @@ fn checked(
     let grant = match form.require("grant_type")? {
         "authorization_code" => form.require("redirect_uri").and_then(|_| form.require("code"))?,
         "refresh_token" => form.require("refresh_token")?,
+        "client_credentials" => "",
         other => {
             return Err(Refusal::new(70_003, format!("The app may not use the grant type '{other}'.")));
         }
     };
-    if !random::looks_like_grant(grant) {
+    let is_app = form.get("grant_type") == Some("client_credentials");
+    if !is_app && !random::looks_like_grant(grant) {
         return Err(Refusal::new(9_002_313, "The request is malformed or not valid."));
     }
     if parts.headers.contains_key("origin") {
@@ -69,6 +71,7 @@ fn checked(
     }
     federation::authenticate(shared, state, form)?;
     match form.get("grant_type") {
+        Some("client_credentials") => redeem::client_credentials(shared, state, form),
         Some("refresh_token") => redeem::refresh_token(shared, state, form, grant),
         _ => redeem::code(shared, state, form, grant),
     }

@@ -242,7 +242,11 @@ impl Link {
     }
 
     fn client(&self, at: &(String, u16), db: i64, tls: Option<TlsCertificates>) -> RedisResult<Client> {
-        let settings = RedisConnectionInfo::default().set_protocol(ProtocolVersion::RESP3).set_db(db);
+        // Without telling the library's name, which takes a right that older servers do not know.
+        let settings = RedisConnectionInfo::default()
+            .set_protocol(ProtocolVersion::RESP3)
+            .set_db(db)
+            .set_skip_set_lib_name();
         let info = self.address(at).into_connection_info()?.set_redis_settings(settings);
         match tls {
             Some(certificates) => Client::build_with_tls(info, certificates),

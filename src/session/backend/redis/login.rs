@@ -9,11 +9,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::Stream;
 use redis::{BasicAuth, ErrorKind, RedisError, RedisResult, StreamingCredentialsProvider};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
 
-/// How often a password file is read again.
-const REREAD_EVERY: Duration = Duration::from_secs(10);
-/// After a failure to get new ones.
-const RETRY_EVERY: Duration = Duration::from_secs(10);
+/// How often a password file is read again, and credentials are asked for again at the most.
+const REREAD_EVERY: Duration = Duration::from_secs(5);
 /// Without a name, it is the one that Redis gives to everybody.
 const DEFAULT_USER: &str = "default";
 
@@ -30,7 +30,13 @@ pub(crate) enum Login {
         path: PathBuf,
     },
     /// With what somebody else gives.
-    Issued(Arc<dyn Credentials>),
+    Issued(Arc<Issued>),
+}
+
+/// What somebody gave, until it is time to ask again: connections that come and go all use the same.
+pub(crate) struct Issued {
+    issuer: Box<dyn Credentials>,
+    present: Mutex<Option<(BasicAuth, Instant)>>,
 }
 
 /// Gives credentials that expire.
@@ -44,6 +50,12 @@ pub(crate) trait Credentials: Send + Sync {
 }
 
 impl Login {
+    /// With what `issuer` gives.
+    #[must_use]
+    pub(crate) fn issued_by(issuer: impl Credentials + 'static) -> Self {
+        Self::Issued(Arc::new(Issued { issuer: Box::new(issuer), present: Mutex::default() }))
+    }
+
     /// What the client library asks: now, and whenever it changes. `None`: no login at all.
     pub(super) fn provider(&self) -> Option<Provider> {
         (!matches!(self, Self::None)).then(|| Provider(self.clone()))
@@ -60,12 +72,24 @@ impl Login {
                 let password = password.trim_end_matches(['\r', '\n']).to_owned();
                 Ok((BasicAuth::new(username, password), REREAD_EVERY))
             }
-            Self::Issued(issuer) => {
-                let (username, password, lasts) = issuer.issue().await?;
-                // With a quarter of its life left, as clocks differ and the next one may take a few tries.
-                Ok((BasicAuth::new(username, password), lasts.mul_f32(0.75).max(RETRY_EVERY)))
-            }
+            Self::Issued(issued) => issued.present().await,
         }
+    }
+}
+
+impl Issued {
+    async fn present(&self) -> Result<(BasicAuth, Duration), String> {
+        // Held while it is asked for, so that several connections ask once.
+        let mut present = self.present.lock().await;
+        if let Some((auth, renew_at)) = present.as_ref().filter(|(_, renew_at)| Instant::now() < *renew_at) {
+            return Ok((auth.clone(), renew_at.duration_since(Instant::now())));
+        }
+        let (username, password, lasts) = self.issuer.issue().await?;
+        let auth = BasicAuth::new(username, password);
+        // With a quarter of its life left, as clocks differ and the next one may take a few tries.
+        let pause = lasts.mul_f32(0.75).max(REREAD_EVERY);
+        *present = Some((auth.clone(), Instant::now() + pause));
+        Ok((auth, pause))
     }
 }
 
@@ -94,7 +118,7 @@ impl StreamingCredentialsProvider for Provider {
                     Ok((auth, next)) => return Some((Ok(auth.clone()), (login, Some((auth, next))))),
                     Err(error) => {
                         tracing::warn!(error, "no new credentials for the store; those in use stay");
-                        pause = RETRY_EVERY;
+                        pause = REREAD_EVERY;
                     }
                 }
             }

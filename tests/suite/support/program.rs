@@ -1,0 +1,99 @@
+//! The program as a process of its own.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader, Lines};
+use tokio::net::TcpStream;
+use tokio::process::{Child, ChildStdout, Command};
+use tokio::task::JoinHandle;
+
+use super::{PATIENCE, World};
+
+/// A running program whose log is read line by line.
+pub(crate) struct Program {
+    child: Child,
+    /// Its log, read all the time: a full pipe would hold it up.
+    log: JoinHandle<Vec<Value>>,
+    pub(crate) addr: String,
+    admin: String,
+}
+
+/// The program with these settings and no others.
+pub(crate) fn command(settings: &BTreeMap<&str, String>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entrada"));
+    command
+        .arg("serve")
+        .env_clear()
+        .envs(settings)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// The settings of a world's Entrada, on other ports.
+pub(crate) fn settings(world: &World) -> BTreeMap<&'static str, String> {
+    let file = |name: &str| world.dir.path().join(name).to_str().unwrap().to_owned();
+    BTreeMap::from([
+        ("ENTRADA_PUBLIC_URL", world.url.clone()),
+        ("ENTRADA_LISTEN", "127.0.0.1:0".to_owned()),
+        ("ENTRADA_ADMIN_LISTEN", "127.0.0.1:0".to_owned()),
+        ("ENTRADA_TLS_CERT_FILE", file("tls.crt")),
+        ("ENTRADA_TLS_KEY_FILE", file("tls.key")),
+        ("ENTRADA_API_SERVER_URL", world.api.url()),
+        ("ENTRADA_API_SERVER_CA_FILE", file("ca.pem")),
+        ("ENTRADA_ENTRA_CA_FILE", file("ca.pem")),
+        ("AZURE_TENANT_ID", world.entra.tenant_id()),
+        ("AZURE_CLIENT_ID", world.entra.client_id()),
+        ("AZURE_AUTHORITY_HOST", world.entra.authority_host()),
+        ("AZURE_FEDERATED_TOKEN_FILE", file("assertion")),
+    ])
+}
+
+/// Starts it, and waits until it says so.
+pub(crate) async fn start(settings: &BTreeMap<&str, String>) -> Program {
+    let mut child = command(settings).spawn().unwrap();
+    let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
+    loop {
+        let line = log.next_line().await.unwrap().expect("it ended before it had started");
+        let event: Value = serde_json::from_str(&line).unwrap();
+        if event["message"] == "started" {
+            let text = |name: &str| event[name].as_str().unwrap().to_owned();
+            let (addr, admin) = (text("addr"), text("admin_addr"));
+            return Program { child, log: tokio::spawn(read(log)), addr, admin };
+        }
+    }
+}
+
+async fn read(mut log: Lines<BufReader<ChildStdout>>) -> Vec<Value> {
+    let mut events = Vec::new();
+    while let Some(line) = log.next_line().await.unwrap() {
+        events.push(serde_json::from_str(&line).unwrap());
+    }
+    events
+}
+
+impl Program {
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    }
+
+    /// Its exit code, and the rest of its log.
+    pub(crate) async fn ended(mut self) -> (Option<i32>, Vec<Value>) {
+        let rest = async { (self.child.wait().await.unwrap().code(), self.log.await.unwrap()) };
+        tokio::time::timeout(PATIENCE, rest).await.expect("it does not end")
+    }
+
+    pub(crate) async fn probe(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.admin).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        text
+    }
+}
