@@ -88,7 +88,8 @@ impl Stages {
             return Err(Problem::ambiguous_framing());
         }
         match route {
-            Route::Page(page) => self.pages.visit(page, Visit::new(request, record)).await,
+            // Boxed, so that its large future is not part of every Kubernetes request's.
+            Route::Page(page) => Box::pin(self.pages.visit(page, Visit::new(request, record))).await,
             Route::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
             Route::Kubernetes(facts) => self.kubernetes(facts, request, forwarded_headers, record).await,
         }

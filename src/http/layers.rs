@@ -35,7 +35,8 @@ where
         // The panic's own text may hold anything, so it is dropped.
         .layer(CatchPanicLayer::custom(move |_| panicked()))
         .service_fn(move |request| {
-            let response = handle(request);
+            // Boxed here, because each layer would otherwise copy it as it hands it on.
+            let response = Box::pin(handle(request));
             async move { Ok::<_, Infallible>(response.await) }
         });
     BoxCloneSyncService::new(service)

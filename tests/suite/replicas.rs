@@ -199,6 +199,7 @@ async fn while_the_store_is_away_nothing_is_claimed_and_nobody_is_signed_out() {
     let world = &replicas.world;
     eventually("the return", || async { world.admin("/readyz").await.1.contains("[+] store") }).await;
     eventually("the news", || async { world.call(Method::GET, PODS, &token).await.status == 401 }).await;
+    eventually("the log", || async { !world.logged("the store has lost its records").is_empty() }).await;
     world.signed_in("alice").await;
 }
 

@@ -7,6 +7,8 @@
 //! entrada:1:{<user>}:lease:<session>  string h<holder>, or f<sealed failure>
 //! entrada:1:credential:<digest>       string user
 //! entrada:1:sid:<digest>              set    "user session"
+//! entrada:1:beat:<replica>            string, a minute: that the server takes writes
+//! entrada:1:mark                      string: that the store is the one that was seen before
 //! entrada:1:changes                   channel
 //! ```
 //!

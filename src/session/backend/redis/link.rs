@@ -6,8 +6,8 @@
 
 use std::fmt;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -16,9 +16,9 @@ use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, Msg, Pipeline, ProtocolVersion,
-    PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, TlsCertificates, TlsMode,
-    Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Msg, Pipeline,
+    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
+    TlsCertificates, TlsMode, Value,
 };
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -38,6 +38,8 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 const SILENCE: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+/// The mark outlives every record: sessions and tokens live for days.
+const MARK_LIVES: Duration = Duration::from_secs(400 * 86_400);
 /// Failures to connect are logged at most this often.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
@@ -51,6 +53,8 @@ pub(super) struct Link {
     renew: Notify,
     /// Whether the next failed command is worth a line in the log.
     quiet: AtomicBool,
+    /// What the store was marked with when it was last seen.
+    mark: Mutex<Option<String>>,
 }
 
 /// A connection; a clone is another handle to the same.
@@ -63,7 +67,8 @@ pub(super) enum Connection {
 impl Link {
     pub(super) fn new(config: RedisConfig, login: Login) -> Self {
         let (current, renew, quiet) = (ArcSwapOption::empty(), Notify::new(), AtomicBool::new(false));
-        Self { config, login, replica: random_base62(12), current, renew, quiet }
+        let (replica, mark) = (random_base62(12), Mutex::default());
+        Self { config, login, replica, current, renew, quiet, mark }
     }
 
     /// The present connection.
@@ -191,11 +196,44 @@ impl Link {
                     continue;
                 }
             }
+            self.look_for_loss(&mut connection).await;
             let mut publish = redis::cmd("PUBLISH");
             publish.arg(CHANNEL).arg(format!("b {}", self.replica));
             if let Err(error) = connection.req_packed_command(&publish).await {
                 self.failed(&error);
             }
+        }
+    }
+
+    /// Whether the store still is the one that this replica has seen: a mark that stands there for as long as its records.
+    async fn look_for_loss(&self, connection: &mut Connection) {
+        let key = format!("{PREFIX}mark");
+        let mut set = redis::cmd("SET");
+        set.arg(&key).arg(random_base62(12)).arg("NX").arg("PX").arg(MARK_LIVES.as_millis() as u64);
+        let mark = async {
+            connection.req_packed_command(&set).await?;
+            let value = connection.req_packed_command(redis::cmd("GET").arg(&key)).await?;
+            Ok::<_, RedisError>(Option::<String>::from_redis_value(value)?)
+        };
+        let Ok(Some(mark)) = mark.await else { return };
+        let mut seen = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref().is_some_and(|seen| *seen != mark) {
+            tracing::error!(
+                "the store has lost its records (wiped, evicted, or a failover without its data): sessions that were in \
+                 it are gone, and people have to sign in again"
+            );
+        }
+        *seen = Some(mark);
+    }
+
+    /// A store that evicts records signs people out at random.
+    async fn warn_of_eviction(&self, connection: &mut Connection) {
+        let Connection::One(_) = connection else { return };
+        let info = connection.req_packed_command(redis::cmd("INFO").arg("memory")).await;
+        let info = info.and_then(|value| Ok(String::from_redis_value(value)?)).unwrap_or_default();
+        let policy = info.lines().find_map(|line| line.strip_prefix("maxmemory_policy:"));
+        if let Some(policy) = policy.map(str::trim).filter(|policy| *policy != "noeviction") {
+            tracing::warn!(policy, "the store's maxmemory-policy lets it drop sessions; use noeviction");
         }
     }
 
@@ -218,6 +256,7 @@ impl Link {
             Connection::One(one) => one.subscribe(CHANNEL).await?,
             Connection::Cluster(cluster) => cluster.subscribe(CHANNEL).await?,
         }
+        self.warn_of_eviction(&mut connection).await;
         Ok(connection)
     }
 
