@@ -176,6 +176,12 @@ impl Broker {
         let slot = self.slot(&opener.session);
         let now = self.clock.now();
         slot.force(now, RENEW_EVERY).map_err(RenewError::TooSoon)?;
+        // Once a minute on all replicas together. A store that does not answer is no reason against it.
+        let left = self.store.claim(opener, RENEW_EVERY).await.unwrap_or_default();
+        if !left.is_zero() {
+            slot.forced_elsewhere(now, left, RENEW_EVERY);
+            return Err(RenewError::TooSoon(left));
+        }
         self.renew_and_wait(&slot, opener, Need::from_now(now)).await?;
         Ok(())
     }

@@ -82,6 +82,7 @@ impl Refused {
             Fate::Dormant => Self::Dormant,
             Fate::Void => Self::Unknown(kind),
             Fate::Expired => Self::Expired(kind),
+            Fate::Unknown => Self::Store(StoreError),
         }
     }
 

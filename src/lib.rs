@@ -27,7 +27,9 @@
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.
 //! - `http`, `transport` and `listen` hold no rule about users; `transport` holds a stream's registration, which says
 //!   when the stream must end. `entra` knows no session.
-//! - Nobody but `app` names a store: all others hold a `dyn SessionStore`, whose records are plain data.
+//! - Nobody but `app` names a store: all others hold a `dyn SessionStore`, whose records are plain data. What a backend
+//!   keeps is sealed to the credentials; it holds no key.
+//! - What this replica knows lets in; a refusal is always the store's.
 //! - What ends, here or on another replica, is published once, as `session::Ended`. Cached tokens are dropped and open
 //!   streams end on that event. Streams also end at their credential's deadline, when `upkeep` finds that the user has
 //!   lost access or that a cookie went idle, and (watches) at a graceful stop.

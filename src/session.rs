@@ -271,6 +271,8 @@ pub(crate) const MAX_TOKENS_PER_USER: usize = 1_000;
 /// Sessions of one user: the oldest ends when one more begins.
 pub(crate) const MAX_SESSIONS_PER_USER: usize = 1_000;
 
+/// Clocks of replicas differ by less than this, as those of a cluster's nodes do.
+const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(60);
 /// An expired credential that is presented within this time is told to have expired, not to be unknown.
 pub(crate) const EXPIRED_IS_KNOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
@@ -337,6 +339,8 @@ impl Credential {
     /// Whether it is over: expired, or unused for too long.
     #[must_use]
     pub(crate) fn is_over(&self, last_use: Option<LastUse>, now: Timestamp) -> bool {
+        // A use in the future was not noted by us: clocks of replicas differ by less.
+        let last_use = last_use.filter(|last| last.at <= after(now, CLOCKS_DIFFER_BY));
         let used_at = last_use.map_or(self.created_at, |last| last.at);
         now >= self.expires_at || self.idle.is_some_and(|idle| now >= after(used_at, idle))
     }

@@ -26,7 +26,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::clock::{Clock, after, until};
 use crate::config::Lifetimes;
 use crate::entra::{AuthorizeRequest, Class, Entra, EntraFault, NotReady, SignedIn};
-use crate::identity::{Authenticator, Identity, cookie};
+use crate::identity::{Authenticator, Identity, Refused, cookie};
 use crate::metrics::Metrics;
 use crate::secret::{CredentialSecret, Digest};
 use crate::session::{
@@ -154,7 +154,11 @@ impl SignIn {
             Ok(code) => code,
             Err(error) => return Finished::refused(error, return_to),
         };
-        let before = self.authenticator.identify(headers).await.ok().filter(Identity::is_cookie);
+        let before = match self.authenticator.identify(headers).await {
+            // While nobody knows whose session this browser had, the code is not spent.
+            Err(Refused::Store(error)) => return Finished::refused(error.into(), return_to),
+            before => before.ok().filter(Identity::is_cookie),
+        };
         let supersedes = before.map(|old| old.opener().clone());
         // A code can be redeemed once, so what follows must not be lost because the browser went away.
         let (sender, receiver) = oneshot::channel();

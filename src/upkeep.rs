@@ -95,8 +95,10 @@ impl Upkeep {
         match self.authenticator.confirm(opener).await {
             Ok(identity) => Some(identity),
             Err(refused) => {
-                // A store that does not answer is no reason to end anything.
-                if let Some(fate) = refused.fate() {
+                // A store that does not answer is no reason to end anything, until it was silent for so long that requests are
+                // not served either: a revocation may be among what it could not tell.
+                let lost = || self.store.is_lost().then_some(Fate::Unknown);
+                if let Some(fate) = refused.fate().or_else(lost) {
                     self.end(opener, fate);
                 }
                 None

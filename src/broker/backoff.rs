@@ -57,10 +57,24 @@ impl Backoff {
             Class::StepUp | Class::Blocked => self.sessions.get(&session.id).map(|held| held.count),
             _ => self.users.get(&session.user).map(|held| held.count),
         };
-        let before = before.unwrap_or(0);
-        let pause = pause(fault, before);
-        let fault = fault.clone();
-        let held = Remembered { fault, at: now, until: after(now, pause), count: before.saturating_add(1) };
+        let pause = pause(fault, before.unwrap_or(0));
+        self.keep(session, fault, now, pause, before.unwrap_or(0).saturating_add(1));
+        pause
+    }
+
+    /// Remembers what failed at another replica, for as long as that one does.
+    pub(super) fn remember_for(
+        &self,
+        session: &Session,
+        fault: &Arc<EntraFault>,
+        now: Timestamp,
+        left: Duration,
+    ) {
+        self.keep(session, fault, now, left, 1);
+    }
+
+    fn keep(&self, session: &Session, fault: &Arc<EntraFault>, at: Timestamp, pause: Duration, count: u32) {
+        let held = Remembered { fault: fault.clone(), at, until: after(at, pause), count };
         match held.fault.class {
             Class::Admin => self.process.store(Some(Arc::new(held))),
             Class::StepUp | Class::Blocked => {
@@ -70,7 +84,6 @@ impl Backoff {
                 self.users.insert(session.user.clone(), held);
             }
         }
-        pause
     }
 
     /// After a new sign-in of the user.

@@ -11,7 +11,10 @@ use super::slot::{Renewal, Slot, Token};
 use super::{Broker, BrokerError, LAST_USE};
 use crate::clock::until;
 use crate::entra::{Class, EntraFault, Minted};
-use crate::session::{AksGrant, Ending, Grant, Opener, Session, Turn};
+use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn};
+
+/// While a failure is remembered, how often the store is asked whether another replica has a token all the same.
+const STORED_EVERY: Duration = Duration::from_secs(1);
 
 /// Which token will do.
 #[derive(Clone, Copy, Debug)]
@@ -50,15 +53,39 @@ impl Broker {
         need: Need,
     ) -> Result<Arc<Token>, BrokerError> {
         loop {
-            let mut renewal = self.start_or_join(slot, opener, need)?;
+            let mut renewal = match self.start_or_join(slot, opener, need) {
+                Ok(renewal) => renewal,
+                Err(refused) => return self.despite(refused, slot, opener, need).await,
+            };
             let result = renewal.result.wait_for(Option::is_some).await;
-            let token =
-                result.ok().and_then(|result| result.clone()).unwrap_or(Err(BrokerError::Stopping))?;
+            let result = result.ok().and_then(|result| result.clone()).unwrap_or(Err(BrokerError::Stopping));
+            if matches!(result, Err(BrokerError::SessionEnded)) && renewal.by != opener.credential.id {
+                // It was under way for another credential, which may have been revoked meanwhile. Ours may stand.
+                continue;
+            }
+            let token = result?;
             // Example: after a 401 we need a newer token, but the renewal that we joined had been started for "any good
             // one" and found the refused token in the store. Then a second one is started.
             if renewal.not_before >= need.not_before || token.minted_at >= need.not_before {
                 return Ok(token);
             }
+        }
+    }
+
+    /// A failure of a moment ago makes a call to Entra pointless; but another replica may have a token by now.
+    async fn despite(
+        &self,
+        refused: BrokerError,
+        slot: &Slot,
+        opener: &Opener,
+        need: Need,
+    ) -> Result<Arc<Token>, BrokerError> {
+        if !slot.try_stored(self.clock.now(), STORED_EVERY) {
+            return Err(refused);
+        }
+        match self.stored(slot, opener, need).await {
+            Ok(Some(token)) => Ok(token),
+            _ => Err(refused),
         }
     }
 
@@ -84,7 +111,7 @@ impl Broker {
             }
         }
         let (sender, result) = watch::channel(None);
-        let renewal = Renewal { result, not_before: need.not_before };
+        let renewal = Renewal { result, not_before: need.not_before, by: opener.credential.id.clone() };
         state.renewal = Some(renewal.clone());
         drop(state);
         let (this, slot, opener) = (self.clone(), slot.clone(), opener.clone());
@@ -103,19 +130,31 @@ impl Broker {
             if let Some(token) = self.stored(slot, opener, need).await? {
                 return Ok(token);
             }
-            match self.store.turn(opener, need.insists).await? {
-                Turn::Theirs => {}
-                Turn::Failed(left) => return Err(self.failed_elsewhere(&opener.session, &left)),
-                Turn::Ours(holder) => {
-                    let (result, failure) = tokio::select! {
-                        done = self.fetch_in_turn(slot, opener, need) => done,
-                        () = self.store.hold(opener, &holder) => (Err(BrokerError::Stopping), None),
-                    };
-                    self.store.give_back(opener, holder, failure).await;
-                    return result;
-                }
-            }
+            let Some(holder) = self.turn(opener, need).await? else { continue };
+            let (result, failure) = tokio::select! {
+                done = self.fetch_in_turn(slot, opener, need) => done,
+                () = self.store.hold(opener, &holder) => (Err(BrokerError::Stopping), None),
+            };
+            self.store.give_back(opener, holder, failure).await;
+            return result;
         }
+    }
+
+    /// The turn to ask Entra; `None`: another replica had it, and something may have changed.
+    async fn turn(&self, opener: &Opener, need: Need) -> Result<Option<Holder>, BrokerError> {
+        let mut turn = self.store.turn(opener, false).await?;
+        if let Turn::Failed(told, left) = &turn {
+            let fault = self.failed_elsewhere(&opener.session, told, *left);
+            // A user may insist on a new call, but not against a time that Entra itself asked for.
+            if !need.insists || fault.retry_after.is_some() {
+                return Err(BrokerError::Entra(fault));
+            }
+            turn = self.store.turn(opener, true).await?;
+        }
+        Ok(match turn {
+            Turn::Ours(holder) => Some(holder),
+            Turn::Theirs | Turn::Failed(..) => None,
+        })
     }
 
     async fn fetch_in_turn(
@@ -223,12 +262,12 @@ impl Broker {
         (Err(ended.map_or_else(BrokerError::Store, |_| BrokerError::Entra(Arc::new(fault)))), None)
     }
 
-    /// What another replica was told by Entra a moment ago.
-    fn failed_elsewhere(&self, session: &Session, left: &[u8]) -> BrokerError {
-        let fault = serde_json::from_slice::<EntraFault>(left);
+    /// What another replica was told by Entra a moment ago, remembered for as long as it does.
+    fn failed_elsewhere(&self, session: &Session, told: &[u8], left: Duration) -> Arc<EntraFault> {
+        let fault = serde_json::from_slice::<EntraFault>(told);
         // Another version's words that this one does not understand: still no reason to ask at once.
         let fault = Arc::new(fault.unwrap_or_else(|_| EntraFault::unusable_token()));
-        self.backoff.remember(session, &fault, self.clock.now());
-        BrokerError::Entra(fault)
+        self.backoff.remember_for(session, &fault, self.clock.now(), left);
+        fault
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::BrokerError;
 use crate::clock::{after, until};
 use crate::secret::random_share;
-use crate::session::AksGrant;
+use crate::session::{AksGrant, CredentialId};
 
 /// Where Entra names no time, renewal begins with a fifth of the lifetime left.
 const AHEAD_SHARE: u32 = 5;
@@ -34,6 +34,8 @@ pub(super) struct Renewal {
     pub(super) result: watch::Receiver<Option<Result<Arc<Token>, BrokerError>>>,
     /// Its token was asked for then or later.
     pub(super) not_before: Timestamp,
+    /// The credential that it was started for.
+    pub(super) by: CredentialId,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ pub(super) struct State {
     pub(super) renewal: Option<Renewal>,
     forced_at: Option<Timestamp>,
     ahead_at: Option<Timestamp>,
+    stored_at: Option<Timestamp>,
 }
 
 impl Token {
@@ -105,6 +108,17 @@ impl Slot {
     /// Allows one attempt ahead of need every `every`.
     pub(super) fn try_ahead(&self, now: Timestamp, every: Duration) -> bool {
         take(&mut self.state().ahead_at, now, every).is_ok()
+    }
+
+    /// Allows one look at the store every `every` while a failure is remembered.
+    pub(super) fn try_stored(&self, now: Timestamp, every: Duration) -> bool {
+        take(&mut self.state().stored_at, now, every).is_ok()
+    }
+
+    /// A forced renewal was not made: it may be tried again in so long.
+    pub(super) fn forced_elsewhere(&self, now: Timestamp, left: Duration, every: Duration) {
+        let at = now.checked_add(left).and_then(|at| at.checked_sub(every)).unwrap_or(now);
+        self.state().forced_at = Some(at);
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct Swap {
     pub(crate) digests: Vec<(Digest, Timestamp)>,
     /// New sessions by Entra's session id.
     pub(crate) sids: Vec<(Digest, SessionId, Timestamp)>,
-    /// Credentials that are gone.
+    /// Credentials that are gone, and their uses with them.
     pub(crate) gone: Vec<(CredentialId, Digest)>,
 }
 
@@ -90,8 +90,8 @@ pub(crate) enum Lease {
     Mine,
     /// Somebody else, at most this much longer unless they ask again.
     Theirs(Duration),
-    /// Nobody: it failed a moment ago. Holds what the one who failed left behind, sealed.
-    Failed(Bytes),
+    /// Nobody: it failed a moment ago. Holds what the one who failed left behind, sealed, and for how much longer it counts.
+    Failed(Bytes, Duration),
 }
 
 /// What a backend hears from other replicas, and what it knows of its own connection.
@@ -153,6 +153,20 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
         holder: &str,
         failure: Option<(Bytes, Duration)>,
     ) -> Result<(), StoreError>;
+
+    /// Takes what a session may do once in such a time; says how long to wait when it was taken already, else nothing.
+    async fn claim(
+        &self,
+        user: UserTag,
+        session: &SessionId,
+        lasts: Duration,
+    ) -> Result<Duration, StoreError>;
+
+    /// Credentials that are gone need not be looked up any more.
+    async fn forget(&self, digests: &[Digest]);
+
+    /// A session that is gone need not be looked up by Entra's session id any more.
+    async fn forget_sid(&self, sid: &Digest, user: UserTag, session: &SessionId);
 
     /// Forgets what has expired, where the backend does not do that by itself.
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError>;

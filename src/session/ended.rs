@@ -17,12 +17,14 @@ pub(crate) struct Ended {
 /// What became of a credential that opens no session any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// A proxy token whose session ended: its user can arm it again.
+    /// A proxy token whose session ended, or whose user lost access: it can be armed again.
     Dormant,
     /// Revoked, signed out or superseded: it never works again.
     Void,
     /// Its own time has come.
     Expired,
+    /// Nobody knows: the store has been silent for too long.
+    Unknown,
 }
 
 type Listener = Box<dyn Fn(&Ended) + Send + Sync>;

@@ -7,20 +7,20 @@
 //! not looked up for twice that time does not count.
 
 mod channel;
+mod user;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashSet;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 use self::channel::{Channel, millis};
+pub(super) use self::user::{Look, State, User};
 use super::backend::{Events, Version};
-use super::records::Records;
-use super::{CredentialId, Found, LastUse, SessionId, StoreState, UserTag};
+use super::{Found, SessionId, StoreState, UserTag};
 use crate::secret::Digest;
 
 /// Without a channel, how long a look at the store is taken for the truth.
@@ -29,9 +29,12 @@ pub(super) const TRUSTED_FOR: Duration = Duration::from_secs(1);
 pub(super) const RECHECK_EVERY: Duration = Duration::from_secs(30);
 /// A user who is unused for this long is forgotten here; open streams keep theirs in use.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// The same when too many are known.
+const FORGET_AFTER_WHEN_FULL: Duration = Duration::from_secs(60);
 /// Users that are known at once. Above it, those unused for a minute go: at about 5 KiB each, 250 MiB.
 const MAX_USERS: usize = 50_000;
-const FORGET_AFTER_WHEN_FULL: Duration = Duration::from_secs(60);
+/// Changes that are told apart from our own; of more than these, any may be another replica's.
+const MAX_HEARD: usize = 32;
 
 /// What this replica knows.
 #[derive(Debug)]
@@ -50,46 +53,6 @@ pub(super) struct Near {
 struct Entry {
     found: Found,
     user: Arc<User>,
-}
-
-/// A user of whom something is known.
-#[derive(Debug)]
-pub(super) struct User {
-    pub(super) tag: UserTag,
-    /// What is known may be wrong: nobody has looked yet, or a look or a change failed half-way.
-    stale: AtomicBool,
-    /// The store said that the user changed, and it was not looked up since: what is known *is* wrong.
-    changed: AtomicBool,
-    versions: Mutex<Versions>,
-    generation: AtomicU64,
-    /// When it was looked up, and when it was used, in milliseconds since the start.
-    looked_up: AtomicU64,
-    used: AtomicU64,
-    /// Held during a look at the store and during a change: one at a time for a user.
-    pub(super) state: tokio::sync::Mutex<State>,
-}
-
-/// Tells what this replica did itself from what others did.
-#[derive(Debug, Default)]
-struct Versions {
-    known: Version,
-    /// What the store said that the user changed to since the last look.
-    heard: Vec<Version>,
-}
-
-/// What is known of a user.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    pub(super) loaded: bool,
-    pub(super) version: Version,
-    pub(super) records: Arc<Records>,
-    pub(super) uses: HashMap<CredentialId, LastUse>,
-    /// Credentials that have an entry.
-    pub(super) digests: HashSet<Digest>,
-    /// When the last look that succeeded began.
-    pub(super) looked_at: Option<Instant>,
-    /// The last failed look, and how often the channel had come up by then: those who waited for it do not all try again.
-    pub(super) failed_at: Option<(Instant, u64)>,
 }
 
 impl Near {
@@ -123,12 +86,14 @@ impl Near {
 
     /// Whether the store said that the user changed, which was not looked up since.
     pub(super) fn has_changed(&self, user: &User) -> bool {
-        user.changed.load(Ordering::Acquire)
+        user.changes.is_open()
     }
 
     /// A credential as it was last seen, however long ago, and its user.
     pub(super) fn last_seen(&self, digest: &Digest) -> Option<(Found, Arc<User>)> {
-        self.found.get(digest).map(|entry| (entry.found.clone(), entry.user.clone()))
+        let entry = self.found.get(digest)?;
+        entry.user.use_at(self.channel.second());
+        Some((entry.found.clone(), entry.user.clone()))
     }
 
     /// The user's place here. It stands before the store is asked, so that no change from then on is missed.
@@ -152,7 +117,7 @@ impl Near {
     }
 
     fn is_fresh_at(&self, user: &User, now: u64) -> bool {
-        if user.stale.load(Ordering::Acquire) {
+        if user.doubts.is_open() {
             return false;
         }
         let age = now.saturating_sub(user.looked_up.load(Ordering::Acquire));
@@ -162,44 +127,44 @@ impl Near {
     }
 
     /// Before the store is asked about a user: what must be handed to [`Near::looked_up`] after it.
-    pub(super) fn before_look(&self, user: &User) -> u64 {
-        let mut versions = user.versions();
-        versions.heard.clear();
-        user.stale.store(false, Ordering::Release);
-        user.changed.store(false, Ordering::Release);
-        drop(versions);
-        self.channel.generation()
+    pub(super) fn before_look(&self, user: &User) -> Look {
+        let (doubts, changes) = (user.doubts.reasons(), user.changes.reasons());
+        Look { generation: self.channel.generation(), doubts, changes }
     }
 
-    /// The store could not be asked. `had_changed`: what [`Near::has_changed`] said before the look.
-    pub(super) fn look_failed(&self, user: &User, had_changed: bool) {
-        user.stale.store(true, Ordering::Release);
-        user.changed.fetch_or(had_changed, Ordering::AcqRel);
+    /// After the store was asked and had this version. `false`: there were new reasons meanwhile, so that it must be asked
+    /// again.
+    pub(super) fn looked_up(&self, user: &User, look: Look, version: &Version) -> bool {
+        user.generation.store(look.generation, Ordering::Release);
+        user.looked_up.store(self.channel.now(), Ordering::Release);
+        user.changes.seen_up_to(look.changes);
+        user.doubts.seen_up_to(look.doubts);
+        self.has_put(user, version);
+        let is_clean = !user.doubts.is_open();
+        if is_clean {
+            let mut versions = user.versions();
+            versions.heard.clear();
+            versions.too_many = false;
+        }
+        is_clean
     }
 
-    /// The user's records are now known in this version: from a look, or because this replica has just put it there, so that
-    /// hearing of it is no news.
-    pub(super) fn knows(&self, user: &User, version: &Version) {
+    /// The user's records are known in this version, from a look or because this replica has just put them there: hearing
+    /// of it is no news.
+    pub(super) fn has_put(&self, user: &User, version: &Version) {
         let mut versions = user.versions();
         versions.known = version.clone();
         let heard = versions.heard.len();
         versions.heard.retain(|heard| heard != version);
-        if heard > 0 && versions.heard.is_empty() {
-            user.changed.store(false, Ordering::Release);
-            user.stale.store(false, Ordering::Release);
+        if heard > 0 && versions.heard.is_empty() && !versions.too_many {
+            user.changes.seen_up_to(user.changes.reasons());
+            user.doubts.seen_up_to(user.doubts.reasons());
         }
-    }
-
-    /// After the store was asked. `false`: the user changed meanwhile, so that it must be asked again.
-    pub(super) fn looked_up(&self, user: &User, generation: u64) -> bool {
-        user.generation.store(generation, Ordering::Release);
-        user.looked_up.store(self.channel.now(), Ordering::Release);
-        !user.stale.load(Ordering::Acquire)
     }
 
     /// What is known of the user may be wrong: a change failed half-way.
     pub(super) fn distrust(&self, user: &User) {
-        user.stale.store(true, Ordering::Release);
+        user.doubts.add();
     }
 
     /// Keeps a found credential.
@@ -238,23 +203,28 @@ impl Near {
         self.users.iter().filter(|user| is_due(user)).map(|user| user.clone()).collect()
     }
 
-    /// Forgets users who are not used any more.
-    pub(super) fn forget_unused(&self) {
+    /// Forgets users who are not used any more, and says which sessions they had.
+    pub(super) fn forget_unused(&self) -> Vec<SessionId> {
         let idle = if self.users.len() > MAX_USERS { FORGET_AFTER_WHEN_FULL } else { FORGET_AFTER };
         let now = self.channel.now();
         let is_unused =
             |user: &User| now.saturating_sub(user.used.load(Ordering::Relaxed) * 1_000) >= millis(idle);
         let unused = self.users.iter().filter(|user| is_unused(user)).map(|user| user.clone());
+        let mut sessions = Vec::new();
         for user in unused.collect::<Vec<_>>() {
             // Whoever holds its state is using it right now.
             let Ok(mut state) = user.state.try_lock() else { continue };
             for digest in state.digests.drain() {
                 self.found.remove(&digest);
             }
-            state.loaded = false;
             self.distrust(&user);
-            self.users.remove_if(&user.tag, |_, known| Arc::ptr_eq(known, &user));
+            sessions.extend(state.records.session_ids().cloned());
+            *state = State::default();
+            drop(state);
+            // Not while somebody holds it, who would go on with a place that no news reaches. Two are the map's and ours.
+            self.users.remove_if(&user.tag, |_, known| Arc::strong_count(known) == 2);
         }
+        sessions
     }
 
     /// What to wait at for another replica's renewal of the session.
@@ -315,58 +285,28 @@ impl Events for Near {
 
     fn changed(&self, user: UserTag, version: Version) {
         self.alive();
-        if let Some(known) = self.users.get(&user) {
+        let Some(known) = self.users.get(&user).map(|user| user.clone()) else { return };
+        {
             let mut versions = known.versions();
             if versions.known == version {
                 return;
             }
-            versions.heard.push(version);
-            known.changed.store(true, Ordering::Release);
-            known.stale.store(true, Ordering::Release);
-            drop(versions);
-            self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
-            self.news.notify_one();
+            if versions.heard.len() < MAX_HEARD {
+                versions.heard.push(version);
+            } else {
+                versions.too_many = true;
+            }
+            known.changes.add();
+            known.doubts.add();
         }
+        self.changed.lock().unwrap_or_else(PoisonError::into_inner).insert(user);
+        self.news.notify_one();
     }
 
     fn renewed(&self, session: SessionId) {
         self.alive();
         if let Some(waiting) = self.renewals.get(&session) {
             waiting.notify_waiters();
-        }
-    }
-}
-
-impl State {
-    /// Whether a look that began then or later has been made.
-    pub(super) fn has_looked_since(&self, asked_at: Instant) -> bool {
-        self.looked_at.is_some_and(|began| began >= asked_at)
-    }
-}
-
-impl User {
-    fn new(tag: UserTag) -> Self {
-        Self {
-            tag,
-            // Nobody has looked yet.
-            stale: AtomicBool::new(true),
-            changed: AtomicBool::new(false),
-            versions: Mutex::default(),
-            generation: AtomicU64::new(0),
-            looked_up: AtomicU64::new(0),
-            used: AtomicU64::new(0),
-            state: tokio::sync::Mutex::default(),
-        }
-    }
-
-    fn versions(&self) -> MutexGuard<'_, Versions> {
-        self.versions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Written at most once a second, so that a busy user's requests do not contend for it.
-    fn use_at(&self, second: u64) {
-        if self.used.load(Ordering::Relaxed) != second {
-            self.used.store(second, Ordering::Relaxed);
         }
     }
 }

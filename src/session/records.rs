@@ -191,6 +191,11 @@ impl Records {
         self.sessions.len()
     }
 
+    /// The sessions.
+    pub(super) fn session_ids(&self) -> impl Iterator<Item = &SessionId> {
+        self.sessions.keys()
+    }
+
     /// Whether there is a session that has expired, or a credential that need not be remembered any more.
     pub(super) fn has_expired(&self, now: Timestamp) -> bool {
         let long_ago = now.saturating_sub(EXPIRED_IS_KNOWN_FOR).unwrap_or(Timestamp::MIN);
@@ -248,6 +253,11 @@ impl Records {
             keys.open_data_key(&record.context("data key", user, id).and(credential.as_str()), sealed)?;
         let identity: Identity =
             read(&data_key.open(&record.context("identity", user, id), &record.identity)?)?;
+        // The seal lists who opens the session. Who was revoked since would otherwise still have the key.
+        let public_key = self.credentials.get(credential).map(|record| record.public_key);
+        if public_key.is_none() || identity.credentials.get(credential).copied() != public_key {
+            return Err(Broken);
+        }
         let session = Session {
             id: id.clone(),
             user: UserKey { tid: identity.tid.as_str().into(), oid: identity.oid.as_str().into() },

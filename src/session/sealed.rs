@@ -41,6 +41,9 @@ use crate::secret::{CredentialKey, Digest};
 /// all at once.
 const FAILED_FOR: Duration = Duration::from_millis(500);
 
+/// Looks in a row at a user who changes all the time: then the next request looks again.
+const MAX_LOOKS: usize = 3;
+
 /// Sessions in a backend.
 #[derive(Debug)]
 pub(crate) struct SealedStore<B> {
@@ -117,16 +120,13 @@ impl<B: Backend> SealedStore<B> {
         }
     }
 
-    /// Looks the user up in the backend.
+    /// Looks the user up in the backend. A look that fails, or is given up half-way, leaves the user in doubt.
     async fn look(&self, user: &Arc<User>, state: &mut State) -> Result<(), StoreError> {
-        loop {
-            let began = Instant::now();
-            let had_changed = self.near.has_changed(user);
-            let generation = self.near.before_look(user);
+        for _ in 0..MAX_LOOKS {
+            let (began, look) = (Instant::now(), self.near.before_look(user));
             let stored = match self.backend.load(user.tag).await {
                 Ok(stored) => stored,
                 Err(error) => {
-                    self.near.look_failed(user, had_changed);
                     state.failed_at = Some((Instant::now(), self.near.count()));
                     return Err(error);
                 }
@@ -136,10 +136,11 @@ impl<B: Backend> SealedStore<B> {
             state.looked_at = Some(began);
             self.install(user, state, stored);
             // A change that was heard of during the look may have come too late for it.
-            if self.near.looked_up(user, generation) {
-                return Ok(());
+            if self.near.looked_up(user, look, &state.version) {
+                break;
             }
         }
+        Ok(())
     }
 
     /// Takes a document for the truth, and publishes what has ended by it.
@@ -150,7 +151,6 @@ impl<B: Backend> SealedStore<B> {
                 tracing::error!(user = %user.tag, error = %broken, "a user's document in the store is broken");
                 Records::default()
             });
-            self.near.knows(user, &stored.version);
             state.version = stored.version;
             self.replace(state, Arc::new(records));
         }
@@ -284,13 +284,20 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     }
 
     async fn end_by_sid(&self, sid: &Digest) -> Result<usize, StoreError> {
-        let mut ended = 0;
+        let (mut ended, mut failed) = (0, None);
         for (user, session) in self.backend.by_sid(sid).await? {
             let has_ended =
                 self.change(user, |records| Ok(Changed::when(records.end(&session, Ending::Natural)))).await;
-            ended += usize::from(has_ended?);
+            match has_ended {
+                // The others all the same.
+                Err(error) => failed = Some(error),
+                Ok(has_ended) => {
+                    ended += usize::from(has_ended);
+                    self.backend.forget_sid(sid, user, &session).await;
+                }
+            }
         }
-        Ok(ended)
+        failed.map_or(Ok(ended), Err)
     }
 
     async fn grant(&self, opener: &Opener) -> Result<Option<Grant>, StoreError> {
@@ -303,6 +310,10 @@ impl<B: Backend> SessionStore for SealedStore<B> {
 
     async fn turn(&self, opener: &Opener, insists: bool) -> Result<Turn, StoreError> {
         self.take_turn(opener, insists).await
+    }
+
+    async fn claim(&self, opener: &Opener, lasts: Duration) -> Result<Duration, StoreError> {
+        self.backend.claim(opener.session.user.tag(), &opener.session.id, lasts).await
     }
 
     async fn hold(&self, opener: &Opener, holder: &Holder) {
@@ -336,6 +347,10 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
+        for session in self.near.forget_unused() {
+            self.grants.remove(&session);
+        }
+        self.near.forget_renewals();
         for user in self.near.users() {
             let is_due = user.state.lock().await.records.has_expired(now);
             if is_due {
@@ -346,8 +361,6 @@ impl<B: Backend> SessionStore for SealedStore<B> {
                 .await?;
             }
         }
-        self.near.forget_unused();
-        self.near.forget_renewals();
         self.backend.sweep(now).await
     }
 
@@ -360,5 +373,9 @@ impl<B: Backend> SessionStore for SealedStore<B> {
 
     fn state(&self) -> StoreState {
         self.near.state()
+    }
+
+    fn is_lost(&self) -> bool {
+        !self.may_be_stale()
     }
 }

@@ -40,8 +40,8 @@ pub(crate) enum Turn {
     Ours(Holder),
     /// Another replica had it. Its result may be there now: look at the grant, then ask for a turn again.
     Theirs,
-    /// Nobody: it failed a moment ago. Holds what the one who failed left behind.
-    Failed(Vec<u8>),
+    /// Nobody: it failed a moment ago. Holds what the one who failed left behind, and for how much longer it counts.
+    Failed(Vec<u8>, Duration),
 }
 
 /// Names the one whose turn it is.
@@ -116,6 +116,10 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     /// another's, waits until something may have changed. `insists`: a failure of a moment ago is passed over.
     async fn turn(&self, opener: &Opener, insists: bool) -> Result<Turn, StoreError>;
 
+    /// Takes what one session may do once in such a time on all replicas together; says how long to wait when it was taken
+    /// already, else nothing.
+    async fn claim(&self, opener: &Opener, lasts: Duration) -> Result<Duration, StoreError>;
+
     /// Keeps the turn for as long as this is polled; it never resolves.
     async fn hold(&self, opener: &Opener, holder: &Holder);
 
@@ -133,4 +137,7 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
 
     /// Whether the store answers.
     fn state(&self) -> StoreState;
+
+    /// Whether the store was silent for so long that nothing may be served from memory any more.
+    fn is_lost(&self) -> bool;
 }

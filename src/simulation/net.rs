@@ -78,6 +78,8 @@ enum Fate {
     Late(Duration),
     /// It arrives once more, later.
     Twice(Duration),
+    /// It is sent again at once, because the first answer was lost, and the second answer counts.
+    Resent,
 }
 
 impl Net {
@@ -118,10 +120,11 @@ impl Net {
         if !rng.percent(faults) {
             return Fate::Good;
         }
-        match rng.below(4) {
+        match rng.below(5) {
             0 => Fate::Lost,
             1 => Fate::Unheard,
             2 => Fate::Late(rng.millis(1_000, 20_000)),
+            3 => Fate::Resent,
             _ => Fate::Twice(rng.millis(1, 20_000)),
         }
     }
@@ -188,7 +191,7 @@ impl Net {
         if let Some(held) = leases.get(session).filter(|held| held.until > now && !self.broken.no_lease) {
             match &held.holder {
                 Ok(other) if other != holder => return Lease::Theirs(held.until - now),
-                Err(failure) if !insists => return Lease::Failed(failure.clone()),
+                Err(failure) if !insists => return Lease::Failed(failure.clone(), held.until - now),
                 _ => {}
             }
         }
@@ -237,6 +240,11 @@ impl Wire {
                 let result = effect(&self.net);
                 self.later(after, effect);
                 return Ok(result);
+            }
+            Fate::Resent => {
+                drop(effect(&self.net));
+                pause(back).await;
+                return Ok(effect(&self.net));
             }
             Fate::Lost => {}
             Fate::Unheard => drop(effect(&self.net)),
@@ -357,6 +365,22 @@ impl Backend for Wire {
         let (id, name) = (session.clone(), holder.to_owned());
         self.call(move |net| net.release(&id, &name, failure.as_ref())).await
     }
+
+    async fn claim(
+        &self,
+        _user: UserTag,
+        _session: &SessionId,
+        _lasts: Duration,
+    ) -> Result<Duration, StoreError> {
+        Ok(Duration::ZERO)
+    }
+
+    async fn forget(&self, digests: &[Digest]) {
+        let digests = digests.to_vec();
+        let _left = self.call(move |net| net.store.forget(&digests).now_or_never()).await;
+    }
+
+    async fn forget_sid(&self, _sid: &Digest, _user: UserTag, _session: &SessionId) {}
 
     async fn sweep(&self, _now: Timestamp) -> Result<(), StoreError> {
         Ok(())

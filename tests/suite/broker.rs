@@ -86,6 +86,32 @@ async fn a_token_is_renewed_ahead_of_need_and_in_the_background() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_revoked_while_it_renews_takes_no_other_along() {
+    // Proves that the credential for which a renewal was started decides for itself alone.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let browser = world.signed_in("alice").await;
+    let (one, other) = (world.token(&browser).await, world.token(&browser).await);
+    world.advance(2 * HOUR);
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    let first = world.call(Method::GET, PODS, &one);
+    let rest = async {
+        hold.arrived(1).await;
+        let revoke = async {
+            let list = browser.get(&world.at("/tokens")).await.unwrap().json().unwrap();
+            let id = list["tokens"][0]["id"].as_str().unwrap();
+            let origin = [("origin", world.url.as_str())];
+            let answer = browser.delete(&world.at(&format!("/tokens/{id}")), &origin).await.unwrap();
+            assert_eq!(answer.status, 204);
+            hold.release();
+        };
+        tokio::join!(world.call(Method::GET, PODS, &other), revoke).0
+    };
+    let (first, second) = tokio::join!(first, rest);
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (401, 200));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_entra_is_not_noticed_while_the_token_is_good() {
     // Proves that a failing renewal keeps the old token, is not repeated at once, and that recovery needs nobody.
     let world = World::start().await;

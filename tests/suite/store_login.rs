@@ -133,6 +133,42 @@ async fn the_workload_identity_logs_in_over_tls_and_renews_its_token() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_sentinels_name_is_logged_in_to_and_followed() {
+    // Proves the login behind Sentinel, with the documented rights, and that a failover needs no restart and signs nobody
+    // out.
+    let directory = TempDir::new().unwrap();
+    let mut master = Redis::start(directory.path()).await.unwrap();
+    let of = format!("127.0.0.1 {}", master.port());
+    let replica = Redis::start_with(directory.path(), &["--replicaof", &of]).await.unwrap();
+    replica.until("master_link_status:up", &["INFO", "replication"]).await.unwrap();
+    grant(&master, "entrada", "correct-horse-battery");
+    grant(&replica, "entrada", "correct-horse-battery");
+    let sentinel = Redis::start_sentinel(directory.path(), &master, 1).await.unwrap();
+    sentinel.until(&replica.port().to_string(), &["SENTINEL", "REPLICAS", "mymaster"]).await.unwrap();
+    let password = directory.path().join("password");
+    std::fs::write(&password, "correct-horse-battery").unwrap();
+    let world = World::start_with(|raw| {
+        raw.store = Some(format!("redis-sentinel://{}/mymaster", sentinel.address()));
+        raw.store_username = Some("entrada".to_owned());
+        raw.store_password_file = Some(password.to_str().unwrap().to_owned());
+    })
+    .await;
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    // The replica has all that the master acknowledged.
+    let has_it = format!("slave0:ip=127.0.0.1,port={},state=online", replica.port());
+    master.until(&has_it, &["INFO", "replication"]).await.unwrap();
+    assert_eq!(master.run(&["WAIT", "1", "5000"]).unwrap(), "1");
+    master.kill();
+    eventually("the failover", || async {
+        assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200, "nobody is signed out");
+        world.browser().sign_in(&world.url, "bob").await.is_ok_and(|page| page.status == 200)
+    })
+    .await;
+    assert!(replica.run(&["ROLE"]).unwrap().starts_with("master"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_store_whose_certificate_is_not_trusted_is_not_used() {
     // Proves that TLS towards the store is verified.
     let directory = TempDir::new().unwrap();

@@ -91,9 +91,6 @@ impl Backend for Memory {
         if present != swap.expected {
             return Ok(false);
         }
-        for (_, digest) in &swap.gone {
-            state.digests.remove(digest);
-        }
         for session in &swap.ended {
             state.sids.retain(|_, same| {
                 same.retain(|(_, id, _)| id != session);
@@ -172,6 +169,33 @@ impl Backend for Memory {
         _failure: Option<(Bytes, Duration)>,
     ) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    /// The broker of the only replica counts by itself.
+    async fn claim(
+        &self,
+        _user: UserTag,
+        _session: &SessionId,
+        _lasts: Duration,
+    ) -> Result<Duration, StoreError> {
+        Ok(Duration::ZERO)
+    }
+
+    async fn forget(&self, digests: &[Digest]) {
+        let mut state = self.lock();
+        for digest in digests {
+            state.digests.remove(digest);
+        }
+    }
+
+    async fn forget_sid(&self, sid: &Digest, user: UserTag, session: &SessionId) {
+        let mut state = self.lock();
+        if let Some(same) = state.sids.get_mut(sid) {
+            same.retain(|(other, id, _)| *other != user || id != session);
+            if same.is_empty() {
+                state.sids.remove(sid);
+            }
+        }
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {

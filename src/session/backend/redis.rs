@@ -5,6 +5,7 @@
 //! entrada:1:{<user>}:grant:<session>  hash   at granted at, g sealed grant
 //! entrada:1:{<user>}:uses             hash   credential → last use
 //! entrada:1:{<user>}:lease:<session>  string h<holder>, or f<sealed failure>
+//! entrada:1:{<user>}:claim:<session>  string that an access was renewed by hand within the last minute
 //! entrada:1:credential:<digest>       string user
 //! entrada:1:sid:<digest>              set    "user session"
 //! entrada:1:beat:<replica>            string, a minute: that the server takes writes
@@ -16,6 +17,7 @@
 //! two indexes lie elsewhere: they are written before the document and removed after it, so that what they lead to may be
 //! missing, and is then unknown, but what stands is always found. Every key has an expiry.
 
+mod connection;
 mod link;
 mod login;
 mod scripts;
@@ -27,11 +29,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 use redis::aio::ConnectionLike;
-use redis::{Cmd, FromRedisValue, RedisError, ScriptInvocation};
+use redis::{Cmd, FromRedisValue};
 
 use self::link::Link;
 pub(crate) use self::login::{Credentials, Login};
-use self::scripts::Scripts;
+use self::scripts::Script;
 use super::{Backend, Events, Lease, Stored, StoredGrant, Swap, UsesOf, Version};
 use crate::config::RedisConfig;
 use crate::secret::Digest;
@@ -44,14 +46,13 @@ const CHANNEL: &str = "entrada:1:changes";
 /// Sealed records in Redis.
 pub(crate) struct Redis {
     link: Link,
-    scripts: Scripts,
 }
 
 impl Redis {
     /// Nothing is connected yet: [`Backend::run`] does that, and goes on doing it.
     #[must_use]
     pub(crate) fn new(config: RedisConfig, login: Login) -> Self {
-        Self { link: Link::new(config, login), scripts: Scripts::new() }
+        Self { link: Link::new(config, login) }
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
@@ -60,9 +61,8 @@ impl Redis {
         value.and_then(|value| Ok(T::from_redis_value(value)?)).map_err(|error| self.link.failed(&error))
     }
 
-    async fn call<T: FromRedisValue>(&self, script: &ScriptInvocation<'_>) -> Result<T, StoreError> {
-        let mut connection = self.link.connection()?;
-        script.invoke_async(&mut connection).await.map_err(|error: RedisError| self.link.failed(&error))
+    async fn call<T: FromRedisValue>(&self, script: &Script) -> Result<T, StoreError> {
+        self.ask(&script.command()).await
     }
 
     /// What leads to the user, before there is a document to be led to.
@@ -74,7 +74,7 @@ impl Redis {
         }
         for (sid, session, until) in &swap.sids {
             let member = format!("{user} {session}");
-            let mut add = self.scripts.add_to_set.prepare_invoke();
+            let mut add = Script::new(scripts::ADD_TO_SET);
             add.key(sid_key(sid)).arg(member).arg(until.as_millisecond());
             self.call::<()>(&add).await?;
         }
@@ -94,10 +94,10 @@ impl Backend for Redis {
     }
 
     async fn load(&self, user: UserTag) -> Result<Stored, StoreError> {
-        let mut invocation = self.scripts.load.prepare_invoke();
-        invocation.key(records_key(user)).key(uses_key(user));
+        let mut script = Script::new(scripts::LOAD);
+        script.key(records_key(user)).key(uses_key(user));
         let (version, document, uses): (Option<String>, Option<Vec<u8>>, Vec<(String, String)>) =
-            self.call(&invocation).await?;
+            self.call(&script).await?;
         let uses =
             uses.iter().filter_map(|(id, text)| Some((CredentialId::from(id.as_str()), parse_use(text)?)));
         Ok(Stored {
@@ -109,35 +109,22 @@ impl Backend for Redis {
 
     async fn swap(&self, user: UserTag, swap: Swap) -> Result<bool, StoreError> {
         self.index(user, &swap).await?;
-        let mut invocation = self.scripts.swap.prepare_invoke();
-        invocation.key(records_key(user)).key(uses_key(user));
-        invocation.arg(&swap.expected.0).arg(&swap.version.0).arg(&*swap.document);
-        invocation
-            .arg(swap.expires_at.as_millisecond())
-            .arg(CHANNEL)
-            .arg(format!("c {user} {}", swap.version.0));
-        invocation.arg(swap.ended.len()).arg(swap.grants.len()).arg(swap.gone.len());
+        let mut script = Script::new(scripts::SWAP);
+        script.key(records_key(user)).key(uses_key(user));
+        script.arg(&swap.expected.0).arg(&swap.version.0).arg(&*swap.document);
+        script.arg(swap.expires_at.as_millisecond()).arg(CHANNEL).arg(format!("c {user} {}", swap.version.0));
+        script.arg(swap.ended.len()).arg(swap.grants.len()).arg(swap.gone.len());
         for session in &swap.ended {
-            invocation.key(grant_key(user, session));
+            script.key(grant_key(user, session));
         }
         for grant in &swap.grants {
-            invocation.key(grant_key(user, &grant.session));
-            invocation
-                .arg(order(grant.granted_at))
-                .arg(&*grant.sealed)
-                .arg(grant.expires_at.as_millisecond());
+            script.key(grant_key(user, &grant.session));
+            script.arg(order(grant.granted_at)).arg(&*grant.sealed).arg(grant.expires_at.as_millisecond());
         }
         for (id, _) in &swap.gone {
-            invocation.arg(id.as_str());
+            script.arg(id.as_str());
         }
-        let swapped: bool = self.call(&invocation).await?;
-        if swapped && !swap.gone.is_empty() {
-            for (_, digest) in &swap.gone {
-                // One that stays leads to nothing, and expires.
-                let _left = self.ask::<()>(redis::cmd("DEL").arg(credential_key(digest))).await;
-            }
-        }
-        Ok(swapped)
+        self.call(&script).await
     }
 
     async fn grant(&self, user: UserTag, session: &SessionId) -> Result<Option<Bytes>, StoreError> {
@@ -147,20 +134,20 @@ impl Backend for Redis {
     }
 
     async fn renew(&self, user: UserTag, grant: &StoredGrant) -> Result<bool, StoreError> {
-        let mut invocation = self.scripts.renew.prepare_invoke();
-        invocation.key(grant_key(user, &grant.session)).arg(order(grant.granted_at)).arg(&*grant.sealed);
-        invocation.arg(CHANNEL).arg(format!("r {}", grant.session));
-        self.call(&invocation).await
+        let mut script = Script::new(scripts::RENEW);
+        script.key(grant_key(user, &grant.session)).arg(order(grant.granted_at)).arg(&*grant.sealed);
+        script.arg(CHANNEL).arg(format!("r {}", grant.session));
+        self.call(&script).await
     }
 
     async fn touch(&self, uses: &[UsesOf]) -> Result<(), StoreError> {
         for UsesOf { user, uses, expires_at } in uses {
-            let mut invocation = self.scripts.touch.prepare_invoke();
-            invocation.key(uses_key(*user)).key(records_key(*user)).arg(expires_at.as_millisecond());
+            let mut script = Script::new(scripts::TOUCH);
+            script.key(uses_key(*user)).key(records_key(*user)).arg(expires_at.as_millisecond());
             for (id, last) in uses {
-                invocation.arg(id.as_str()).arg(format!("{} {}", order(last.at), last.from));
+                script.arg(id.as_str()).arg(format!("{} {}", order(last.at), last.from));
             }
-            self.call::<()>(&invocation).await?;
+            self.call::<()>(&script).await?;
         }
         Ok(())
     }
@@ -182,12 +169,14 @@ impl Backend for Redis {
         lasts: Duration,
         insists: bool,
     ) -> Result<Lease, StoreError> {
-        let mut invocation = self.scripts.lease.prepare_invoke();
-        invocation.key(lease_key(user, session)).arg(format!("h{holder}"));
-        invocation.arg(millis(lasts)).arg(u8::from(insists));
-        let (answer, left): (Vec<u8>, u64) = self.call(&invocation).await?;
+        let mut script = Script::new(scripts::LEASE);
+        script.key(lease_key(user, session)).arg(format!("h{holder}"));
+        script.arg(millis(lasts)).arg(u8::from(insists));
+        let (answer, left): (Vec<u8>, u64) = self.call(&script).await?;
         Ok(match answer.split_first() {
-            Some((b'f', failure)) => Lease::Failed(Bytes::copy_from_slice(failure)),
+            Some((b'f', failure)) => {
+                Lease::Failed(Bytes::copy_from_slice(failure), Duration::from_millis(left))
+            }
             Some((b'h', other)) if other != holder.as_bytes() => Lease::Theirs(Duration::from_millis(left)),
             _ => Lease::Mine,
         })
@@ -200,11 +189,40 @@ impl Backend for Redis {
         holder: &str,
         failure: Option<(Bytes, Duration)>,
     ) -> Result<(), StoreError> {
-        let mut invocation = self.scripts.release.prepare_invoke();
-        invocation.key(lease_key(user, session)).arg(format!("h{holder}"));
+        let mut script = Script::new(scripts::RELEASE);
+        script.key(lease_key(user, session)).arg(format!("h{holder}"));
         let (left, lasts) = failure.unwrap_or_default();
-        invocation.arg(&*left).arg(millis(lasts)).arg(CHANNEL).arg(format!("r {session}"));
-        self.call(&invocation).await
+        script.arg(&*left).arg(millis(lasts)).arg(CHANNEL).arg(format!("r {session}"));
+        self.call(&script).await
+    }
+
+    async fn claim(
+        &self,
+        user: UserTag,
+        session: &SessionId,
+        lasts: Duration,
+    ) -> Result<Duration, StoreError> {
+        let mut script = Script::new(scripts::CLAIM);
+        script.key(claim_key(user, session)).arg(millis(lasts));
+        self.call(&script).await.map(Duration::from_millis)
+    }
+
+    async fn forget(&self, digests: &[Digest]) {
+        let mut pipeline = redis::pipe();
+        for digest in digests {
+            pipeline.cmd("DEL").arg(credential_key(digest)).ignore();
+        }
+        if let Ok(mut connection) = self.link.connection()
+            && let Err(error) = pipeline.exec_async(&mut connection).await
+        {
+            self.link.failed(&error);
+        }
+    }
+
+    async fn forget_sid(&self, sid: &Digest, user: UserTag, session: &SessionId) {
+        let member = format!("{user} {session}");
+        // One that stays is found dead the next time.
+        let _left = self.ask::<()>(redis::cmd("SREM").arg(sid_key(sid)).arg(member)).await;
     }
 
     /// Redis forgets by itself.
@@ -233,6 +251,10 @@ fn grant_key(user: UserTag, session: &SessionId) -> String {
 
 fn lease_key(user: UserTag, session: &SessionId) -> String {
     format!("{PREFIX}{{{user}}}:lease:{session}")
+}
+
+fn claim_key(user: UserTag, session: &SessionId) -> String {
+    format!("{PREFIX}{{{user}}}:claim:{session}")
 }
 
 fn credential_key(digest: &Digest) -> String {

@@ -177,9 +177,14 @@ impl Records {
     }
 
     fn seal_identity(&mut self, user: UserTag, session: &SessionId, data_key: &DataKey, identity: &Identity) {
+        let mut identity = identity.clone();
+        // Who was revoked, or has moved to another session, is not listed any more.
+        identity.credentials.retain(|id, _| {
+            self.credentials.get(id).is_some_and(|record| record.session.as_ref() == Some(session))
+        });
         if let Some(record) = self.sessions.get_mut(session) {
             let context = session_context("identity", user, session, record.created_at, record.expires_at);
-            record.identity = data_key.seal(&context, &write(identity));
+            record.identity = data_key.seal(&context, &write(&identity));
         }
     }
 

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::SealedStore;
-use crate::secret::random_base62;
+use crate::secret::{Digest, random_base62};
 use crate::session::backend::{Backend, StoredGrant, Swap, Version};
 use crate::session::near::{State, User};
 use crate::session::records::{Begun, Records};
@@ -77,16 +77,22 @@ impl<B: Backend> SealedStore<B> {
                 Ok(Changed::Credential(value, found)) => (value, (Some(found), None)),
                 Ok(Changed::Session(value, found, begun)) => (value, (Some(found), Some(begun))),
             };
+            let gone = state.records.credentials_beyond(&records);
             if self.put_back(&user, &mut state, records, made).await? {
+                drop(state);
+                if !gone.is_empty() {
+                    let digests: Vec<Digest> = gone.iter().map(|(_, digest, _)| *digest).collect();
+                    // What stays leads to nothing, and expires.
+                    self.backend.forget(&digests).await;
+                }
                 return Ok(value);
             }
-            self.look(&user, &mut state).await?;
         }
         tracing::warn!(user = %tag, "a user's records change faster than one of the changes could be made");
         Err(StoreError.into())
     }
 
-    /// `false`: somebody was faster.
+    /// `false`: somebody was faster, and what is known now is theirs.
     async fn put_back(
         &self,
         user: &Arc<User>,
@@ -97,22 +103,24 @@ impl<B: Backend> SealedStore<B> {
         let session = found.as_ref().and_then(|found| found.session.clone());
         let swap = swap(state, &records, session.zip(begun));
         let version = swap.version.clone();
-        match self.backend.swap(user.tag, swap).await {
-            Err(error) => {
-                self.near.distrust(user);
-                Err(error)
-            }
-            Ok(false) => Ok(false),
-            Ok(true) => {
-                self.near.knows(user, &version);
-                state.version = version;
-                self.replace(state, Arc::new(records));
-                if let Some(found) = found {
-                    self.near.keep(user, state, &found);
-                }
-                Ok(true)
+        let swapped = self.backend.swap(user.tag, swap).await;
+        if let Ok(true) = swapped {
+            state.version = version.clone();
+            self.near.has_put(user, &version);
+            self.replace(state, Arc::new(records));
+        } else {
+            // It may have happened all the same: the answer was lost, or the command was sent twice and the second one
+            // found the first one's work. The version tells.
+            self.near.distrust(user);
+            self.look(user, state).await.map_err(|error| swapped.err().unwrap_or(error))?;
+            if state.version != version {
+                return swapped;
             }
         }
+        if let Some(found) = found {
+            self.near.keep(user, state, &found);
+        }
+        Ok(true)
     }
 }
 

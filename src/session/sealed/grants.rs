@@ -36,8 +36,9 @@ impl<B: Backend> SealedStore<B> {
         };
         let Some(sealed) = sealed else {
             // The session stands, but what it needs to go on is lost: an eviction, for instance. No half-session stays.
-            tracing::error!(session = %session.id, "the store has lost what a session needs; the session ends");
-            self.end_session(session, Ending::Natural).await?;
+            if self.end_session(session, Ending::Natural).await? {
+                tracing::error!(session = %session.id, "the store had lost what a session needs; the session ends");
+            }
             return Ok(None);
         };
         self.grants.insert(session.id.clone(), sealed.clone());
@@ -93,10 +94,10 @@ impl<B: Backend> SealedStore<B> {
                 let _news_or_not = tokio::time::timeout(wait, news).await;
                 Ok(Turn::Theirs)
             }
-            Ok(Lease::Failed(sealed)) => {
+            Ok(Lease::Failed(sealed, left)) => {
                 let Some(key) = self.data_key(opener).await? else { return Ok(Turn::Theirs) };
                 let plain = key.open(&context_of("failure", tag, session), &sealed);
-                plain.map(|plain| Turn::Failed(plain.to_vec())).map_err(|broken| refuse(opener, broken))
+                plain.map(|plain| Turn::Failed(plain.to_vec(), left)).map_err(|broken| refuse(opener, broken))
             }
             // Rather two calls to Entra than none.
             Err(_) if self.may_be_stale() => Ok(Turn::Ours(Holder(None))),

@@ -1,8 +1,10 @@
 //! What runs beside requests: following what other replicas changed, and looking again at what is in use.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 
 use super::SealedStore;
 use crate::session::backend::Backend;
@@ -18,12 +20,16 @@ impl<B: Backend> SealedStore<B> {
         futures_util::future::join3(self.backend.run(&self.near), self.follow(), self.keep()).await;
     }
 
-    /// Looks up each user of whom the backend says that they changed.
+    /// Looks up each user of whom the backend says that they changed. One whose look takes long holds nobody else up.
     async fn follow(&self) {
+        let mut looks = FuturesUnordered::new();
         loop {
-            let changed = self.near.changed_users().await;
-            let changed = futures_util::stream::iter(changed);
-            changed.for_each_concurrent(LOOKS_AT_ONCE, async |user| self.look_again(&user).await).await;
+            tokio::select! {
+                changed = self.near.changed_users(), if looks.len() < LOOKS_AT_ONCE => {
+                    looks.extend(changed.into_iter().map(|user| self.look_again(user)));
+                }
+                Some(()) = looks.next() => {}
+            }
         }
     }
 
@@ -35,15 +41,15 @@ impl<B: Backend> SealedStore<B> {
                 self.send_unsent().await;
             }
             let due = futures_util::stream::iter(self.near.due());
-            due.for_each_concurrent(LOOKS_AT_ONCE, async |user| self.look_again(&user).await).await;
+            due.for_each_concurrent(LOOKS_AT_ONCE, |user| self.look_again(user)).await;
         }
     }
 
     /// A look that fails leaves the user distrusted: the next request looks again.
-    async fn look_again(&self, user: &std::sync::Arc<User>) {
+    async fn look_again(&self, user: Arc<User>) {
         let mut state = user.state.lock().await;
         if state.loaded {
-            let _later = self.look(user, &mut state).await;
+            let _later = self.look(&user, &mut state).await;
         }
     }
 }

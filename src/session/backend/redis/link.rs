@@ -11,19 +11,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use futures_util::FutureExt as _;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Msg, Pipeline,
-    ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisFuture, RedisResult,
-    TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ConnectionAddr, FromRedisValue, IntoConnectionInfo, Msg, ProtocolVersion,
+    PushInfo, PushKind, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode,
 };
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
+use super::connection::Connection;
 use super::login::Login;
 use super::{CHANNEL, Events, PREFIX, Version};
 use crate::config::{RedisConfig, Topology};
@@ -32,7 +33,10 @@ use crate::session::{SessionId, StoreError, UserTag};
 
 /// For one command. Redis answers in well under a millisecond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// For one server, and for all that have to be asked on the way: of a cluster, one server that does not answer must not
+/// keep us from the others.
+const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Without a beat of our own for this long, the link is made anew.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -57,13 +61,6 @@ pub(super) struct Link {
     mark: Mutex<Option<String>>,
 }
 
-/// A connection; a clone is another handle to the same.
-#[derive(Clone)]
-pub(super) enum Connection {
-    One(MultiplexedConnection),
-    Cluster(ClusterConnection),
-}
-
 impl Link {
     pub(super) fn new(config: RedisConfig, login: Login) -> Self {
         let (current, renew, quiet) = (ArcSwapOption::empty(), Notify::new(), AtomicBool::new(false));
@@ -85,7 +82,7 @@ impl Link {
             tracing::warn!(%error, "the store did not do what it was asked");
         }
         // A server that was a master: behind Sentinel another one is, by now.
-        if matches!(error.code(), Some("READONLY" | "MASTERDOWN")) {
+        if is_no_master(error) {
             self.renew.notify_one();
         }
         StoreError
@@ -130,6 +127,8 @@ impl Link {
     ) -> &'static str {
         let is_cluster = matches!(connection, Connection::Cluster(_));
         let (mut heard_at, mut is_up) = (Instant::now(), false);
+        // What was said of the connection before this one.
+        let _past = self.renew.notified().now_or_never();
         let mut beats = pin!(self.beat(connection));
         let mut look = tokio::time::interval(BEAT_EVERY / 4);
         loop {
@@ -187,21 +186,22 @@ impl Link {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            // A write, because a replica of Redis takes no writes but would pass a message on.
+            // A write, because a replica of Redis takes no writes but would pass a message on. A master that takes none for
+            // another reason (no memory, too few replicas) still tells of changes.
             let mut set = redis::cmd("SET");
             set.arg(format!("{PREFIX}beat:{}", self.replica)).arg("1").arg("PX").arg(60_000);
             if let Err(error) = connection.req_packed_command(&set).await {
                 self.failed(&error);
-                if !matches!(connection, Connection::Cluster(_)) {
+                if is_no_master(&error) {
                     continue;
                 }
             }
-            self.look_for_loss(&mut connection).await;
             let mut publish = redis::cmd("PUBLISH");
             publish.arg(CHANNEL).arg(format!("b {}", self.replica));
             if let Err(error) = connection.req_packed_command(&publish).await {
                 self.failed(&error);
             }
+            self.look_for_loss(&mut connection).await;
         }
     }
 
@@ -263,7 +263,7 @@ impl Link {
     fn connection_config(&self, pushes: UnboundedSender<PushInfo>) -> AsyncConnectionConfig {
         let config = AsyncConnectionConfig::new()
             .set_response_timeout(Some(RESPONSE_TIMEOUT))
-            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_connection_timeout(Some(SERVER_TIMEOUT))
             .set_push_sender(pushes);
         match self.login.provider() {
             Some(provider) => config.set_credentials_provider(provider),
@@ -311,6 +311,11 @@ impl Link {
             builder = builder.set_client_to_redis_certificates(certificates.clone());
             builder = builder.set_client_to_sentinel_certificates(certificates);
         }
+        // The client asks the server for its role first, on a connection that knows nothing of the provider.
+        if let Some(auth) = self.login.now().await? {
+            builder = builder.set_client_to_redis_username(auth.username());
+            builder = builder.set_client_to_redis_password(auth.password());
+        }
         let mut client = builder.build()?;
         client.get_async_connection_with_config(&self.connection_config(pushes)).await
     }
@@ -324,7 +329,7 @@ impl Link {
         let infos = nodes.iter().map(|node| self.address(node).into_connection_info());
         let mut builder = ClusterClient::builder(infos.collect::<RedisResult<Vec<_>>>()?)
             .use_protocol(ProtocolVersion::RESP3)
-            .connection_timeout(CONNECT_TIMEOUT)
+            .connection_timeout(SERVER_TIMEOUT)
             .response_timeout(RESPONSE_TIMEOUT)
             .overall_response_timeout(Some(RESPONSE_TIMEOUT))
             .retries(2)
@@ -349,38 +354,15 @@ impl Link {
     }
 }
 
-impl ConnectionLike for Connection {
-    fn req_packed_command<'a>(&'a mut self, command: &'a Cmd) -> RedisFuture<'a, Value> {
-        match self {
-            Self::One(one) => one.req_packed_command(command),
-            Self::Cluster(cluster) => cluster.req_packed_command(command),
-        }
-    }
-
-    fn req_packed_commands<'a>(
-        &'a mut self,
-        pipeline: &'a Pipeline,
-        offset: usize,
-        count: usize,
-    ) -> RedisFuture<'a, Vec<Value>> {
-        match self {
-            Self::One(one) => one.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(cluster) => cluster.req_packed_commands(pipeline, offset, count),
-        }
-    }
-
-    fn get_db(&self) -> i64 {
-        match self {
-            Self::One(one) => one.get_db(),
-            Self::Cluster(cluster) => cluster.get_db(),
-        }
-    }
-}
-
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Link")
     }
+}
+
+/// Whether the error says that the server is a replica of another one.
+fn is_no_master(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
 
 fn timed_out() -> RedisError {

@@ -61,6 +61,14 @@ impl Login {
         (!matches!(self, Self::None)).then(|| Provider(self.clone()))
     }
 
+    /// The present credentials; `None`: no login at all.
+    pub(super) async fn now(&self) -> RedisResult<Option<BasicAuth>> {
+        if matches!(self, Self::None) {
+            return Ok(None);
+        }
+        self.present().await.map(|(auth, _)| Some(auth)).map_err(refusal)
+    }
+
     /// The present credentials, and when to ask again.
     async fn present(&self) -> Result<(BasicAuth, Duration), String> {
         match self {

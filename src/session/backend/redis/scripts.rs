@@ -1,19 +1,42 @@
 //! What must happen in one step, as scripts that Redis runs. Each touches the keys of one user.
 
-use redis::Script;
+use redis::{Cmd, ToRedisArgs};
 
-pub(super) struct Scripts {
-    pub(super) load: Script,
-    pub(super) swap: Script,
-    pub(super) renew: Script,
-    pub(super) touch: Script,
-    pub(super) lease: Script,
-    pub(super) release: Script,
-    pub(super) add_to_set: Script,
+/// A script with its keys and arguments. Sent whole each time (under 1 KiB): a server that was just promoted knows no
+/// scripts by their digests, and loading them takes all servers of a cluster, of which one may be down.
+pub(super) struct Script {
+    code: &'static str,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Script {
+    pub(super) fn new(code: &'static str) -> Self {
+        Self { code, keys: Vec::new(), arguments: Vec::new() }
+    }
+
+    pub(super) fn key(&mut self, key: String) -> &mut Self {
+        self.keys.push(key);
+        self
+    }
+
+    pub(super) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
+        self.arguments.extend(argument.to_redis_args());
+        self
+    }
+
+    pub(super) fn command(&self) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(self.code).arg(self.keys.len()).arg(&self.keys);
+        for argument in &self.arguments {
+            command.arg(argument);
+        }
+        command
+    }
 }
 
 /// KEYS records, uses. Version, document, and uses as pairs.
-const LOAD: &str = "
+pub(super) const LOAD: &str = "
 local kept = redis.call('HMGET', KEYS[1], 'v', 'd')
 local uses = redis.call('HGETALL', KEYS[2])
 if uses['map'] then uses = uses['map'] end
@@ -24,7 +47,7 @@ return { kept[1], kept[2], pairs_of }";
 /// KEYS records, uses, then a grant for each session that ends, then one for each that begins. ARGV expected version, new
 /// version, document, its expiry, channel, message; how many end, begin, and how many credentials
 /// are gone; for each grant that begins its time, itself and its expiry; the ids of the credentials that are gone.
-const SWAP: &str = "
+pub(super) const SWAP: &str = "
 if (redis.call('HGET', KEYS[1], 'v') or '') ~= ARGV[1] then return 0 end
 local ended, begun, gone = tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
 redis.call('HSET', KEYS[1], 'v', ARGV[2], 'd', ARGV[3])
@@ -40,7 +63,7 @@ redis.call('PUBLISH', ARGV[5], ARGV[6])
 return 1";
 
 /// KEYS grant. ARGV its time, the grant, channel, message. 0: there is none, because its session has ended.
-const RENEW: &str = "
+pub(super) const RENEW: &str = "
 local at = redis.call('HGET', KEYS[1], 'at')
 if not at then return 0 end
 if at <= ARGV[1] then redis.call('HSET', KEYS[1], 'at', ARGV[1], 'g', ARGV[2]) end
@@ -48,7 +71,7 @@ redis.call('PUBLISH', ARGV[3], ARGV[4])
 return 1";
 
 /// KEYS uses, records. ARGV expiry, then credential and use in turn. Nothing is noted of a user who has no records.
-const TOUCH: &str = "
+pub(super) const TOUCH: &str = "
 if redis.call('EXISTS', KEYS[2]) == 0 then return end
 for i = 2, #ARGV, 2 do
   local known = redis.call('HGET', KEYS[1], ARGV[i])
@@ -64,7 +87,7 @@ elseif left >= 0 then
 end";
 
 /// KEYS lease. ARGV holder, milliseconds, 1 to pass over a failure. What stands there then, and for how long.
-const LEASE: &str = "
+pub(super) const LEASE: &str = "
 local held = redis.call('GET', KEYS[1])
 local failed = held and string.sub(held, 1, 1) == 'f'
 if not held or held == ARGV[1] or (failed and ARGV[3] == '1') then
@@ -74,7 +97,7 @@ end
 return { held, math.max(redis.call('PTTL', KEYS[1]), 0) }";
 
 /// KEYS lease. ARGV holder, failure (empty: none) and its milliseconds, channel, message.
-const RELEASE: &str = "
+pub(super) const RELEASE: &str = "
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return end
 if ARGV[2] == '' then
   redis.call('DEL', KEYS[1])
@@ -84,7 +107,7 @@ end
 redis.call('PUBLISH', ARGV[4], ARGV[5])";
 
 /// KEYS set. ARGV member, expiry: the set lives as long as its longest member.
-const ADD_TO_SET: &str = "
+pub(super) const ADD_TO_SET: &str = "
 redis.call('SADD', KEYS[1], ARGV[1])
 if redis.call('PTTL', KEYS[1]) == -1 then
   redis.call('PEXPIREAT', KEYS[1], ARGV[2])
@@ -92,16 +115,7 @@ else
   redis.call('PEXPIREAT', KEYS[1], ARGV[2], 'GT')
 end";
 
-impl Scripts {
-    pub(super) fn new() -> Self {
-        Self {
-            load: Script::new(LOAD),
-            swap: Script::new(SWAP),
-            renew: Script::new(RENEW),
-            touch: Script::new(TOUCH),
-            lease: Script::new(LEASE),
-            release: Script::new(RELEASE),
-            add_to_set: Script::new(ADD_TO_SET),
-        }
-    }
-}
+/// KEYS claim. ARGV milliseconds. How long to wait; 0: it was taken now.
+pub(super) const CLAIM: &str = "
+if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end
+return math.max(redis.call('PTTL', KEYS[1]), 1)";

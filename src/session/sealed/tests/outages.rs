@@ -113,7 +113,7 @@ async fn an_outage_signs_nobody_out_and_claims_nothing() {
 async fn what_is_known_is_not_served_for_ever() {
     let directory = TempDir::new().unwrap();
     let mut server = standin::redis::Redis::start(directory.path()).await.unwrap();
-    let store = Arc::new(SealedStore::new(at(&server), Endings::default(), Duration::from_millis(300)));
+    let store = Arc::new(SealedStore::new(at(&server), Endings::default(), Duration::from_millis(1_500)));
     let task = store.clone();
     let _task = Task(tokio::spawn(async move { task.run().await }));
     until(|| store.state() == StoreState::Here).await;
@@ -200,7 +200,7 @@ async fn one_replica_renews_and_the_others_see_what_came_of_it() {
     let holder = match waited {
         Turn::Theirs => None,
         Turn::Ours(holder) => Some(holder),
-        Turn::Failed(_) => panic!("nothing failed"),
+        Turn::Failed(..) => panic!("nothing failed"),
     };
     if let Some(holder) = holder {
         world.two.give_back(&cookie, holder, None).await;
@@ -208,7 +208,7 @@ async fn one_replica_renews_and_the_others_see_what_came_of_it() {
     let Turn::Ours(holder) = world.one.turn(&cookie, false).await.unwrap() else { panic!("it is free") };
     let failure = Some((b"Entra said no".to_vec(), Duration::from_secs(30)));
     world.one.give_back(&cookie, holder, failure).await;
-    let Turn::Failed(left) = world.two.turn(&cookie, false).await.unwrap() else { panic!("it failed") };
+    let Turn::Failed(left, _) = world.two.turn(&cookie, false).await.unwrap() else { panic!("it failed") };
     assert_eq!(left, b"Entra said no");
     let Turn::Ours(dead) = world.two.turn(&cookie, true).await.unwrap() else { panic!("the user insists") };
     drop(dead);
@@ -216,4 +216,25 @@ async fn one_replica_renews_and_the_others_see_what_came_of_it() {
     let began = Instant::now();
     while !matches!(world.one.turn(&cookie, false).await.unwrap(), Turn::Ours(_)) {}
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
+}
+
+/// A server that takes no writes, for want of replicas or memory, is not away: what is known is served, and changes are
+/// heard of, while every write is refused.
+#[tokio::test]
+async fn a_server_that_refuses_writes_is_not_away() {
+    let world = replicas().await;
+    let cookie = world.alice().await;
+    world.server.run(&["CONFIG", "SET", "min-replicas-to-write", "1"]).unwrap();
+    let mut poll = tokio::time::interval(Duration::from_millis(100));
+    let began = Instant::now();
+    // Longer than the silence after which a link is made anew.
+    while began.elapsed() < Duration::from_secs(4) {
+        assert_eq!(world.one.state(), StoreState::Here);
+        assert!(world.one.find(&cookie.key).await.unwrap().is_some());
+        poll.tick().await;
+    }
+    assert_eq!(world.one.end_user(&cookie.session.user).await.unwrap_err(), StoreError);
+    world.server.run(&["CONFIG", "SET", "min-replicas-to-write", "0"]).unwrap();
+    world.one.end_user(&cookie.session.user).await.unwrap();
+    until(|| world.two.known(cookie.key.digest()).is_none()).await;
 }

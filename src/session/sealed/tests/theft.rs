@@ -172,6 +172,25 @@ async fn a_planted_token_does_not_move_to_the_next_session() {
     assert!(records.open(user, &planted.key).is_err(), "and the planted one is nobody's");
 }
 
+/// A revoked token that is put back into the present records opens nothing once the session was sealed anew: its seal
+/// lists who opens it.
+#[tokio::test]
+async fn a_revoked_token_that_is_put_back_opens_nothing() {
+    let store = SealedStore::new(Memory::default(), Endings::default(), STALENESS);
+    let (cookie, token) = alice(&store).await;
+    let user = cookie.session.user.tag();
+    let (id, session) = (token.credential.id.as_str(), cookie.session.id.as_str());
+    let before: serde_json::Value = serde_json::from_str(&document(&store.backend, user).await.1).unwrap();
+    assert!(store.revoke(&cookie.session.user, &token.credential.id).await.unwrap());
+    add_token(&store, &cookie, crate::clock::Clock::system().now(), 60).await.unwrap();
+    let mut after: serde_json::Value = serde_json::from_str(&document(&store.backend, user).await.1).unwrap();
+    after["credentials"][id] = before["credentials"][id].clone();
+    after["sessions"][session]["data_keys"][id] = before["sessions"][session]["data_keys"][id].clone();
+    let records = Records::parse(after.to_string().as_bytes()).unwrap();
+    assert!(records.open(user, &token.key).is_err());
+    assert!(records.open(user, &cookie.key).unwrap().unwrap().session.is_some());
+}
+
 /// What a newer version wrote beside what this one knows is kept by each change.
 #[tokio::test]
 async fn fields_of_a_newer_version_survive_a_change() {
