@@ -54,7 +54,8 @@ async fn a_small_get_costs_little_more_than_without_us() {
     let before = program.held();
     let (through, through_rate) = as_fast_as_possible(&world.dialer, program.addr, &account, LASTS).await;
     let after = program.held();
-    let (straight, straight_rate) = as_fast_as_possible(&world.dialer, world.upstream.addr(), &direct, LASTS).await;
+    let (straight, straight_rate) =
+        as_fast_as_possible(&world.dialer, world.upstream.addr(), &direct, LASTS).await;
     let micros = (after.cpu - before.cpu).as_micros() / through.count as u128;
     print(
         "baseline",

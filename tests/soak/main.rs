@@ -21,6 +21,7 @@ mod restart;
 mod rollout;
 mod service;
 mod stalled;
+mod store;
 mod tunnels;
 mod upstream;
 mod watches;

@@ -92,7 +92,8 @@ impl World {
 
     /// Signs `count` users in at this public URL and makes each a token.
     pub(crate) async fn visitors(&self, url: &str, count: usize) -> Vec<Visitor> {
-        let visitor = async |n| self.sign_in(url, &format!("user{n:03}")).await.unwrap().map_err(|page| page.text());
+        let visitor =
+            async |n| self.sign_in(url, &format!("user{n:03}")).await.unwrap().map_err(|page| page.text());
         let visitors = stream::iter(0..count).map(visitor).buffered(SIGN_INS_AT_ONCE);
         visitors.map(Result::unwrap).collect().await
     }
