@@ -11,6 +11,7 @@
 
 mod baseline;
 mod client;
+mod failover;
 mod figures;
 mod frames;
 mod hostile;

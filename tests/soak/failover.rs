@@ -1,0 +1,142 @@
+//! A master of Redis is lost under load, and a replica of Redis takes its place: behind Sentinel, and in a cluster.
+
+use std::time::Duration;
+
+use standin::redis::Redis;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use super::figures::print;
+use super::load::{Load, Record};
+use super::service::{Service, Told};
+use super::world::Visitor;
+use super::{PATIENCE, World, within};
+
+const USERS: usize = 24;
+/// Of the sentinels and of the cluster, in which a master is declared dead and another one elected.
+const FAILOVER: Duration = Duration::from_secs(30);
+
+/// Three sentinels that agree on a master and its replica.
+struct Watched {
+    master: Redis,
+    _replica: Redis,
+    sentinels: Vec<Redis>,
+}
+
+impl Watched {
+    async fn start(dir: &TempDir) -> Self {
+        let master = Redis::start(dir.path()).await.unwrap();
+        let of = format!("127.0.0.1 {}", master.port());
+        let replica = Redis::start_with(dir.path(), &["--replicaof", &of]).await.unwrap();
+        replica.until("master_link_status:up", &["INFO", "replication"]).await.unwrap();
+        let mut sentinels = Vec::new();
+        for _ in 0..3 {
+            sentinels.push(Redis::start_sentinel(dir.path(), &master, 2).await.unwrap());
+        }
+        for sentinel in &sentinels {
+            sentinel.until("OK 3 usable", &["SENTINEL", "CKQUORUM", "mymaster"]).await.unwrap();
+            sentinel.until("num-slaves\n1", &["SENTINEL", "MASTER", "mymaster"]).await.unwrap();
+        }
+        Self { master, _replica: replica, sentinels }
+    }
+
+    fn url(&self) -> String {
+        let addresses = self.sentinels.iter().map(Redis::address).collect::<Vec<_>>();
+        format!("redis-sentinel://{}/mymaster", addresses.join(","))
+    }
+}
+
+/// Kills a master under load; what became of requests, when it was killed, and how long sign-ins of all users took to work.
+async fn lose(
+    scenario: &str,
+    world: &World,
+    service: &Service,
+    visitors: &[Visitor],
+    kill: impl FnOnce(),
+) -> (Record, Instant) {
+    let load = Load::start(&world.dialer, service, visitors);
+    load.goes_on(750).await;
+    let killed = Instant::now();
+    kill();
+    let mut took = Vec::new();
+    for visitor in visitors {
+        let name = visitor.account.name.as_str();
+        let signs_in = || async {
+            match world.sign_in(&service.url, name).await.unwrap() {
+                Ok(_) => true,
+                Err(page) => {
+                    assert_eq!(page.header("entrada-reason"), "store_unavailable", "{}", page.text());
+                    false
+                }
+            }
+        };
+        within(FAILOVER, "a sign-in", signs_in).await;
+        took.push(killed.elapsed());
+    }
+    let (first, last) = (took[0].as_secs_f64(), took[took.len() - 1].as_secs_f64());
+    print(
+        scenario,
+        "the first of 24 users, and all, could sign in again after",
+        format!("{first:.1} s, {last:.1} s"),
+    );
+    let served = || async {
+        for visitor in visitors {
+            if !service.all_answer(world, &visitor.account, 200).await {
+                return false;
+            }
+        }
+        true
+    };
+    within(PATIENCE, "every session is served by every replica", served).await;
+    print(
+        scenario,
+        "every session is served by every replica after",
+        format!("{:.1} s", killed.elapsed().as_secs_f64()),
+    );
+    load.goes_on(750).await;
+    (load.stop().await, killed)
+}
+
+fn judge(scenario: &str, record: &Record, killed: Instant) {
+    print(scenario, "known sessions: 200, 401, 503, others, none", record.summary());
+    print(scenario, "how long they took after the master was killed", record.spread(killed, Instant::now()));
+    let failures = record.failures();
+    for asked in &failures {
+        assert!(asked.outcome.as_ref().is_ok_and(Told::is_store_away), "{asked:?}");
+    }
+    if let (Some(first), Some(last)) =
+        (failures.iter().map(|f| f.at).min(), failures.iter().map(|f| f.at).max())
+    {
+        let after =
+            [first, last].map(|at| format!("{:.1} s", at.saturating_duration_since(killed).as_secs_f64()));
+        print(scenario, "the first and the last 503 were asked for after", after.join(", "));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_master_that_sentinel_replaces_signs_nobody_out() {
+    // Proves that known sessions notice nothing of a failover, and how soon new ones can begin.
+    let world = World::start().await;
+    let mut watched = Watched::start(&world.dir).await;
+    let service = Service::start(&world, &watched.url(), &[]).await;
+    let visitors = service.visitors(&world, USERS).await;
+    let (record, killed) = lose("sentinel", &world, &service, &visitors, || watched.master.kill()).await;
+    judge("sentinel", &record, killed);
+    assert_eq!(record.failures().len(), 0, "{:#?}", record.failures());
+    service.assert_no_errors_logged();
+    world.upstream.assert_nobody_was_taken_for_another();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_loses_a_master_signs_nobody_out() {
+    // Proves that nobody is refused for good while a third of the users' records has no master.
+    let world = World::start().await;
+    let mut nodes = Redis::start_cluster(world.dir.path(), 1).await.unwrap();
+    let addresses = nodes.iter().map(Redis::address).collect::<Vec<_>>();
+    let service = Service::start(&world, &format!("redis-cluster://{}", addresses.join(",")), &[]).await;
+    let visitors = service.visitors(&world, USERS).await;
+    let (record, killed) = lose("cluster", &world, &service, &visitors, || nodes[0].kill()).await;
+    judge("cluster", &record, killed);
+    service.assert_no_errors_logged();
+    world.upstream.assert_nobody_was_taken_for_another();
+}
