@@ -27,7 +27,9 @@ impl Watched {
     async fn start(dir: &TempDir) -> Self {
         let master = Redis::start(dir.path()).await.unwrap();
         let of = format!("127.0.0.1 {}", master.port());
-        let replica = Redis::start_with(dir.path(), &["--replicaof", &of]).await.unwrap();
+        let replica = Redis::start_with(dir.path(), &["--replicaof", &of, "--repl-diskless-sync-delay", "0"])
+            .await
+            .unwrap();
         replica.until("master_link_status:up", &["INFO", "replication"]).await.unwrap();
         let mut sentinels = Vec::new();
         for _ in 0..3 {

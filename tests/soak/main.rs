@@ -11,6 +11,7 @@
 
 mod baseline;
 mod client;
+mod cost;
 mod failover;
 mod figures;
 mod frames;
