@@ -11,11 +11,14 @@ use super::service::{REPLICAS, Service, Told};
 use super::world::{Account, Visitor};
 use super::{PATIENCE, World, within};
 
-pub(crate) const USERS: usize = 24;
+const USERS: usize = 24;
 /// Well-formed, and issued by nobody.
 const FOREIGN: &str = "entrada_00000000000000000000000000000000000000000003fvrO4";
 /// What `docs/security.md` promises for what was changed behind the replicas' back is half a minute; and the looks.
 const WIPE_SEEN_WITHIN: Duration = Duration::from_secs(35);
+
+/// Until replicas have connected to a store that is back, and have looked.
+const BACK_SEEN_WITHIN: Duration = Duration::from_secs(8);
 
 /// Who is asked about while the store is away, and after it.
 struct Probes {
@@ -172,20 +175,18 @@ async fn a_store_that_is_held_still_for_half_a_minute_signs_nobody_out() {
     survives("paused", &mut redis, Duration::from_secs(30), goes, comes).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_wiped_store_has_lost_is_lost_everywhere_within_half_a_minute() {
-    // Proves that nobody stays signed in by memory alone, that nothing breaks, and that signing in again helps.
+/// Everything is lost: all sessions end everywhere within `promised`, nothing breaks, and signing in again helps.
+async fn loses_all(scenario: &str, promised: Duration, lose: impl AsyncFnOnce(&mut Redis)) {
     let world = World::start().await;
-    let redis = Redis::start(world.dir.path()).await.unwrap();
+    let mut redis = Redis::start(world.dir.path()).await.unwrap();
     let service = Service::start(&world, &format!("redis://{}", redis.address()), &[]).await;
     let visitors = service.visitors(&world, USERS).await;
     let load = Load::start(&world.dialer, &service, &visitors);
     load.goes_on(500).await;
-    redis.run(&["FLUSHALL"]).unwrap();
-    let newcomer = within(Duration::from_secs(1), "a new sign-in", || async {
-        world.sign_in(&service.url, "newcomer").await.unwrap().is_ok()
-    });
-    let newcomer = newcomer.await;
+    lose(&mut redis).await;
+    let lost = Instant::now();
+    let signs_in = || async { world.sign_in(&service.url, "newcomer").await.unwrap().is_ok() };
+    let newcomer = within(Duration::from_secs(5), "a new sign-in", signs_in).await;
     let is_out = || async {
         for visitor in &visitors {
             if !service.all_answer(&world, &visitor.account, 401).await {
@@ -194,21 +195,38 @@ async fn what_a_wiped_store_has_lost_is_lost_everywhere_within_half_a_minute() {
         }
         true
     };
-    let took = within(WIPE_SEEN_WITHIN, "everybody is signed out", is_out).await;
+    within(promised, "everybody is signed out", is_out).await;
+    let took = lost.elapsed();
     let again = world.visitors(&service.url, USERS).await;
     for visitor in &again {
         assert!(service.all_answer(&world, &visitor.account, 200).await, "{}", visitor.account.name);
     }
     let record = load.stop().await;
-    print("wiped", "a new sign-in works after", format!("{} ms", newcomer.as_millis()));
+    print(scenario, "a new sign-in works after", format!("{} ms", newcomer.as_millis()));
     print(
-        "wiped",
+        scenario,
         "all old sessions are refused by all replicas after",
         format!("{:.1} s", took.as_secs_f64()),
     );
-    print("wiped", "meanwhile: 200, 401, 503, others, none", record.summary());
+    print(scenario, "meanwhile: 200, 401, 503, others, none", record.summary());
     assert_eq!(record.all.len(), record.told(200) + record.told(401), "{}", record.summary());
     world.upstream.assert_nobody_was_taken_for_another();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_wiped_store_has_lost_is_lost_everywhere_within_half_a_minute() {
+    // Proves that nobody stays signed in by memory alone although no replica was told of anything.
+    let wipe = async |redis: &mut Redis| {
+        redis.run(&["FLUSHALL"]).unwrap();
+    };
+    loses_all("wiped", WIPE_SEEN_WITHIN, wipe).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_store_without_a_disk_has_lost_is_lost_everywhere_when_it_is_back() {
+    // Proves that replicas look everybody up again when a store comes back that holds nothing any more.
+    let restart = async |redis: &mut Redis| redis.restart().await.unwrap();
+    loses_all("emptied", BACK_SEEN_WITHIN, restart).await;
 }
 
 /// What became of requests of known sessions with a staleness of three seconds.
