@@ -129,16 +129,27 @@ async fn a_master_that_sentinel_replaces_signs_nobody_out() {
     world.upstream.assert_nobody_was_taken_for_another();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_cluster_that_loses_a_master_signs_nobody_out() {
-    // Proves that nobody is refused for good while a third of the users' records has no master.
+/// A cluster loses this one of its three masters.
+async fn loses_a_master(scenario: &str, master: usize) {
     let world = World::start().await;
     let mut nodes = Redis::start_cluster(world.dir.path(), 1).await.unwrap();
     let addresses = nodes.iter().map(Redis::address).collect::<Vec<_>>();
     let service = Service::start(&world, &format!("redis-cluster://{}", addresses.join(",")), &[]).await;
     let visitors = service.visitors(&world, USERS).await;
-    let (record, killed) = lose("cluster", &world, &service, &visitors, || nodes[0].kill()).await;
-    judge("cluster", &record, killed);
+    let (record, killed) = lose(scenario, &world, &service, &visitors, || nodes[master].kill()).await;
+    judge(scenario, &record, killed);
     service.assert_no_errors_logged();
     world.upstream.assert_nobody_was_taken_for_another();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_loses_a_master_signs_nobody_out() {
+    // Proves that nobody is refused for good while a third of the users' records has no master.
+    loses_a_master("cluster", 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_loses_the_master_of_the_channel_signs_nobody_out() {
+    // Proves the same where messages are published at the lost master, too: `entrada:1:changes` is in the last third.
+    loses_a_master("channel", 2).await;
 }
