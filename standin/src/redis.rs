@@ -80,7 +80,7 @@ impl Redis {
         Ok(server)
     }
 
-    /// Three masters that share the slots, as one cluster.
+    /// Three masters that share the slots, as one cluster, each with so many replicas that have all it has.
     ///
     /// # Errors
     /// When Redis is not installed or the cluster does not come up.
@@ -92,6 +92,8 @@ impl Redis {
             "2000",
             "--cluster-require-full-coverage",
             "no",
+            "--repl-diskless-sync-delay",
+            "0",
         ];
         let mut nodes = Vec::new();
         for _ in 0..3 * (1 + replicas) {
@@ -108,6 +110,10 @@ impl Redis {
             node.until("cluster_state:ok", &["CLUSTER", "INFO"]).await?;
             let slots = "cluster_slots_ok:16384";
             node.until(slots, &["CLUSTER", "INFO"]).await?;
+        }
+        // The masters are the first three. A replica without a copy never takes its master's place.
+        for replica in &nodes[3..] {
+            replica.until("master_link_status:up", &["INFO", "replication"]).await?;
         }
         Ok(nodes)
     }

@@ -16,9 +16,14 @@ const CONNECTIONS: usize = 32;
 const LASTS: Duration = Duration::from_secs(8);
 
 /// Each connection asks again as soon as it was answered. How many answers there were, and how long each took.
-async fn as_fast_as_possible(dialer: &Dialer, addr: SocketAddr, account: &Account) -> (Spread, f64) {
+pub(crate) async fn as_fast_as_possible(
+    dialer: &Dialer,
+    addr: SocketAddr,
+    account: &Account,
+    lasts: Duration,
+) -> (Spread, f64) {
     let mut clients = JoinSet::new();
-    let end = Instant::now() + LASTS;
+    let end = Instant::now() + lasts;
     for _ in 0..CONNECTIONS {
         let (dialer, account) = (dialer.clone(), account.clone());
         clients.spawn(async move {
@@ -33,7 +38,7 @@ async fn as_fast_as_possible(dialer: &Dialer, addr: SocketAddr, account: &Accoun
         });
     }
     let took = clients.join_all().await.concat();
-    let per_second = took.len() as f64 / LASTS.as_secs_f64();
+    let per_second = took.len() as f64 / lasts.as_secs_f64();
     (Spread::of(took), per_second)
 }
 
@@ -45,11 +50,12 @@ async fn a_small_get_costs_little_more_than_without_us() {
     let account = world.accounts(&program, 1).await.remove(0);
     let direct = Account { token: "direct".to_owned(), ..account.clone() };
     world.upstream.let_in(bearer(&direct.token), &direct.name);
-    let warm = as_fast_as_possible(&world.dialer, program.addr, &account).await;
+    let warm = as_fast_as_possible(&world.dialer, program.addr, &account, LASTS).await;
     let before = program.held();
-    let (through, through_rate) = as_fast_as_possible(&world.dialer, program.addr, &account).await;
+    let (through, through_rate) = as_fast_as_possible(&world.dialer, program.addr, &account, LASTS).await;
     let after = program.held();
-    let (straight, straight_rate) = as_fast_as_possible(&world.dialer, world.upstream.addr(), &direct).await;
+    let (straight, straight_rate) =
+        as_fast_as_possible(&world.dialer, world.upstream.addr(), &direct, LASTS).await;
     let micros = (after.cpu - before.cpu).as_micros() / through.count as u128;
     print(
         "baseline",

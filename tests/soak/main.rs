@@ -11,13 +11,19 @@
 
 mod baseline;
 mod client;
+mod cost;
+mod failover;
 mod figures;
 mod frames;
 mod hostile;
+mod load;
 mod process;
+mod replicas;
 mod restart;
 mod rollout;
+mod service;
 mod stalled;
+mod store;
 mod tunnels;
 mod upstream;
 mod watches;

@@ -40,27 +40,40 @@ impl Program {
     /// Its ports are found by opening port 0 and closing it again: the public URL must be known beforehand. Another
     /// process could take them in between; then this one does not start and the test fails.
     pub(crate) async fn start(world: &World, extra: &[(&str, &str)]) -> Self {
-        let (addr, admin) = (free_port().await, free_port().await);
+        let addr = free_port().await;
         let url = format!("https://localhost:{}", addr.port());
         world.expect_callback(&url);
+        Self::start_replica(world, &url, addr, extra).await
+    }
+
+    /// Starts one of several that share this public URL, and waits until it is ready.
+    pub(crate) async fn start_replica(
+        world: &World,
+        url: &str,
+        addr: SocketAddr,
+        extra: &[(&str, &str)],
+    ) -> Self {
+        let admin = free_port().await;
         let log = world.dir.path().join(format!("{}.log", addr.port()));
+        // Where one ran before at this address, its lines stay.
+        let lines = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let binary =
             std::env::var("SOAK_ENTRADA").unwrap_or_else(|_| env!("CARGO_BIN_EXE_entrada").to_owned());
         let child = Command::new(binary)
             .arg("serve")
             .env_clear()
             .envs(world.settings())
-            .env("ENTRADA_PUBLIC_URL", &url)
+            .env("ENTRADA_PUBLIC_URL", url)
             .env("ENTRADA_LISTEN", addr.to_string())
             .env("ENTRADA_ADMIN_LISTEN", admin.to_string())
             .envs(extra.iter().copied())
             .stdin(Stdio::null())
-            .stdout(std::fs::File::create(&log).unwrap())
+            .stdout(lines)
             .stderr(Stdio::inherit())
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        let program = Self { child, addr, admin, url, log };
+        let program = Self { child, addr, admin, url: url.to_owned(), log };
         eventually("readiness", || async { program.is_ready().await }).await;
         program
     }
@@ -113,6 +126,11 @@ impl Program {
         kill_process(self.pid(), Signal::TERM).unwrap();
     }
 
+    /// Ends it without a word, as a lost node does.
+    pub(crate) async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
     /// Its exit code, once it has ended.
     pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         self.child.wait().await.unwrap().code()
@@ -129,6 +147,7 @@ impl Program {
     }
 }
 
-async fn free_port() -> SocketAddr {
+/// One that nobody listens on right now.
+pub(crate) async fn free_port() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap()
 }

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use futures_util::{StreamExt, stream};
 use serde_json::json;
 use standin::apiserver::Trust;
-use standin::browser::Browser;
+use standin::browser::{Browser, Page};
 use standin::entra::{AKS_SERVER_APP, Entra, Options};
 use standin::pki::Ca;
 use standin::time::Time;
@@ -39,6 +39,13 @@ pub(crate) struct Account {
     /// Also the name of the one namespace that the API server lets this user into.
     pub(crate) name: String,
     pub(crate) token: String,
+}
+
+/// A user at their browser.
+pub(crate) struct Visitor {
+    pub(crate) account: Account,
+    pub(crate) token_id: String,
+    pub(crate) browser: Browser,
 }
 
 impl World {
@@ -79,20 +86,37 @@ impl World {
 
     /// Signs `count` users in at this proxy and makes each a token.
     pub(crate) async fn accounts(&self, program: &Program, count: usize) -> Vec<Account> {
-        let accounts = stream::iter(0..count).map(|n| self.account(program, format!("user{n:03}")));
-        accounts.buffered(SIGN_INS_AT_ONCE).collect().await
+        let visitors = self.visitors(&program.url, count).await;
+        visitors.into_iter().map(|visitor| visitor.account).collect()
     }
 
-    async fn account(&self, program: &Program, name: String) -> Account {
-        self.entra.add_user(&name);
-        let browser = Browser::new(self.ca.pem()).unwrap();
-        let page = browser.sign_in(&program.url, &name).await.unwrap();
-        assert_eq!(page.status, 200, "{}", page.text());
-        let origin = [("origin", program.url.as_str())];
-        let page = browser.post_json(&format!("{}/tokens", program.url), &json!({}), &origin).await.unwrap();
-        assert_eq!(page.status, 201, "{}", page.text());
-        let token = page.json().unwrap()["token"].as_str().unwrap().to_owned();
-        Account { name, token }
+    /// Signs `count` users in at this public URL and makes each a token.
+    pub(crate) async fn visitors(&self, url: &str, count: usize) -> Vec<Visitor> {
+        let visitor =
+            async |n| self.sign_in(url, &format!("user{n:03}")).await.unwrap().map_err(|page| page.text());
+        let visitors = stream::iter(0..count).map(visitor).buffered(SIGN_INS_AT_ONCE);
+        visitors.map(Result::unwrap).collect().await
+    }
+
+    /// Signs a user in with a browser of their own and makes them a token. Instead of that, the page that says why not.
+    ///
+    /// # Errors
+    /// When there is no answer.
+    pub(crate) async fn sign_in(&self, url: &str, name: &str) -> anyhow::Result<Result<Visitor, Page>> {
+        self.entra.add_user(name);
+        let browser = Browser::new(self.ca.pem())?;
+        let page = browser.sign_in(url, name).await?;
+        if page.status != 200 {
+            return Ok(Err(page));
+        }
+        let page = browser.post_json(&format!("{url}/tokens"), &json!({}), &[("origin", url)]).await?;
+        if page.status != 201 {
+            return Ok(Err(page));
+        }
+        let answer = page.json()?;
+        let text = |field: &str| answer[field].as_str().unwrap().to_owned();
+        let (account, token_id) = (Account { name: name.to_owned(), token: text("token") }, text("id"));
+        Ok(Ok(Visitor { account, token_id, browser }))
     }
 }
 

@@ -1,0 +1,209 @@
+//! What sharing sessions costs: processor time of a request beside the memory store, and commands and bytes at Redis.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use standin::redis::Redis;
+use tokio::time::Instant;
+
+use super::World;
+use super::baseline::as_fast_as_possible;
+use super::client::bearer;
+use super::figures::print;
+use super::process::Program;
+use super::world::{Account, Visitor};
+
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_secs(4);
+/// The target is 1.05; the rest is what a busy machine does to a measurement of a few seconds.
+const MAX_RATIO: f64 = 1.15;
+const USERS: u32 = 20;
+const BEATS: Duration = Duration::from_secs(10);
+/// A little more than two of the looks that are made every 30 s.
+const IN_USE: Duration = Duration::from_secs(64);
+
+/// Processor time of one request, in microseconds.
+async fn cost_of(world: &World, program: &Program, account: &Account) -> f64 {
+    let before = program.held().cpu;
+    let (spread, _) = as_fast_as_possible(&world.dialer, program.addr, account, ROUND).await;
+    (program.held().cpu - before).as_secs_f64() * 1e6 / spread.count as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_session_costs_the_same_with_redis_as_with_memory() {
+    // Prints the processor time of a request with both stores, measured in turn; asserts what noise cannot break.
+    let world = World::start().await;
+    let redis = Redis::start(world.dir.path()).await.unwrap();
+    let store = format!("redis://{}", redis.address());
+    let (memory, shared) =
+        (Program::start(&world, &[]).await, Program::start(&world, &[("ENTRADA_STORE", &store)]).await);
+    let own = world.accounts(&memory, 1).await.remove(0);
+    let common = world.accounts(&shared, 1).await.remove(0);
+    let _warm = (cost_of(&world, &memory, &own).await, cost_of(&world, &shared, &common).await);
+    let (mut with_memory, mut with_redis) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        with_memory.push(cost_of(&world, &memory, &own).await);
+        with_redis.push(cost_of(&world, &shared, &common).await);
+    }
+    let each =
+        |values: &[f64]| values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(", ");
+    print("cost", "processor time of a request, memory store, each round (µs)", each(&with_memory));
+    print("cost", "the same, Redis store (µs)", each(&with_redis));
+    let ratio = median(with_redis) / median(with_memory);
+    print("cost", "Redis to memory, ratio of the medians", format!("{ratio:.3}"));
+    assert!(ratio <= MAX_RATIO, "{ratio}");
+    world.upstream.assert_nobody_was_taken_for_another();
+}
+
+/// What Redis has done so far.
+#[derive(Clone, Debug)]
+struct Work {
+    /// Calls of each command, those of scripts included.
+    calls: BTreeMap<String, i64>,
+    bytes_in: i64,
+    bytes_out: i64,
+}
+
+impl Work {
+    fn of(redis: &Redis) -> Self {
+        let text = redis.run(&["INFO", "commandstats"]).unwrap();
+        let calls = text.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            Some((name.to_owned(), rest.split(',').next()?.parse().ok()?))
+        });
+        let calls = calls.filter(|(name, _)| name != "info").collect();
+        let stats = redis.run(&["INFO", "stats"]).unwrap();
+        let number = |name: &str| {
+            let value = stats.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            value.trim().parse().unwrap()
+        };
+        let (bytes_in, bytes_out) = (number("total_net_input_bytes:"), number("total_net_output_bytes:"));
+        Self { calls, bytes_in, bytes_out }
+    }
+
+    /// What was done since, without what it takes to ask that.
+    fn since(redis: &Redis, before: &Self) -> Self {
+        let (now, again) = (Self::of(redis), Self::of(redis));
+        let asking = (again.bytes_in - now.bytes_in, again.bytes_out - now.bytes_out);
+        now.minus(before).with_bytes(|bytes_in, bytes_out| (bytes_in - asking.0, bytes_out - asking.1))
+    }
+
+    fn minus(&self, other: &Self) -> Self {
+        let count = |name: &String| other.calls.get(name).copied().unwrap_or_default();
+        let calls = self.calls.iter().map(|(name, calls)| (name.clone(), calls - count(name)));
+        let (bytes_in, bytes_out) = (self.bytes_in - other.bytes_in, self.bytes_out - other.bytes_out);
+        Self { calls: calls.collect(), bytes_in, bytes_out }
+    }
+
+    fn with_bytes(self, change: impl FnOnce(i64, i64) -> (i64, i64)) -> Self {
+        let (bytes_in, bytes_out) = change(self.bytes_in, self.bytes_out);
+        Self { bytes_in, bytes_out, ..self }
+    }
+
+    /// The same without the beats of so much time, of which these are a second's.
+    fn without(&self, beats: &Beats, time: Duration) -> Self {
+        let scaled =
+            |value: i64| (value as f64 * time.as_secs_f64() / beats.time.as_secs_f64()).round() as i64;
+        let calls = beats.work.calls.iter().map(|(name, calls)| (name.clone(), scaled(*calls))).collect();
+        let (bytes_in, bytes_out) = (scaled(beats.work.bytes_in), scaled(beats.work.bytes_out));
+        self.minus(&Self { calls, bytes_in, bytes_out })
+    }
+
+    /// One of `count` parts, as text.
+    fn each(&self, count: f64) -> String {
+        let calls = self.calls.iter().filter(|(_, calls)| **calls != 0);
+        let calls = calls.map(|(name, calls)| format!("{name} {:.2}", *calls as f64 / count));
+        let calls = calls.collect::<Vec<_>>().join(", ");
+        let (bytes_in, bytes_out) = (self.bytes_in as f64 / count, self.bytes_out as f64 / count);
+        format!("{bytes_in:.0} bytes in, {bytes_out:.0} out; {calls}")
+    }
+}
+
+/// What a replica that nobody uses does.
+struct Beats {
+    work: Work,
+    time: Duration,
+}
+
+/// Lets this much time pass.
+async fn pass(time: Duration) {
+    let _passed = tokio::time::timeout(time, std::future::pending::<()>()).await;
+}
+
+/// Has each user's session renewed.
+async fn renew(program: &Program, visitors: &[Visitor]) {
+    for visitor in visitors {
+        let authorization = bearer(&visitor.account.token);
+        let headers = [("authorization", authorization.to_str().unwrap())];
+        let url = format!("{}/refresh", program.url);
+        let page = visitor.browser.post_form(&url, &[], &headers).await.unwrap();
+        assert_eq!(page.status, 200, "{}", page.text());
+    }
+}
+
+/// Each user asks once every five seconds for so long.
+async fn use_all(world: &World, program: &Program, visitors: &[Visitor], time: Duration) {
+    let mut sender = world.dialer.h1(program.addr).await.unwrap();
+    let mut tick = tokio::time::interval(Duration::from_secs(5) / USERS);
+    let end = Instant::now() + time;
+    for visitor in visitors.iter().cycle() {
+        tick.tick().await;
+        if Instant::now() >= end {
+            return;
+        }
+        assert_eq!(super::client::list(&mut sender, &visitor.account).await.unwrap(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_redis_has_to_do() {
+    // Prints commands and bytes of a sign-in, a renewal, a session in use, and a replica that nobody uses.
+    let world = World::start().await;
+    let redis = Redis::start(world.dir.path()).await.unwrap();
+    let store = format!("redis://{}", redis.address());
+    let program = Program::start(&world, &[("ENTRADA_STORE", &store)]).await;
+    let users = f64::from(USERS);
+    // So that Redis knows all scripts: each is sent once.
+    let first = world.sign_in(&program.url, "first").await.unwrap().map_err(|page| page.text()).unwrap();
+    renew(&program, &[first]).await;
+    pass(BEATS).await;
+
+    let (before, began) = (Work::of(&redis), Instant::now());
+    pass(BEATS).await;
+    let beats = Beats { work: Work::since(&redis, &before), time: began.elapsed() };
+    print("redis", "a replica that nobody uses, each second", beats.work.each(beats.time.as_secs_f64()));
+
+    let (before, began) = (Work::of(&redis), Instant::now());
+    let visitors = world.visitors(&program.url, USERS as usize).await;
+    let work = Work::since(&redis, &before).without(&beats, began.elapsed());
+    print("redis", "one sign-in with one token made", work.each(users));
+
+    let (before, began) = (Work::of(&redis), Instant::now());
+    renew(&program, &visitors).await;
+    let work = Work::since(&redis, &before).without(&beats, began.elapsed());
+    print("redis", "one renewal of a session's AKS token", work.each(users));
+
+    let (before, began) = (Work::of(&redis), Instant::now());
+    use_all(&world, &program, &visitors, IN_USE).await;
+    let work = Work::since(&redis, &before).without(&beats, began.elapsed());
+    let hours = began.elapsed().as_secs_f64() / 3_600.0;
+    print(
+        "redis",
+        "a session in use (12 requests/min), each hour, at each replica",
+        work.each(users * hours),
+    );
+
+    let sum = "local sum = 0
+        for _, key in ipairs(redis.call('KEYS', '*')) do sum = sum + redis.call('MEMORY', 'USAGE', key, 'SAMPLES', 0) end
+        return sum";
+    let held: f64 = redis.run(&["EVAL", sum, "0"]).unwrap().parse().unwrap();
+    let keys: f64 = redis.run(&["DBSIZE"]).unwrap().parse().unwrap();
+    let each = format!("{:.1} keys, {:.0} bytes", keys / f64::from(USERS + 1), held / f64::from(USERS + 1));
+    print("redis", "what a user with one session and one token takes", each);
+    world.upstream.assert_nobody_was_taken_for_another();
+}
