@@ -74,14 +74,14 @@ impl Near {
         Some(entry.found.clone())
     }
 
-    /// Whether what is known of the user is good enough for an outage: it was fresh when the store was last heard of, that is
-    /// less than `staleness` ago, and is not known to be wrong. Whoever was not looked up since the channel came up the last
-    /// time was not fresh: what happened while it was down is not known.
+    /// Whether what is known of the user is good enough for an outage: everything that happened to the user was heard of
+    /// until less than `staleness` ago, and nothing says that it is wrong.
     pub(super) fn may_be_served(&self, user: &User, staleness: Duration) -> bool {
-        let is_of_this_channel = user.generation.load(Ordering::Acquire) == self.count();
-        let age_then = self.channel.last_sign().saturating_sub(user.looked_up.load(Ordering::Acquire));
-        let was_fresh = is_of_this_channel && age_then < millis(2 * RECHECK_EVERY);
-        was_fresh && !self.has_changed(user) && self.silent_for() < staleness
+        let generation = user.generation.load(Ordering::Acquire);
+        let Some(certain_until) = self.channel.certain_until(generation) else { return false };
+        let age_then = certain_until.saturating_sub(user.looked_up.load(Ordering::Acquire));
+        let unheard = self.channel.now().saturating_sub(certain_until);
+        !self.has_changed(user) && age_then < millis(2 * RECHECK_EVERY) && unheard < millis(staleness)
     }
 
     /// Whether the store said that the user changed, which was not looked up since.

@@ -41,6 +41,9 @@ use crate::secret::{CredentialKey, Digest};
 /// all at once.
 const FAILED_FOR: Duration = Duration::from_millis(500);
 
+/// How long a request whose credential could be served from memory waits for the store. Redis answers in about a
+/// millisecond.
+const PATIENCE: Duration = Duration::from_millis(250);
 /// Looks in a row at a user who changes all the time: then the next request looks again.
 const MAX_LOOKS: usize = 3;
 
@@ -204,7 +207,17 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     }
 
     async fn find(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError> {
-        match self.look_up(key).await {
+        let Some((_, user)) = self.near.last_seen(key.digest()) else { return self.look_up(key).await };
+        let is_doubtful = !self.near.is_fresh(&user);
+        let found = if is_doubtful && self.near.may_be_served(&user, self.staleness) {
+            // The store may be away: what could be served all the same waits for it only a moment, and not behind others.
+            let is_under_way = user.state.try_lock().is_err();
+            let patience = if is_under_way { Duration::ZERO } else { PATIENCE };
+            tokio::time::timeout(patience, self.look_up(key)).await.unwrap_or(Err(StoreError))
+        } else {
+            self.look_up(key).await
+        };
+        match found {
             Err(error) => match self.near.last_seen(key.digest()) {
                 Some((found, user)) if self.near.may_be_served(&user, self.staleness) => Ok(Some(found)),
                 _ => Err(error),

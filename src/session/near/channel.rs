@@ -1,6 +1,8 @@
 //! Whether the store's channel is up, how often it has come up, and when the store was last heard of.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -16,7 +18,12 @@ pub(super) struct Channel {
     count: AtomicU64,
     last_sign: AtomicU64,
     has_been_up: AtomicBool,
+    /// The last generations that ended, and when the store was last heard of in each.
+    ended: Mutex<VecDeque<(u64, u64)>>,
 }
+
+/// Generations whose end is remembered: a channel that comes and goes each second is followed for a quarter of a minute.
+const REMEMBERED: usize = 16;
 
 impl Channel {
     /// Down, and never heard of.
@@ -27,6 +34,7 @@ impl Channel {
             count: AtomicU64::new(0),
             last_sign: AtomicU64::new(0),
             has_been_up: AtomicBool::new(false),
+            ended: Mutex::default(),
         }
     }
 
@@ -38,7 +46,24 @@ impl Channel {
     }
 
     pub(super) fn goes_down(&self) {
-        self.generation.store(0, Ordering::Release);
+        let generation = self.generation.swap(0, Ordering::AcqRel);
+        if generation == 0 {
+            return;
+        }
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.len() == REMEMBERED {
+            ended.pop_front();
+        }
+        ended.push_back((generation, self.last_sign()));
+    }
+
+    /// Until when everything was heard of that happened in a generation; `None`: that is too long ago to be known.
+    pub(super) fn certain_until(&self, generation: u64) -> Option<u64> {
+        if generation != 0 && generation == self.generation() {
+            return Some(self.last_sign());
+        }
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.iter().find(|(of, _)| *of == generation).map(|(_, until)| *until)
     }
 
     pub(super) fn shows_life(&self) {

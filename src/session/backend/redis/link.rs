@@ -184,24 +184,24 @@ impl Link {
     async fn beat(&self, mut connection: Connection) -> std::convert::Infallible {
         let mut tick = tokio::time::interval(BEAT_EVERY);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // A write, because a replica of Redis takes no writes but would pass a message on. A master that takes none for
+        // another reason (no memory, too few replicas) still tells of changes.
+        let mut set = redis::cmd("SET");
+        set.arg(format!("{PREFIX}beat:{}", self.replica)).arg("1").arg("PX").arg(60_000);
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(CHANNEL).arg(format!("b {}", self.replica));
         loop {
             tick.tick().await;
-            // A write, because a replica of Redis takes no writes but would pass a message on. A master that takes none for
-            // another reason (no memory, too few replicas) still tells of changes.
-            let mut set = redis::cmd("SET");
-            set.arg(format!("{PREFIX}beat:{}", self.replica)).arg("1").arg("PX").arg(60_000);
-            if let Err(error) = connection.req_packed_command(&set).await {
-                self.failed(&error);
-                if is_no_master(&error) {
-                    continue;
-                }
-            }
-            let mut publish = redis::cmd("PUBLISH");
-            publish.arg(CHANNEL).arg(format!("b {}", self.replica));
-            if let Err(error) = connection.req_packed_command(&publish).await {
+            // At once, because in a cluster each may be another server's, of which one may not answer.
+            let (mut first, mut second) = (connection.clone(), connection.clone());
+            let (set, published, ()) = tokio::join!(
+                first.req_packed_command(&set),
+                second.req_packed_command(&publish),
+                self.look_for_loss(&mut connection)
+            );
+            for error in [set.err(), published.err()].into_iter().flatten() {
                 self.failed(&error);
             }
-            self.look_for_loss(&mut connection).await;
         }
     }
 
