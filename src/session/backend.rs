@@ -30,7 +30,7 @@ pub(crate) struct Version(pub(crate) String);
 pub(crate) struct Stored {
     /// Empty where there is none.
     pub(crate) version: Version,
-    /// The document; `None` where there is none.
+    /// The document; `None` where there is none, or where it is known.
     pub(crate) document: Option<Bytes>,
     /// Last uses of the user's credentials.
     pub(crate) uses: Vec<(CredentialId, LastUse)>,
@@ -117,8 +117,8 @@ pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
     /// Whose credential has this digest.
     async fn user_of(&self, digest: &Digest) -> Result<Option<UserTag>, StoreError>;
 
-    /// The user's document and uses.
-    async fn load(&self, user: UserTag) -> Result<Stored, StoreError>;
+    /// The user's document and uses; of a document that still is the known one, the version alone.
+    async fn load(&self, user: UserTag, known: &Version) -> Result<Stored, StoreError>;
 
     /// Replaces the user's document. `false`: it is not the expected one any more, and nothing was changed.
     async fn swap(&self, user: UserTag, swap: Swap) -> Result<bool, StoreError>;

@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use self::change::{Changed, found, kept_until};
-use super::backend::{Backend, Stored, StoredGrant, UsesOf};
+use super::backend::{Backend, Stored, StoredGrant, UsesOf, Version};
 use super::near::{Near, State, User};
 use super::records::Records;
 use super::{
@@ -127,7 +127,8 @@ impl<B: Backend> SealedStore<B> {
     async fn look(&self, user: &Arc<User>, state: &mut State) -> Result<(), StoreError> {
         for _ in 0..MAX_LOOKS {
             let (began, look) = (Instant::now(), self.near.before_look(user));
-            let stored = match self.backend.load(user.tag).await {
+            let known = if state.loaded { state.version.clone() } else { Version::default() };
+            let stored = match self.backend.load(user.tag, &known).await {
                 Ok(stored) => stored,
                 Err(error) => {
                     state.failed_at = Some((Instant::now(), self.near.count()));

@@ -311,8 +311,9 @@ impl Backend for Wire {
         self.call(move |net| net.store(net.store.user_of(&digest))).await
     }
 
-    async fn load(&self, user: UserTag) -> Result<Stored, StoreError> {
-        self.call(move |net| net.store(net.store.load(user))).await
+    async fn load(&self, user: UserTag, known: &Version) -> Result<Stored, StoreError> {
+        let known = known.clone();
+        self.call(move |net| net.store(net.store.load(user, &known))).await
     }
 
     async fn swap(&self, user: UserTag, swap: Swap) -> Result<bool, StoreError> {

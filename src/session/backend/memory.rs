@@ -76,11 +76,11 @@ impl Backend for Memory {
         Ok(self.lock().digests.get(digest).map(|(user, _)| *user))
     }
 
-    async fn load(&self, user: UserTag) -> Result<Stored, StoreError> {
+    async fn load(&self, user: UserTag, known: &Version) -> Result<Stored, StoreError> {
         let state = self.lock();
         Ok(state.users.get(&user).map_or_else(Stored::default, |user| Stored {
             version: user.version.clone(),
-            document: Some(user.document.clone()),
+            document: (user.version != *known).then(|| user.document.clone()),
             uses: user.uses.iter().map(|(id, last)| (id.clone(), *last)).collect(),
         }))
     }

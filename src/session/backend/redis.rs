@@ -93,9 +93,9 @@ impl Backend for Redis {
         Ok(user.and_then(|text| UserTag::parse(&text)))
     }
 
-    async fn load(&self, user: UserTag) -> Result<Stored, StoreError> {
+    async fn load(&self, user: UserTag, known: &Version) -> Result<Stored, StoreError> {
         let mut script = Script::new(scripts::LOAD);
-        script.key(records_key(user)).key(uses_key(user));
+        script.key(records_key(user)).key(uses_key(user)).arg(&known.0);
         let (version, document, uses): (Option<String>, Option<Vec<u8>>, Vec<(String, String)>) =
             self.call(&script).await?;
         let uses =

@@ -53,7 +53,7 @@ pub(super) struct Link {
     /// Names this replica in its beats.
     replica: String,
     current: ArcSwapOption<Connection>,
-    /// An answer said that this is the wrong server.
+    /// An answer said that this is the wrong server, or one without its records.
     renew: Notify,
     /// Whether the next failed command is worth a line in the log.
     quiet: AtomicBool,
@@ -102,7 +102,10 @@ impl Link {
                     let why = self.follow(connection, pushes, events).await;
                     self.current.store(None);
                     events.disconnected();
-                    tracing::warn!(why, "the store is away; known sessions are served from memory");
+                    tracing::warn!(
+                        why,
+                        "the connection to the store is made anew; known sessions are served from memory"
+                    );
                 }
                 Err(error) => {
                     if logged_at.is_none_or(|at| at.elapsed() >= LOG_EVERY) {
@@ -170,7 +173,7 @@ impl Link {
                     }
                 },
                 never = &mut beats => match never {},
-                () = self.renew.notified() => return "this server is no master any more",
+                () = self.renew.notified() => return "it is not the store that it was",
                 _ = look.tick() => {
                     if heard_at.elapsed() > SILENCE {
                         return "it is silent";
@@ -222,6 +225,8 @@ impl Link {
                 "the store has lost its records (wiped, evicted, or a failover without its data): sessions that were in \
                  it are gone, and people have to sign in again"
             );
+            // A new connection, with which everybody who is known here is looked up again.
+            self.renew.notify_one();
         }
         *seen = Some(mark);
     }

@@ -35,14 +35,14 @@ impl Script {
     }
 }
 
-/// KEYS records, uses. Version, document, and uses as pairs.
+/// KEYS records, uses. ARGV the version that is known. Version, document where it is another one, and uses as pairs.
 pub(super) const LOAD: &str = "
-local kept = redis.call('HMGET', KEYS[1], 'v', 'd')
-local uses = redis.call('HGETALL', KEYS[2])
-if uses['map'] then uses = uses['map'] end
-local pairs_of = {}
+local version = redis.call('HGET', KEYS[1], 'v')
+local document = false
+if version and version ~= ARGV[1] then document = redis.call('HGET', KEYS[1], 'd') end
+local uses, pairs_of = redis.call('HGETALL', KEYS[2]), {}
 for i = 1, #uses, 2 do pairs_of[#pairs_of + 1] = { uses[i], uses[i + 1] } end
-return { kept[1], kept[2], pairs_of }";
+return { version, document, pairs_of }";
 
 /// KEYS records, uses, then a grant for each session that ends, then one for each that begins. ARGV expected version, new
 /// version, document, its expiry, channel, message; how many end, begin, and how many credentials

@@ -36,7 +36,7 @@ async fn alice(store: &dyn SessionStore) -> (Opener, Opener) {
 
 /// The document as it stands in the backend.
 async fn document<B: Backend>(backend: &B, user: UserTag) -> (Version, String) {
-    let Stored { version, document, .. } = backend.load(user).await.unwrap();
+    let Stored { version, document, .. } = backend.load(user, &Version::default()).await.unwrap();
     (version, String::from_utf8(document.unwrap().to_vec()).unwrap())
 }
 
