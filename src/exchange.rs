@@ -4,15 +4,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::request::Parts;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Delegated};
 use crate::clock::Clock;
 use crate::http::body::Body;
 use crate::http::forwarded::{ForwardedHeaders, Forwarding};
 use crate::http::framing::has_one_meaning;
 use crate::http::layers::{HttpService, layered};
+use crate::http::unread::Unread;
 use crate::identity::Authenticator;
 use crate::metrics::Metrics;
 use crate::pages::{Pages, Visit};
@@ -65,7 +67,7 @@ impl Stages {
         let route = route(&parts);
         let record = Record::begin(&parts, &route, audit_id, forwarded_headers.client);
         let asker = Asker::of(&parts);
-        let handled = self.handle(route, Request::from_parts(parts, body), &forwarded_headers, &record).await;
+        let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
         let mut reason = None;
         let mut response = handled.unwrap_or_else(|problem| {
             reason = Some(problem.reason());
@@ -73,45 +75,69 @@ impl Stages {
             problem.respond(&asker, &self.view)
         });
         response.headers_mut().entry(AUDIT_ID).or_insert_with(|| record.audit_id().clone());
+        if let Some(rest) = rest {
+            Unread::attach(rest, &mut response);
+        }
         record.end(response.status(), reason, &self.metrics);
         response
     }
 
+    /// The answer, and the request's body where nobody wanted it, or not all of it.
     async fn handle(
         &self,
         route: Route,
-        request: Request<Incoming>,
+        parts: Parts,
+        mut body: Incoming,
         forwarded_headers: &ForwardedHeaders,
         record: &Record,
-    ) -> Result<Response<Body>, Problem> {
-        if !has_one_meaning(request.headers()) {
-            return Err(Problem::ambiguous_framing());
+    ) -> (Result<Response<Body>, Problem>, Option<Incoming>) {
+        if !has_one_meaning(&parts.headers) {
+            return (Err(Problem::ambiguous_framing()), Some(body));
         }
         match route {
-            // Boxed, so that its large future is not part of every Kubernetes request's.
-            Route::Page(page) => Box::pin(self.pages.visit(page, Visit::new(request, record))).await,
-            Route::WrongMethod(allowed) => Err(Problem::wrong_method(allowed)),
-            Route::Kubernetes(facts) => self.kubernetes(facts, request, forwarded_headers, record).await,
+            Route::Page(page) => {
+                // Boxed, so that its large future is not part of every Kubernetes request's.
+                let visit = Box::pin(self.pages.visit(page, Visit::new(parts, &mut body, record)));
+                (visit.await, Some(body))
+            }
+            Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed)), Some(body)),
+            Route::Kubernetes(facts) => match self.delegate(facts, &parts, forwarded_headers, record).await {
+                Err(problem) => (Err(problem), Some(body)),
+                Ok(delegated) => {
+                    let request = Request::from_parts(parts, body);
+                    (self.forward(delegated, request, forwarded_headers).await, None)
+                }
+            },
         }
     }
 
-    /// Identify, permit, delegate, forward.
-    async fn kubernetes(
+    /// Identify, permit, delegate.
+    async fn delegate(
         &self,
         facts: Facts,
-        request: Request<Incoming>,
+        parts: &Parts,
         forwarded_headers: &ForwardedHeaders,
         record: &Record,
-    ) -> Result<Response<Body>, Problem> {
-        let identity = self.authenticator.identify(request.headers()).await?;
+    ) -> Result<Delegated, Problem> {
+        let identity = self.authenticator.identify(&parts.headers).await?;
         record.identified(identity.credential());
-        let ends_soon = identity.ends_soon(self.clock.now());
-        let (parts, body) = request.into_parts();
-        let permit = policy::permit(identity, facts, &parts, &self.origins)?;
+        let permit = policy::permit(identity, facts, parts, &self.origins)?;
         self.authenticator.note_use(permit.identity(), forwarded_headers.client);
-        let delegated = self.broker.delegate(permit).await?;
-        let request = Request::from_parts(parts, body);
-        let mut forwarded = self.upstream.forward(delegated, request, forwarded_headers).await?;
+        Ok(self.broker.delegate(permit).await?)
+    }
+
+    async fn forward(
+        &self,
+        delegated: Delegated,
+        request: Request<Incoming>,
+        forwarded_headers: &ForwardedHeaders,
+    ) -> Result<Response<Body>, Problem> {
+        let ends_soon = delegated.identity().ends_soon(self.clock.now());
+        let has_body = !request.body().is_end_stream();
+        let forwarded = self.upstream.forward(delegated, request, forwarded_headers).await;
+        // What was left of the body is gone with the request, and the connection must go with it.
+        let mut forwarded =
+            forwarded.map_err(|error| Problem::from(error).closing_connection_if(has_body))?;
         let headers = forwarded.response.headers_mut();
         if forwarded.refused_user {
             advise_sign_in(headers, &self.view);

@@ -5,3 +5,4 @@ pub(crate) mod forwarded;
 pub(crate) mod framing;
 pub(crate) mod headers;
 pub(crate) mod layers;
+pub(crate) mod unread;

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod conn;
+mod rest;
 mod timeouts;
 mod tls;
 

@@ -12,7 +12,7 @@ mod tokens;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 
 use crate::broker::Broker;
@@ -73,15 +73,14 @@ pub(crate) struct PageSettings {
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
     parts: Parts,
-    body: Incoming,
+    body: &'a mut Incoming,
     record: &'a Record,
 }
 
 impl<'a> Visit<'a> {
-    /// Takes a request apart. Who it is from is noted in `record`.
+    /// Of `body` a page reads what it needs. Who the request is from is noted in `record`.
     #[must_use]
-    pub(crate) fn new(request: Request<Incoming>, record: &'a Record) -> Self {
-        let (parts, body) = request.into_parts();
+    pub(crate) fn new(parts: Parts, body: &'a mut Incoming, record: &'a Record) -> Self {
         Self { parts, body, record }
     }
 

@@ -136,6 +136,13 @@ impl Problem {
         }
     }
 
+    /// The same, and the connection on which it goes ends with it.
+    #[must_use]
+    pub(crate) fn closing_connection_if(mut self, closes: bool) -> Self {
+        self.closes |= closes;
+        self
+    }
+
     /// The value of `Entrada-Reason`, also the metric's label.
     #[must_use]
     pub(crate) fn reason(&self) -> &'static str {

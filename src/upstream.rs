@@ -11,6 +11,7 @@ use crate::broker::Delegated;
 use crate::http::body::{Body, Lease};
 use crate::http::forwarded::ForwardedHeaders;
 use crate::http::headers::clean_response;
+use crate::http::unread::InUse;
 use crate::identity::Refused;
 use crate::route::Shape;
 use crate::streams::{NotOpened, Over, Stream, StreamKind, Streams};
@@ -123,8 +124,8 @@ impl Upstream {
         request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
     ) -> Result<Leased, TransportError> {
-        let (parts, body) = request.into_parts();
-        let (body, sent) = Outgoing::from_client(body);
+        let (mut parts, body) = request.into_parts();
+        let (body, sent) = Outgoing::from_client(body, parts.extensions.remove::<InUse>());
         let (has_body, shape) = (!body.is_empty(), delegated.facts().shape);
         let authority = self.transport.authority();
         let head =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -21,9 +21,11 @@ use tower::ServiceExt;
 
 use super::Certificates;
 use super::bounds::Admission;
+use super::rest;
 use super::timeouts::{Busy, Phase, ReadTimeouts, TimeoutStream};
 use crate::config::Limits;
 use crate::http::layers::HttpService;
+use crate::http::unread::{InUse, Unread};
 use crate::metrics::Metrics;
 use crate::shutdown::Shutdown;
 
@@ -126,12 +128,25 @@ async fn serve_h1<S>(
     let stream =
         TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), true);
     let stop = shutdown.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (busy, stop) = (phase.busy(), stop.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let (busy, reading, stop) = (phase.busy(), phase.clone(), stop.clone());
+        let waits_to_go_on = request.headers().contains_key(EXPECT);
+        if !request.body().is_end_stream() {
+            InUse::attach(phase.busy(), request.extensions_mut());
+        }
         let exchange = service.clone().oneshot(request);
         async move {
             exchange.await.map(|mut response| {
-                if stop.has_begun() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let mut closes = stop.has_begun();
+                if let Some(rest) = Unread::detach(&mut response) {
+                    if rest::is_small(&rest, waits_to_go_on) {
+                        stop.spawn("rest of a body", rest::read(rest, Some(reading.busy())));
+                    } else {
+                        // `TimeoutStream` reads on after the answer, until the client has read it and closes.
+                        closes = true;
+                    }
+                }
+                if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 busy_until_sent(response, busy)
@@ -173,9 +188,19 @@ async fn serve_h2<S>(
     let phase = Phase::default();
     let stream =
         TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), false);
+    let stop = shutdown.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         phase.busy().disable_timeouts();
-        service.clone().oneshot(request)
+        let (exchange, stop) = (service.clone().oneshot(request), stop.clone());
+        async move {
+            exchange.await.map(|mut response| {
+                // A stream whose body has come whole needs no reset.
+                if let Some(rest) = Unread::detach(&mut response) {
+                    stop.spawn("rest of a body", rest::read(rest, None));
+                }
+                response
+            })
+        }
     });
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -39,6 +39,11 @@ pub(super) struct ReadTimeouts {
 /// to arrive and be answered with `Connection: close`.
 const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(5);
 
+/// After our last byte, how long we read on from a client that still sends, and how long from one that does not.
+const LINGER: Duration = Duration::from_secs(30);
+const LINGER_IDLE: Duration = Duration::from_secs(5);
+const LINGER_BUFFER_BYTES: usize = 16 * 1024;
+
 const HEAD: u8 = 0;
 const IDLE: u8 = 1;
 const BUSY: u8 = 2;
@@ -56,6 +61,8 @@ struct State {
     busy: AtomicUsize,
     /// Whether a head is awaited or has begun; of interest while no request is being answered.
     head: AtomicBool,
+    /// The connection has become a tunnel, or is HTTP/2: what is read from it belongs to others.
+    is_handed_over: AtomicBool,
 }
 
 /// A request that is being answered; dropped with its answer's body.
@@ -74,6 +81,10 @@ pub(super) struct TimeoutStream<S, G> {
     timer: Pin<Box<Sleep>>,
     /// Whether a slow head gets a 408: on HTTP/1.1 only, because it is written as HTTP/1.1 text.
     sends_408: bool,
+    /// The client has sent all that it will.
+    has_ended: bool,
+    /// After our last byte, until when we read on.
+    lingers_until: Option<Instant>,
 }
 
 impl ReadTimeouts {
@@ -85,7 +96,11 @@ impl ReadTimeouts {
 impl Default for Phase {
     /// A new connection: its first head is awaited.
     fn default() -> Self {
-        Self(Arc::new(State { busy: AtomicUsize::new(0), head: AtomicBool::new(true) }))
+        Self(Arc::new(State {
+            busy: AtomicUsize::new(0),
+            head: AtomicBool::new(true),
+            is_handed_over: AtomicBool::new(false),
+        }))
     }
 }
 
@@ -111,7 +126,10 @@ impl Phase {
 impl Busy {
     /// From now on no read of this connection times out: it has become a tunnel, or it is HTTP/2, which has PINGs.
     pub(super) fn disable_timeouts(mut self) {
-        self.0 = None;
+        // The count stays up for ever: the connection is never idle again.
+        if let Some(phase) = self.0.take() {
+            phase.0.is_handed_over.store(true, Ordering::Release);
+        }
     }
 }
 
@@ -127,7 +145,17 @@ impl<S, G> TimeoutStream<S, G> {
     /// The timeout for the first head runs from now on. `guard` is dropped together with the socket.
     pub(super) fn new(inner: S, guard: G, phase: Phase, timeouts: ReadTimeouts, sends_408: bool) -> Self {
         let timer = Box::pin(tokio::time::sleep(timeouts.head));
-        Self { inner, _guard: guard, phase, timeouts, timed: HEAD, timer, sends_408 }
+        Self {
+            inner,
+            _guard: guard,
+            phase,
+            timeouts,
+            timed: HEAD,
+            timer,
+            sends_408,
+            has_ended: false,
+            lingers_until: None,
+        }
     }
 
     fn set_timer(&mut self, phase: u8) {
@@ -141,11 +169,39 @@ impl<S, G> TimeoutStream<S, G> {
     }
 }
 
+impl<S: AsyncRead + Unpin, G> TimeoutStream<S, G> {
+    /// Reads and drops what the client still sends, until it has ended its side, is silent, or has sent for too long.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [std::mem::MaybeUninit::uninit(); LINGER_BUFFER_BYTES];
+        while !self.has_ended {
+            let mut buffer = ReadBuf::uninit(&mut bytes);
+            match Pin::new(&mut self.inner).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    let now = Instant::now();
+                    let until = self.lingers_until.unwrap_or(now);
+                    if now >= until {
+                        break;
+                    }
+                    self.timer.as_mut().reset(until.min(now + LINGER_IDLE));
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    ready!(self.timer.as_mut().poll(cx));
+                    break;
+                }
+            }
+        }
+        self.has_ended = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S, G> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buf.filled().len();
+        let (before, had_room) = (buf.filled().len(), buf.remaining() > 0);
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
+        this.has_ended |= had_room && matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
         let phase = this.phase.now();
         if phase == BUSY {
             this.timed = BUSY;
@@ -184,8 +240,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
         Pin::new(&mut self.get_mut().inner).poll_flush(cx)
     }
 
+    /// Ends our side, then reads on for a while: if the socket were closed while the client still sends, TCP would reset the
+    /// connection, and an answer that the client has not read yet would be lost. nginx calls this lingering. A tunnel does
+    /// that by itself: here its end would be that of one direction only.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        if this.phase.0.is_handed_over.load(Ordering::Acquire) {
+            return Pin::new(&mut this.inner).poll_shutdown(cx);
+        }
+        if this.lingers_until.is_none() {
+            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            this.lingers_until = Some(Instant::now() + LINGER);
+            this.timer.as_mut().reset(Instant::now() + LINGER_IDLE);
+        }
+        this.poll_linger(cx)
     }
 
     fn poll_write_vectored(
@@ -282,6 +350,40 @@ mod tests {
         assert_eq!(expect_read(&mut stream, IDLE_WHILE_STOPPING).await.unwrap(), 3);
         drop(phase.busy());
         assert_eq!(expect_read(&mut stream, IDLE_WHILE_STOPPING * 2).await.unwrap(), 0, "closed in peace");
+    }
+
+    /// After our last byte what the client still sends is read, until it ends its side; a client that stays silent is left
+    /// after 5 s.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_closed_reads_on_for_a_while() {
+        for ends in [true, false] {
+            let (mut client, server) = tokio::io::duplex(64);
+            let phase = Phase::default();
+            let mut stream = TimeoutStream::new(server, (), phase, timeouts(&Shutdown::default()), true);
+            let began = Instant::now();
+            let sends = async {
+                client.write_all(&[0; 100_000]).await.unwrap();
+                if ends {
+                    client.shutdown().await.unwrap();
+                }
+                client
+            };
+            let (closed, _client) = tokio::join!(stream.shutdown(), sends);
+            closed.unwrap();
+            assert_eq!(began.elapsed(), if ends { Duration::ZERO } else { LINGER_IDLE });
+        }
+    }
+
+    /// A tunnel's half-close takes nothing from its other half.
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_closes_its_half_still_reads() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let phase = Phase::default();
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        phase.busy().disable_timeouts();
+        stream.shutdown().await.unwrap();
+        client.write_all(b"still").await.unwrap();
+        assert_eq!(expect_read(&mut stream, Duration::from_secs(1)).await.unwrap(), 5);
     }
 
     /// A tunnel has no timeout.

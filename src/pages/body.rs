@@ -54,7 +54,7 @@ impl TokenRequest {
 
 pub(super) async fn token_request(
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     max_bytes: usize,
 ) -> Result<TokenRequest, Problem> {
     let bytes = read(body, max_bytes).await?;
@@ -81,7 +81,7 @@ pub(super) async fn token_request(
 
 pub(super) async fn arm_request(
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     max_bytes: usize,
 ) -> Result<ArmRequest, Problem> {
     let bytes = read(body, max_bytes).await?;
@@ -98,7 +98,7 @@ pub(super) async fn arm_request(
 /// Whether a form says that it stands for DELETE, which forms cannot send.
 pub(super) async fn says_delete(
     headers: &HeaderMap,
-    body: Incoming,
+    body: &mut Incoming,
     max_bytes: usize,
 ) -> Result<bool, Problem> {
     let bytes = read(body, max_bytes).await?;
@@ -106,7 +106,7 @@ pub(super) async fn says_delete(
     Ok(says)
 }
 
-async fn read(body: Incoming, max_bytes: usize) -> Result<Vec<u8>, Problem> {
+async fn read(body: &mut Incoming, max_bytes: usize) -> Result<Vec<u8>, Problem> {
     let read = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(TIMEOUT, read).await {
         Err(_) => Err(Problem::body_too_slow()),

@@ -8,6 +8,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 
+use crate::http::unread::InUse;
+
 /// The client's body, or none.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
@@ -16,6 +18,8 @@ pub(crate) enum Outgoing {
     Client {
         body: Incoming,
         _sent: oneshot::Sender<()>,
+        /// The client's connection is busy for as long.
+        _in_use: Option<InUse>,
     },
 }
 
@@ -23,12 +27,12 @@ pub(crate) enum Outgoing {
 pub(crate) struct Sent(Option<oneshot::Receiver<()>>);
 
 impl Outgoing {
-    pub(crate) fn from_client(body: Incoming) -> (Self, Sent) {
+    pub(crate) fn from_client(body: Incoming, in_use: Option<InUse>) -> (Self, Sent) {
         if body.is_end_stream() {
             return (Self::Empty, Sent(None));
         }
         let (sent, receiver) = oneshot::channel();
-        (Self::Client { body, _sent: sent }, Sent(Some(receiver)))
+        (Self::Client { body, _sent: sent, _in_use: in_use }, Sent(Some(receiver)))
     }
 
     pub(crate) fn is_empty(&self) -> bool {

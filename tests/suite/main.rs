@@ -12,6 +12,7 @@ mod chromium;
 mod copy;
 mod credentials;
 mod drain;
+mod early;
 mod endings;
 mod hour;
 mod kubectl;
