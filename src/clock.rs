@@ -89,6 +89,11 @@ impl Clock {
     }
 }
 
+/// Waits for so long, whatever the clock shows: between two tries at something outside this process.
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
+}
+
 /// `from + by`, capped at the last representable time instead of failing.
 #[must_use]
 pub(crate) fn after(from: Timestamp, by: Duration) -> Timestamp {

@@ -116,7 +116,7 @@ impl Link {
             }
             // Spread, so that replicas do not all come back at the same moment.
             let spread = pause.mul_f64(0.5 + random_share() / 2.0);
-            let _slept = tokio::time::timeout(spread, std::future::pending::<()>()).await;
+            crate::clock::pause(spread).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }

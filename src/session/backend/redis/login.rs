@@ -120,7 +120,7 @@ impl StreamingCredentialsProvider for Provider {
                 });
             };
             loop {
-                let _slept = tokio::time::timeout(pause, std::future::pending::<()>()).await;
+                crate::clock::pause(pause).await;
                 match login.present().await {
                     Ok((auth, next)) if is_same(&auth, &last) => pause = next,
                     Ok((auth, next)) => return Some((Ok(auth.clone()), (login, Some((auth, next))))),
