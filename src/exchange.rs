@@ -1,5 +1,5 @@
 //! The life of one request. This is the only place that calls the stages, in this order: identify the user, permit the
-//! request, delegate it (get the user's own AKS token), forward it to the API server.
+//! request, admit it within the user's limits, delegate it (get the user's own AKS token), forward it to the API server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
 use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
+use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
 use crate::route::{Facts, Route, route};
 use crate::upstream::Upstream;
@@ -34,6 +35,8 @@ pub(crate) struct Stages {
     pub(crate) authenticator: Authenticator,
     /// For the permit: the origins whose pages may act with a cookie.
     pub(crate) origins: Origins,
+    /// Admits within the user's limits.
+    pub(crate) quotas: Arc<Quotas>,
     /// Delegates: gets the user's AKS token.
     pub(crate) broker: Arc<Broker>,
     /// Forwards to the API server.
@@ -65,7 +68,9 @@ impl Stages {
         let forwarded_headers = self.forwarding.of(direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
         let route = route(&parts);
-        let record = Record::begin(&parts, &route, audit_id, forwarded_headers.client);
+        let metrics = self.metrics.clone();
+        let record = Record::begin(&parts, &route, audit_id, forwarded_headers.client, metrics);
+        let record = Arc::new(record);
         let asker = Asker::of(&parts);
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
         let mut reason = None;
@@ -78,7 +83,7 @@ impl Stages {
         if let Some(rest) = rest {
             Unread::attach(rest, &mut response);
         }
-        record.end(response.status(), reason, &self.metrics);
+        record.answered(response.status(), reason);
         response
     }
 
@@ -89,7 +94,7 @@ impl Stages {
         parts: Parts,
         mut body: Incoming,
         forwarded_headers: &ForwardedHeaders,
-        record: &Record,
+        record: &Arc<Record>,
     ) -> (Result<Response<Body>, Problem>, Option<Incoming>) {
         if !has_one_meaning(&parts.headers) {
             return (Err(Problem::ambiguous_framing()), Some(body));
@@ -105,13 +110,13 @@ impl Stages {
                 Err(problem) => (Err(problem), Some(body)),
                 Ok(delegated) => {
                     let request = Request::from_parts(parts, body);
-                    (self.forward(delegated, request, forwarded_headers).await, None)
+                    (self.forward(delegated, request, forwarded_headers, record).await, None)
                 }
             },
         }
     }
 
-    /// Identify, permit, delegate.
+    /// Identify, permit, admit, delegate.
     async fn delegate(
         &self,
         facts: Facts,
@@ -123,7 +128,7 @@ impl Stages {
         record.identified(identity.credential());
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
         self.authenticator.note_use(permit.identity(), forwarded_headers.client);
-        Ok(self.broker.delegate(permit).await?)
+        Ok(self.broker.delegate(self.quotas.admit(permit).await?).await?)
     }
 
     async fn forward(
@@ -131,10 +136,11 @@ impl Stages {
         delegated: Delegated,
         request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
+        record: &Arc<Record>,
     ) -> Result<Response<Body>, Problem> {
         let ends_soon = delegated.identity().ends_soon(self.clock.now());
         let has_body = !request.body().is_end_stream();
-        let forwarded = self.upstream.forward(delegated, request, forwarded_headers).await;
+        let forwarded = self.upstream.forward(delegated, request, forwarded_headers, record.clone()).await;
         // What was left of the body is gone with the request, and the connection must go with it.
         let mut forwarded =
             forwarded.map_err(|error| Problem::from(error).closing_connection_if(has_body))?;

@@ -23,6 +23,7 @@ use crate::identity::{Authenticator, Identity};
 use crate::policy::Denied;
 use crate::policy::origin::Origins;
 use crate::problem::Problem;
+use crate::quota::Quotas;
 use crate::record::Record;
 use crate::route::Page;
 use crate::session::{SessionStore, Uses};
@@ -42,6 +43,8 @@ pub(crate) struct Pages {
     pub(crate) store: Arc<dyn SessionStore>,
     /// Told to the store before last uses are shown.
     pub(crate) uses: Uses,
+    /// Limits what a user, and what an address without a user, may ask for.
+    pub(crate) quotas: Arc<Quotas>,
     /// Renews access, and knows what stands in its way.
     pub(crate) broker: Arc<Broker>,
     /// Guards what a cookie may do.
@@ -106,8 +109,14 @@ impl Pages {
     pub(crate) async fn visit(&self, page: Page, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         match page {
             Page::Portal => self.portal(&visit).await,
-            Page::Login => self.login(&visit).await,
-            Page::Callback => self.callback(&visit).await,
+            Page::Login => {
+                self.quotas.admit_sign_in(visit.record.client())?;
+                self.login(&visit).await
+            }
+            Page::Callback => {
+                self.quotas.admit_sign_in(visit.record.client())?;
+                self.callback(&visit).await
+            }
             Page::Logout => self.logout(&visit).await,
             Page::LogoutEverywhere => self.logout_everywhere(&visit).await,
             Page::FrontChannelLogout => self.front_channel_logout(&visit).await,
@@ -133,6 +142,7 @@ impl Pages {
         if identity.is_cookie() {
             self.guard(&visit.parts)?;
         }
+        self.quotas.admit_visit(&identity.credential().user)?;
         self.authenticator.note_use(&identity, visit.record.client());
         Ok(identity)
     }

@@ -5,6 +5,7 @@
 //! sent to sign in where that helps.
 
 mod causes;
+mod limits;
 
 use std::time::Duration;
 

@@ -1,7 +1,11 @@
-//! The record of one exchange: who asked for what, when, and what came of it. The log line is made from it; audit and
-//! metrics of what users do will be, too.
+//! The record of one exchange: who asked for what, when, and what came of it. The log line and the metrics of requests
+//! are made from it.
+//!
+//! It lives as long as the exchange: an answer's body and a tunnel hold it until their last byte. A client that leaves
+//! before there is an answer is recorded as status 499, as nginx does.
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{HeaderName, HeaderValue};
@@ -19,6 +23,9 @@ pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 const MAX_AUDIT_ID_BYTES: usize = 64;
 
+/// Nobody got an answer: its client went away first. nginx's number for it.
+const CLIENT_GONE: u16 = 499;
+
 /// One exchange. What becomes known on the way is noted through a shared reference, so that each stage can hold one.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -30,12 +37,20 @@ pub(crate) struct Record {
     /// `None` for a page of ours.
     facts: Option<Facts>,
     credential: OnceLock<Arc<Credential>>,
+    is_answered: AtomicBool,
+    metrics: Arc<Metrics>,
 }
 
 impl Record {
     /// Begins with a request's head. `client` is the address that trusted proxies vouch for.
     #[must_use]
-    pub(crate) fn begin(parts: &Parts, route: &Route, audit_id: HeaderValue, client: IpAddr) -> Self {
+    pub(crate) fn begin(
+        parts: &Parts,
+        route: &Route,
+        audit_id: HeaderValue,
+        client: IpAddr,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let facts = match route {
             Route::Kubernetes(facts) => Some(facts.clone()),
             Route::Page(_) | Route::WrongMethod(_) => None,
@@ -48,6 +63,8 @@ impl Record {
             client,
             facts,
             credential: OnceLock::new(),
+            is_answered: AtomicBool::new(false),
+            metrics,
         }
     }
 
@@ -70,10 +87,15 @@ impl Record {
     }
 
     /// The answer's head is ready: counts and logs the exchange. `reason` is that of an error of ours.
-    pub(crate) fn end(&self, status: StatusCode, reason: Option<&'static str>, metrics: &Metrics) {
+    pub(crate) fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
+        self.is_answered.store(true, Ordering::Relaxed);
+        self.tell(status.as_u16(), reason);
+    }
+
+    fn tell(&self, status: u16, reason: Option<&'static str>) {
+        let metrics = &self.metrics;
         let kind = if self.facts.is_some() { "kubernetes" } else { "page" };
         let seconds = self.started.elapsed().as_secs_f64();
-        let status = status.as_u16();
         metrics.requests.with_label_values(&[kind, class(status)]).inc();
         metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
         let credential = self.credential.get();
@@ -98,6 +120,14 @@ impl Record {
             audit_id = self.audit_id.to_str().unwrap_or_default(),
             "request"
         );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_answered.load(Ordering::Relaxed) {
+            self.tell(CLIENT_GONE, Some("client_gone"));
+        }
     }
 }
 

@@ -35,7 +35,8 @@ pub(crate) enum Shape {
     Plain,
     /// A watch: its end is an everyday event for the client.
     Watch,
-    /// `logs -f` and whatever a pod streams: its end must look like a break.
+    /// Logs and whatever a pod streams: its end must look like a break. Logs that are not followed, too: they may be long,
+    /// and a person may read them page by page. The API server itself sets them no limit in time.
     Follow,
     /// Leaves HTTP: exec, attach, port-forward.
     Upgrade,
@@ -89,7 +90,7 @@ impl Facts {
             Shape::Upgrade
         } else if asks_to_watch || either(|info| info.verb == "watch") {
             Shape::Watch
-        } else if pod_answers || either(|info| info.subresource == "log") && asks(&parts.uri, "follow") {
+        } else if pod_answers || either(|info| info.subresource == "log") {
             Shape::Follow
         } else {
             Shape::Plain

@@ -8,6 +8,7 @@ use super::net::{Net, Wire};
 use crate::broker::{Broker, Minter};
 use crate::clock::Clock;
 use crate::identity::{Authenticator, Identity, Refused};
+use crate::quota::Quotas;
 use crate::session::{Endings, Opener, SealedStore, Uses};
 use crate::shutdown::Shutdown;
 use crate::streams::{NotOpened, Stream, StreamKind, Streams};
@@ -54,6 +55,7 @@ impl Replica {
         let kept = store.clone();
         shutdown.spawn_beside("store", async move { kept.run().await });
         let upkeep = Upkeep {
+            quotas: Arc::new(Quotas::new(None, None, usize::MAX)),
             streams: streams.clone(),
             authenticator: authenticator.clone(),
             broker: broker.clone(),
