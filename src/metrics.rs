@@ -1,60 +1,112 @@
-//! All metrics: one struct, one private registry. The help text of a metric is what a reader of `/metrics` sees.
+//! All metrics: one struct, one private registry. The help text of a metric is what a reader of `/metrics` sees; what to
+//! do with each stands in docs/metrics.md.
 //!
 //! Labels are small enumerations: never a path, a user or anything that a client chose.
 
+pub(crate) mod labels;
+
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
 const LATENCY_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Seconds, for what should be too short to be noticed.
+const ADDED_BUCKETS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0];
 
 /// Every metric of the process.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// Requests answered, by `kind` (kubernetes, page) and status `class` (1xx to 5xx).
+    /// By `kind` (kubernetes, page), `verb`, `resource` (of a page, its name) and `code`; see [`labels`].
     pub(crate) requests: IntCounterVec,
-    /// Time from a request's head to its answer's head, by `kind`.
+    /// By `kind`.
     pub(crate) request_seconds: HistogramVec,
-    /// Errors of our own, by `reason` (as in the `Entrada-Reason` header).
+    /// Entrada's own part of a forwarded request's time.
+    pub(crate) added_seconds: Histogram,
+    /// By `reason`, as in the `Entrada-Reason` header.
     pub(crate) problems: IntCounterVec,
-    /// Open client connections.
+    /// By `limit`: a setting's name without `ENTRADA_` and in lower case.
+    pub(crate) limits_hit: IntCounterVec,
     pub(crate) connections: IntGauge,
-    /// Connections that were closed before they were served, by `reason`.
+    /// By `reason`.
     pub(crate) connections_refused: IntCounterVec,
-    /// Open streams, by `kind` (watch, follow, tunnel).
+    /// By `kind` (watch, follow, tunnel).
     pub(crate) streams: IntGaugeVec,
-    /// Calls to Entra's token endpoint, by `grant` and `outcome`.
+    /// By `kind` and `reason` (client, upstream, credential, stopping).
+    pub(crate) streams_ended: IntCounterVec,
+    /// By `source` (memory, store).
+    pub(crate) credential_lookups: Cache,
+    /// By `source` (memory, entra).
+    pub(crate) aks_tokens: Cache,
+    /// By `grant` and `outcome`.
     pub(crate) entra_calls: IntCounterVec,
-    /// Time of calls to Entra's token endpoint.
     pub(crate) entra_seconds: Histogram,
-    /// Sign-ins, by `outcome` (completed, refused).
+    /// By `outcome` (completed, refused).
     pub(crate) sign_ins: IntCounterVec,
-    /// Sessions that this process knows.
     pub(crate) sessions: IntGauge,
-    /// Whether the session store answers: 1 or 0.
     pub(crate) store_up: IntGauge,
-    /// Reloads of files, by `file` (certificate, api_server_ca) and `outcome` (ok, failed).
+    pub(crate) store_seconds: Histogram,
+    pub(crate) store_failures: IntCounter,
+    /// By `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
+}
+
+/// What was at hand, and what had to be fetched. Looked up once, because each request counts here.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    hits: IntCounter,
+    misses: IntCounter,
+}
+
+impl Cache {
+    fn new(registry: &Registry, name: &str, help: &str, elsewhere: &str) -> Self {
+        let sources = counters(registry, name, help, &["source"]);
+        let source = |label| sources.with_label_values(&[label]);
+        Self { hits: source("memory"), misses: source(elsewhere) }
+    }
+
+    pub(crate) fn count(&self, is_hit: bool) {
+        if is_hit { self.hits.inc() } else { self.misses.inc() }
+    }
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
         let r = &registry;
+        build_info(r);
+        process(r);
         Self {
-            requests: counters(r, "requests_total", "Requests answered.", &["kind", "class"]),
+            requests: counters(
+                r,
+                "requests_total",
+                "Requests answered, or left by their client (499).",
+                &["kind", "verb", "resource", "code"],
+            ),
             request_seconds: add(
                 r,
                 HistogramVec::new(
-                    histogram("request_seconds", "From a request's head to its answer's head."),
+                    histogram(
+                        "request_seconds",
+                        "From a request's head to its answer's head.",
+                        LATENCY_BUCKETS,
+                    ),
                     &["kind"],
                 ),
             ),
-            problems: counters(r, "problems_total", "Errors of Entrada's own.", &["reason"]),
+            added_seconds: seconds(
+                r,
+                "added_seconds",
+                "Of that, Entrada's own part: without the API server, and without waiting for the client's body.",
+                ADDED_BUCKETS,
+            ),
+            problems: counters(r, "problems_total", "Refusals and errors of Entrada's own.", &["reason"]),
+            limits_hit: counters(r, "limits_hit_total", "Requests that exceeded a limit.", &["limit"]),
             connections: add(r, IntGauge::with_opts(opts("connections", "Open client connections."))),
             connections_refused: counters(
                 r,
@@ -63,24 +115,54 @@ impl Default for Metrics {
                 &["reason"],
             ),
             streams: add(r, IntGaugeVec::new(opts("streams", "Open streams."), &["kind"])),
+            streams_ended: counters(
+                r,
+                "streams_ended_total",
+                "Streams that have ended, by who or what ended them.",
+                &["kind", "reason"],
+            ),
+            credential_lookups: Cache::new(
+                r,
+                "credential_lookups_total",
+                "Accepted credentials of requests, by where they were found.",
+                "store",
+            ),
+            aks_tokens: Cache::new(
+                r,
+                "aks_tokens_total",
+                "AKS tokens for requests: from memory, or after a wait for Entra.",
+                "entra",
+            ),
             entra_calls: counters(
                 r,
                 "entra_token_calls_total",
                 "Calls to Entra's token endpoint.",
                 &["grant", "outcome"],
             ),
-            entra_seconds: add(
+            entra_seconds: seconds(
                 r,
-                Histogram::with_opts(histogram(
-                    "entra_token_seconds",
-                    "Time of calls to the token endpoint.",
-                )),
+                "entra_token_seconds",
+                "Time of calls to the token endpoint.",
+                LATENCY_BUCKETS,
             ),
             sign_ins: counters(r, "sign_ins_total", "Sign-ins that came back from Entra.", &["outcome"]),
             sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions that this process knows."))),
             store_up: add(
                 r,
                 IntGauge::with_opts(opts("store_up", "Whether the session store answers: 1 or 0.")),
+            ),
+            store_seconds: seconds(
+                r,
+                "store_seconds",
+                "Time of calls to the session store, where it is Redis.",
+                LATENCY_BUCKETS,
+            ),
+            store_failures: add(
+                r,
+                IntCounter::with_opts(opts(
+                    "store_failures_total",
+                    "Calls to the session store that failed.",
+                )),
             ),
             reloads: counters(
                 r,
@@ -101,12 +183,33 @@ impl Metrics {
     }
 }
 
+/// Always 1; the version is a label.
+fn build_info(registry: &Registry) {
+    let opts = opts("build_info", "The version that runs.").const_label("version", env!("CARGO_PKG_VERSION"));
+    add(registry, IntGauge::with_opts(opts)).set(1);
+}
+
+/// Processor time, memory, file descriptors and start time of this process, by the names that all exporters give them.
+#[cfg(target_os = "linux")]
+fn process(registry: &Registry) {
+    let collector = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(collector)).expect("its names are not ours");
+}
+
+/// There is no `/proc` to read them from.
+#[cfg(not(target_os = "linux"))]
+fn process(_registry: &Registry) {}
+
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("entrada")
 }
 
-fn histogram(name: &str, help: &str) -> HistogramOpts {
-    HistogramOpts::new(name, help).namespace("entrada").buckets(LATENCY_BUCKETS.to_vec())
+fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(name, help).namespace("entrada").buckets(buckets.to_vec())
+}
+
+fn seconds(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    add(registry, Histogram::with_opts(histogram(name, help, buckets)))
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

@@ -5,15 +5,16 @@
 //! before there is an answer is recorded as status 499, as nginx does.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels};
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
 use crate::session::Credential;
@@ -36,6 +37,10 @@ pub(crate) struct Record {
     client: IpAddr,
     /// `None` for a page of ours.
     facts: Option<Facts>,
+    /// The page's name; empty where it is none.
+    page: &'static str,
+    /// How long the API server had it, in microseconds; 0 when it never did.
+    upstream_us: AtomicU64,
     credential: OnceLock<Arc<Credential>>,
     is_answered: AtomicBool,
     metrics: Arc<Metrics>,
@@ -51,9 +56,10 @@ impl Record {
         client: IpAddr,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let facts = match route {
-            Route::Kubernetes(facts) => Some(facts.clone()),
-            Route::Page(_) | Route::WrongMethod(_) => None,
+        let (facts, page) = match route {
+            Route::Kubernetes(facts) => (Some(facts.clone()), ""),
+            Route::Page(page) => (None, page.name()),
+            Route::WrongMethod(_) => (None, "wrong_method"),
         };
         Self {
             started: Instant::now(),
@@ -62,6 +68,8 @@ impl Record {
             uri: parts.uri.clone(),
             client,
             facts,
+            page,
+            upstream_us: AtomicU64::new(0),
             credential: OnceLock::new(),
             is_answered: AtomicBool::new(false),
             metrics,
@@ -86,6 +94,12 @@ impl Record {
         let _noted_already = self.credential.set(credential.clone());
     }
 
+    /// So long it took from when the request was sent upstream to the head of the answer, the client's sending included.
+    pub(crate) fn upstream_took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.upstream_us.fetch_add(micros, Ordering::Relaxed);
+    }
+
     /// The answer's head is ready: counts and logs the exchange. `reason` is that of an error of ours.
     pub(crate) fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
         self.is_answered.store(true, Ordering::Relaxed);
@@ -93,11 +107,9 @@ impl Record {
     }
 
     fn tell(&self, status: u16, reason: Option<&'static str>) {
-        let metrics = &self.metrics;
-        let kind = if self.facts.is_some() { "kubernetes" } else { "page" };
-        let seconds = self.started.elapsed().as_secs_f64();
-        metrics.requests.with_label_values(&[kind, class(status)]).inc();
-        metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
+        let elapsed = self.started.elapsed();
+        self.count(status, elapsed);
+        let seconds = elapsed.as_secs_f64();
         let credential = self.credential.get();
         let facts = self.facts.as_ref();
         let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
@@ -123,6 +135,22 @@ impl Record {
     }
 }
 
+impl Record {
+    fn count(&self, status: u16, elapsed: Duration) {
+        let metrics = &self.metrics;
+        let (kind, verb, resource) = match &self.facts {
+            Some(facts) => ("kubernetes", facts.verb, labels::resource(facts.group(), facts.resource())),
+            None => ("page", labels::method(&self.method), self.page),
+        };
+        metrics.requests.with_label_values(&[kind, verb, resource, labels::code(status)]).inc();
+        metrics.request_seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());
+        let upstream = Duration::from_micros(self.upstream_us.load(Ordering::Relaxed));
+        if !upstream.is_zero() {
+            metrics.added_seconds.observe(elapsed.saturating_sub(upstream).as_secs_f64());
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_answered.load(Ordering::Relaxed) {
@@ -145,14 +173,4 @@ pub(crate) fn audit_id(headers: &mut HeaderMap) -> HeaderValue {
     let id = id.unwrap_or(HeaderValue::from_static("none"));
     headers.insert(AUDIT_ID, id.clone());
     id
-}
-
-fn class(status: u16) -> &'static str {
-    match status {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    }
 }

@@ -17,6 +17,7 @@ mod endings;
 mod hour;
 mod kubectl;
 mod limits;
+mod metrics;
 mod port_forward;
 mod process;
 mod proxy;
