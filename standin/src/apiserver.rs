@@ -21,6 +21,7 @@ mod faults;
 mod files;
 mod handle;
 mod impersonate;
+mod kinds;
 mod logs;
 mod made;
 mod openapi;
@@ -45,6 +46,7 @@ mod upgrade;
 mod watch;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::Value;
@@ -91,6 +93,7 @@ impl ApiServer {
             not_issued_before: Mutex::new(None),
             record: record::Record::default(),
             faults: faults::Faults::default(),
+            kinds: AtomicUsize::new(0),
         });
         let tls = ca.issue(&[])?.server_config()?;
         let run = Run::start(addr, &tls, &server).await?;
@@ -156,6 +159,11 @@ impl ApiServer {
     /// Replaces the rules of RBAC.
     pub fn set_rules(&self, rules: Vec<Rule>) {
         *self.server.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// From now on there are so many more kinds, of which there are no objects, in the category `all`.
+    pub fn set_kinds(&self, count: usize) {
+        self.server.kinds.store(count, Ordering::Relaxed);
     }
 
     /// Adds a rule.

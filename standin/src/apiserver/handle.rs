@@ -1,5 +1,6 @@
 //! The path of one request: record, authenticate, suffer what is scripted, impersonate, authorize, answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use http::request::Parts;
@@ -20,7 +21,7 @@ use super::status::Failure;
 use super::store::uid;
 use super::target::Target;
 use super::tunnel::{self, Tunnels};
-use super::{exec, impersonate, logs, openapi, portforward, resources, review};
+use super::{exec, impersonate, kinds, logs, openapi, portforward, resources, review};
 use crate::serve::{Body, Wire};
 use crate::time::Time;
 
@@ -35,6 +36,7 @@ pub(crate) struct Server {
     pub(crate) record: Record,
     pub(crate) faults: Faults,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) kinds: AtomicUsize,
 }
 
 impl Server {
@@ -88,6 +90,9 @@ impl Server {
             return self.answer_path(&call, tunnels, upgrade);
         }
         let target = &call.target;
+        if target.group == kinds::GROUP {
+            return kinds::answer(&call, self.kinds.load(Ordering::Relaxed));
+        }
         let resource = Resource::find(&target.group, &target.version, &target.resource)
             .ok_or_else(Failure::no_such_path)?;
         if !target.subresource.is_empty() {
@@ -104,7 +109,7 @@ impl Server {
         let path = call.target.path.as_str();
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match first {
-            "api" | "apis" => discovery::answer(call),
+            "api" | "apis" => discovery::answer(call, self.kinds.load(Ordering::Relaxed)),
             "version" => call.ok(&json!({
                 "major": "1", "minor": "36", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "clean",
                 "buildDate": "2026-10-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
