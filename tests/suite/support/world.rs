@@ -91,8 +91,18 @@ impl World {
         self.clock.advance(by);
     }
 
+    /// Sets Entrada's clock back, and nobody else's: as where a machine's time was ahead and is put right.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.clock.set_back(by);
+    }
+
     pub(crate) fn now(&self) -> jiff::Timestamp {
         self.clock.now()
+    }
+
+    /// The time that the stand-ins have.
+    pub(crate) fn true_now(&self) -> jiff::Timestamp {
+        self.time.now()
     }
 
     /// A browser without cookies.
