@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) entra_calls: IntCounterVec,
     /// Time of calls to Entra's token endpoint.
     pub(crate) entra_seconds: Histogram,
+    /// Codes of sign-ins, by `state` (waiting for their turn to be redeemed, under_way).
+    pub(crate) redemptions: IntGaugeVec,
     /// Sign-ins, by `outcome` (completed, refused).
     pub(crate) sign_ins: IntCounterVec,
     /// Sessions that this process knows.
@@ -75,6 +77,10 @@ impl Default for Metrics {
                     "entra_token_seconds",
                     "Time of calls to the token endpoint.",
                 )),
+            ),
+            redemptions: add(
+                r,
+                IntGaugeVec::new(opts("redemptions", "Codes that are, or wait to be, redeemed."), &["state"]),
             ),
             sign_ins: counters(r, "sign_ins_total", "Sign-ins that came back from Entra.", &["outcome"]),
             sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions that this process knows."))),

@@ -19,6 +19,7 @@ mod kubectl;
 mod port_forward;
 mod process;
 mod proxy;
+mod redemptions;
 mod reload;
 mod replicas;
 mod set_back;
