@@ -52,7 +52,8 @@ impl Entra {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let http = http::Http::new(config.ca_file.as_deref(), config.timeout)?;
+        let http =
+            http::Http::new(config.ca_file.as_deref(), config.timeout, metrics.entra_calls_waiting.clone())?;
         let (provider, redemptions) =
             (provider::ProviderCache::default(), redemptions::Redemptions::new(&metrics));
         Ok(Self { config, redirect_uri, http, provider, redemptions, clock, metrics })

@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) entra_calls: IntCounterVec,
     /// Time of calls to Entra's token endpoint.
     pub(crate) entra_seconds: Histogram,
+    /// Calls to Entra that wait for a connection, because as many as are made at once are under way.
+    pub(crate) entra_calls_waiting: IntGauge,
     /// Codes of sign-ins, by `state` (waiting for their turn to be redeemed, under_way).
     pub(crate) redemptions: IntGaugeVec,
     /// Sign-ins, by `outcome` (completed, refused).
@@ -76,6 +78,13 @@ impl Default for Metrics {
                 Histogram::with_opts(histogram(
                     "entra_token_seconds",
                     "Time of calls to the token endpoint.",
+                )),
+            ),
+            entra_calls_waiting: add(
+                r,
+                IntGauge::with_opts(opts(
+                    "entra_calls_waiting",
+                    "Calls to Entra that wait for others to end.",
                 )),
             ),
             redemptions: add(

@@ -60,7 +60,12 @@ impl Upkeep {
             let open = futures_util::stream::iter(self.streams.openers());
             let renew = async |opener: Opener| {
                 let Some(identity) = self.judge(&opener).await else { return };
-                if self.broker.has_lost_access(identity.opener()).await {
+                if !self.broker.has_lost_access(identity.opener()).await {
+                    return;
+                }
+                // Meanwhile the credential may have moved to another session, which has lost nothing.
+                let now = self.judge(&opener).await;
+                if now.is_some_and(|now| now.session().id == identity.session().id) {
                     self.end(&opener, Fate::Dormant);
                 }
             };

@@ -40,7 +40,7 @@ pub(crate) struct TooManyRedemptions;
 
 /// One more in a gauge, for as long as it lives.
 #[derive(Debug)]
-struct Counted(IntGauge);
+pub(super) struct Counted(IntGauge);
 
 impl Redemptions {
     pub(super) fn new(metrics: &Metrics) -> Self {
@@ -70,7 +70,7 @@ impl Entra {
 }
 
 impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
+    pub(super) fn new(gauge: &IntGauge) -> Self {
         gauge.inc();
         Self(gauge.clone())
     }

@@ -16,6 +16,7 @@ mod early;
 mod endings;
 mod hour;
 mod kubectl;
+mod management;
 mod port_forward;
 mod process;
 mod proxy;
