@@ -5,6 +5,7 @@
 
 mod check;
 mod limits;
+mod names;
 mod raw;
 mod store;
 
