@@ -5,6 +5,7 @@
 
 mod check;
 mod limits;
+mod log;
 mod raw;
 mod store;
 
@@ -55,6 +56,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpNet>,
     /// The window of a graceful stop.
     pub drain: Duration,
+    /// Which events are logged, as a directive of the log's filter.
+    pub log: String,
 }
 
 /// An https origin: scheme, host, and port where it is not 443.

@@ -79,6 +79,7 @@ pub mod clock;
 pub mod config;
 pub mod log;
 mod metrics;
+mod outbox;
 mod reload;
 pub mod secret;
 mod shutdown;

@@ -2,6 +2,8 @@
 //!
 //! Labels are small enumerations: never a path, a user or anything that a client chose.
 
+use std::sync::LazyLock;
+
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -10,6 +12,17 @@ use prometheus::{
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
 const LATENCY_BUCKETS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+
+/// Lines of the log, by `outcome` (written, dropped). There is one log in a process, and it begins before all else.
+pub(crate) static LOG_LINES: LazyLock<IntCounterVec> = LazyLock::new(|| {
+    IntCounterVec::new(opts("log_lines_total", "Lines of the log."), &["outcome"]).expect("a valid name")
+});
+
+/// Bytes of the log that wait for standard output.
+pub(crate) static LOG_QUEUE_BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
+    let opts = opts("log_queue_bytes", "Bytes of the log that wait for standard output.");
+    IntGauge::with_opts(opts).expect("a valid name")
+});
 
 /// Every metric of the process.
 #[derive(Debug)]
@@ -45,6 +58,8 @@ impl Default for Metrics {
     fn default() -> Self {
         let registry = Registry::new();
         let r = &registry;
+        add(r, Ok(LOG_LINES.clone()));
+        add(r, Ok(LOG_QUEUE_BYTES.clone()));
         Self {
             requests: counters(r, "requests_total", "Requests answered.", &["kind", "class"]),
             request_seconds: add(

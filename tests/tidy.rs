@@ -19,7 +19,7 @@ const LAYERS: &[&[&str]] = &[
     &["clock", "secret", "shutdown"],
     &["config"],
     &["metrics"],
-    &["budget", "log", "reload", "tls"],
+    &["budget", "log", "outbox", "reload", "tls"],
     &["entra", "session"],
     &["http", "route"],
     &["streams", "record"],

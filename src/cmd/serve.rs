@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, Sockets};
 use crate::clock::Clock;
@@ -20,7 +21,13 @@ pub(super) fn serve(raw: &RawConfig) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    crate::log::init();
+    let _log = match crate::log::init(EnvFilter::new(&config.log)) {
+        Ok(log) => log,
+        Err(error) => {
+            let _closed = writeln!(std::io::stderr(), "entrada: the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(&config) {
         Ok(code) => code,
         Err(error) => {

@@ -39,6 +39,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let limits = c.limits(raw);
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
+    let log = c.log_filter(raw.log.as_deref());
     // Without faults, each of these is there.
     let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server)) =
         (public_url, listen, admin_listen, api_server)
@@ -66,6 +67,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         limits,
         trusted_proxies,
         drain,
+        log,
     })
 }
 
@@ -75,6 +77,11 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 }
 
 impl Checker {
+    #[cfg(test)]
+    pub(super) fn into_faults(self) -> Faults {
+        self.faults
+    }
+
     pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
         self.faults.push(check, seen, fix);
     }

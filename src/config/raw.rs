@@ -141,6 +141,9 @@ pub struct RawConfig {
     /// Window of a graceful stop [default: 25s]
     #[arg(long, env = "ENTRADA_DRAIN", hide_env_values = true)]
     pub drain: Option<String>,
+    /// Which events are logged: a level, or a list such as `warn,entrada=debug` [default: warn,entrada=info]
+    #[arg(long, env = "ENTRADA_LOG", hide_env_values = true)]
+    pub log: Option<String>,
     /// Set by Kubernetes in every pod
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true, hide_env_values = true)]
     pub kubernetes_service_host: Option<String>,

@@ -14,6 +14,7 @@ mod credentials;
 mod drain;
 mod early;
 mod endings;
+mod full_pipe;
 mod hour;
 mod kubectl;
 mod port_forward;
