@@ -68,6 +68,9 @@ mod view;
 pub mod entra;
 mod session;
 
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "to be wired into the exchange"))]
+mod audit;
+
 mod admin;
 mod upkeep;
 

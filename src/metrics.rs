@@ -6,7 +6,8 @@ use std::sync::LazyLock;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
@@ -52,6 +53,12 @@ pub(crate) struct Metrics {
     pub(crate) store_up: IntGauge,
     /// Reloads of files, by `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
+    /// Audit events, by `outcome` (written, dropped).
+    pub(crate) audit_events: IntCounterVec,
+    /// Bytes of audit events that are accepted and not written yet.
+    pub(crate) audit_queue_bytes: IntGauge,
+    /// Attempts to write audit events that failed; each is made again.
+    pub(crate) audit_sink_failures: IntCounter,
 }
 
 impl Default for Metrics {
@@ -102,6 +109,26 @@ impl Default for Metrics {
                 "reloads_total",
                 "Reloads of certificate and CA files.",
                 &["file", "outcome"],
+            ),
+            audit_events: counters(
+                r,
+                "audit_events_total",
+                "Audit events, by what became of them.",
+                &["outcome"],
+            ),
+            audit_queue_bytes: add(
+                r,
+                IntGauge::with_opts(opts(
+                    "audit_queue_bytes",
+                    "Bytes of audit events that are not written yet.",
+                )),
+            ),
+            audit_sink_failures: add(
+                r,
+                IntCounter::with_opts(opts(
+                    "audit_sink_failures_total",
+                    "Attempts to write audit events that failed.",
+                )),
             ),
             registry,
         }

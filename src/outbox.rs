@@ -104,14 +104,12 @@ impl Outbox {
     }
 
     /// Accepts a line whether there is room or not: for what must not be lost and is bounded otherwise.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the audit log, which is being built"))]
     pub(crate) fn push_beyond(&self, line: &[u8]) -> bool {
         self.accept(line, true)
     }
 
     /// Whether a line of so many bytes would be accepted now.
     #[must_use]
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the audit log, which is being built"))]
     pub(crate) fn has_room(&self, bytes: usize) -> bool {
         let state = self.0.lock();
         state.is_open() && state.held() + bytes <= self.0.bound_bytes
@@ -199,20 +197,22 @@ impl Inbox {
 
     /// So much of what was taken is written.
     pub(crate) fn written(&self, bytes: usize, lines: u64) {
-        let counted = self.settle(bytes, lines);
+        let mut state = self.shared.lock();
+        let counted = self.settle(&mut state, bytes, lines);
         self.shared.counters.written.inc_by(counted);
     }
 
     /// So much of what was taken is lost.
     pub(crate) fn lost(&self, bytes: usize, lines: u64) {
-        let counted = self.settle(bytes, lines);
-        self.shared.lock().dropped += counted;
+        let mut state = self.shared.lock();
+        let counted = self.settle(&mut state, bytes, lines);
+        state.dropped += counted;
         self.shared.counters.dropped.inc_by(counted);
     }
 
-    /// How many of these lines nobody has counted yet: a close whose time was up has counted all of them as lost.
-    fn settle(&self, bytes: usize, lines: u64) -> u64 {
-        let mut state = self.shared.lock();
+    /// How many of these lines nobody has counted yet: a close whose time was up has counted all of them as lost. Who
+    /// waits for the outbox to be empty goes on when the lock is released, and finds them counted.
+    fn settle(&self, state: &mut State, bytes: usize, lines: u64) -> u64 {
         let counted = lines.min(state.taken_lines);
         state.taken_lines -= counted;
         state.taken_bytes = state.taken_bytes.saturating_sub(bytes);
@@ -224,7 +224,6 @@ impl Inbox {
     }
 
     /// Waits before the next attempt to write what was taken; a close cuts it short. `false`: do not try any more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the audit log, which is being built"))]
     pub(crate) fn nap(&self, time: Duration) -> bool {
         let state = self.shared.lock();
         let closing = state.closing.is_some();

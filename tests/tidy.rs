@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["budget", "log", "outbox", "reload", "tls"],
-    &["entra", "session"],
+    &["audit", "entra", "session"],
     &["http", "route"],
     &["streams", "record"],
     &["transport"],

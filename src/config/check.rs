@@ -40,6 +40,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
     let log = c.log_filter(raw.log.as_deref());
+    let audit = c.audit(raw);
     // Without faults, each of these is there.
     let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server)) =
         (public_url, listen, admin_listen, api_server)
@@ -68,6 +69,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         trusted_proxies,
         drain,
         log,
+        audit,
     })
 }
 
@@ -92,6 +94,7 @@ impl Checker {
             ("ENTRADA_RATE_LIMIT", &raw.rate_limit),
             ("ENTRADA_SIGNIN_RATE_LIMIT", &raw.signin_rate_limit),
             ("ENTRADA_MOUNTS", &raw.mounts),
+            ("ENTRADA_AUDIT", &raw.audit),
         ];
         for (name, value) in unbuilt {
             if given(value.as_deref()).is_some() {
