@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::net::TcpListener;
 
 use crate::admin::Admin;
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ use crate::listen::{Certificates, Listener};
 use crate::metrics::Metrics;
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
+use crate::quota::Quotas;
 use crate::session::{Backend, Credentials, Endings, Login, Memory, Redis, SealedStore, SessionStore, Uses};
 use crate::shutdown::Shutdown;
 use crate::signin::SignIn;
@@ -36,6 +38,10 @@ use crate::view::View;
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
 
+/// For the last audit events, after everything has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+const LAST_EVENTS_IN_A_HURRY: Duration = Duration::from_secs(1);
+
 /// A running Entrada.
 #[derive(Debug)]
 pub struct Running {
@@ -46,6 +52,7 @@ pub struct Running {
     shutdown: Shutdown,
     draining: Arc<AtomicBool>,
     drain: Duration,
+    audit: Audit,
 }
 
 /// The ports, open before anything is started.
@@ -75,12 +82,15 @@ struct Foundation {
     clock: Clock,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
+    audit: Audit,
     entra: Arc<Entra>,
     streams: Streams,
     store: Arc<dyn SessionStore>,
+    quotas: Arc<Quotas>,
     broker: Arc<Broker>,
     uses: Uses,
     authenticator: Authenticator,
+    budget: Budget,
 }
 
 /// Builds everything from checked settings and starts it.
@@ -89,16 +99,28 @@ struct Foundation {
 /// When a certificate, key or CA file can no longer be loaded, or a client cannot be built.
 pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<Running> {
     let draining = Arc::new(AtomicBool::new(false));
-    let foundation = Foundation::lay(config, clock)?;
+    let budget = Budget::raise(&config.limits);
+    let foundation = Foundation::lay(config, clock, budget)?;
     let certificates =
         config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
     let certificates = certificates.map(Arc::new);
-    let budget = Budget::raise(&config.limits);
-    let stages = Arc::new(foundation.stages(config, budget)?);
+    let stages = Arc::new(foundation.stages(config)?);
 
     let admin_addr = sockets.admin.local_addr()?;
-    let Foundation { clock, shutdown, metrics, entra, streams, store, broker, uses, authenticator } =
-        foundation;
+    let Foundation {
+        clock,
+        shutdown,
+        metrics,
+        audit,
+        entra,
+        streams,
+        store,
+        quotas,
+        broker,
+        uses,
+        authenticator,
+        ..
+    } = foundation;
     let listener = Listener {
         socket: sockets.public,
         certificates: certificates.clone(),
@@ -120,7 +142,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         let (stages, clock) = (stages.clone(), clock.clone());
         async move { stages.upstream.transport().keep_ca_fresh(&clock).await }
     });
-    let upkeep = Upkeep { streams, authenticator, broker, store: store.clone(), uses, clock };
+    let upkeep = Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock };
     shutdown.spawn_vital("judging of streams", upkeep.clone().judge_streams());
     shutdown.spawn_vital("renewal for streams", upkeep.clone().renew_streams());
     shutdown.spawn_vital("uses", upkeep.clone().flush_uses());
@@ -129,7 +151,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| stages.clone().serve(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
-    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
+    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, audit })
 }
 
 /// The store of sessions, and the task that keeps it.
@@ -203,22 +225,35 @@ impl Running {
     /// Closes everything at once.
     pub async fn kill(&self) {
         self.shutdown.finish().await;
+        // Only now has everything told how it ended.
+        self.audit.close(LAST_EVENTS).await;
+    }
+
+    /// Writes what audit events there are, for a process that ends without waiting for what is under way.
+    pub async fn write_audit(&self) {
+        self.audit.close(LAST_EVENTS_IN_A_HURRY).await;
     }
 }
 
 impl Foundation {
-    fn lay(config: &Config, clock: Clock) -> anyhow::Result<Self> {
+    fn lay(config: &Config, clock: Clock, budget: Budget) -> anyhow::Result<Self> {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::default()));
+        let audit = config.audit.as_ref().map(|audit| Audit::start(audit, &clock, &metrics)).transpose()?;
+        let audit = audit.unwrap_or_default();
         let redirect_uri = config.public_url.join("/callback");
         let entra = Entra::new(config.entra.clone(), redirect_uri, clock.clone(), metrics.clone())?;
         let entra = Arc::new(entra);
         // What is left of the window after the notice that is given first.
         let drain = config.drain.saturating_sub(notice(config.drain));
-        let max = config.limits.streams_per_user;
-        let streams = Streams::new(max, clock.clone(), shutdown.clone(), drain, metrics.clone());
+        let limits = &config.limits;
+        let quotas = Quotas::new(limits.rate, limits.sign_in_rate, budget.requests_per_user);
+        let quotas = Arc::new(quotas);
+        let streams =
+            Streams::new(budget.streams_per_user, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let endings = Endings::default();
         let store = store(&config.store, &entra, &endings, &shutdown);
-        let broker = Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone());
+        let broker =
+            Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone(), audit.clone());
         // What ends, wherever it was ended, ends its streams and is forgotten by the broker.
         endings.listen({
             let streams = streams.clone();
@@ -233,15 +268,28 @@ impl Foundation {
         });
         let uses = Uses::new(store.clone());
         let authenticator = Authenticator::new(store.clone(), uses.clone(), clock.clone());
-        Ok(Self { clock, shutdown, metrics, entra, streams, store, broker, uses, authenticator })
+        Ok(Self {
+            clock,
+            shutdown,
+            metrics,
+            audit,
+            entra,
+            streams,
+            store,
+            quotas,
+            broker,
+            uses,
+            authenticator,
+            budget,
+        })
     }
 
-    fn stages(&self, config: &Config, budget: Budget) -> anyhow::Result<Stages> {
+    fn stages(&self, config: &Config) -> anyhow::Result<Stages> {
         let limits = &config.limits;
         let timeouts = Timeouts { connect: limits.connect, response: limits.response };
         let transport = Transport::new(
             &config.api_server,
-            budget.upstream,
+            self.budget.upstream,
             timeouts,
             self.metrics.clone(),
             self.shutdown.clone(),
@@ -254,12 +302,14 @@ impl Foundation {
             pages: self.pages(config, &view, &origins),
             authenticator: self.authenticator.clone(),
             origins,
+            quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             upstream: Upstream::new(transport, self.streams.clone()),
             forwarding: Forwarding::new(config.trusted_proxies.clone(), public_authority),
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            audit: self.audit.clone(),
         })
     }
 
@@ -280,6 +330,7 @@ impl Foundation {
             authenticator: self.authenticator.clone(),
             store: self.store.clone(),
             uses: self.uses.clone(),
+            quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             origins: origins.clone(),
             clock: self.clock.clone(),

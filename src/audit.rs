@@ -18,18 +18,21 @@ mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use jiff::Timestamp;
 use thiserror::Error;
 
 use self::event::{EventText, with_line};
 pub(crate) use self::exchange::{Act, Exchange, Object, Outcome, User};
-use crate::clock::Clock;
+use crate::clock::{Clock, pause};
 use crate::config::{AuditConfig, AuditPolicy, AuditSink, Stages};
 use crate::metrics::Metrics;
 use crate::outbox::{Counters, Outbox, outbox};
 
+/// Between two looks at whether all exchanges have ended.
+const ENDING_NAP: Duration = Duration::from_millis(10);
 /// About the length of an event, where it is asked whether one would be accepted.
 const TYPICAL_EVENT_BYTES: usize = 1024;
 
@@ -45,6 +48,8 @@ struct Recorder {
     /// The sink's last attempt failed.
     failing: Arc<AtomicBool>,
     clock: Clock,
+    /// Each exchange that will be told of again holds a clone.
+    under_way: Arc<()>,
 }
 
 /// The request cannot be recorded, and must not be served.
@@ -60,7 +65,9 @@ pub(crate) struct Trail(Option<Box<Recorded>>);
 struct Recorded {
     text: EventText,
     omit: Stages,
-    long_running: bool,
+    is_received: bool,
+    _under_way: Arc<()>,
+    /// The stage ResponseStarted is told, or never is.
     started: AtomicBool,
 }
 
@@ -107,6 +114,7 @@ impl Audit {
             outbox,
             failing,
             clock: clock.clone(),
+            under_way: Arc::default(),
         }))))
     }
 
@@ -134,17 +142,13 @@ impl Audit {
                 Ok(())
             })?;
         }
-        let (omit, long_running) = (rule.omit, exchange.is_long_running());
-        Ok(Trail(Some(Box::new(Recorded { text, omit, long_running, started: AtomicBool::new(false) }))))
+        Ok(recorder.trail(text, rule.omit, true, exchange.is_long_running()))
     }
 
     /// The answer's head is there. Recorded of long-running requests only, as the API server does.
     pub(crate) fn started(&self, trail: &Trail, outcome: &Outcome<'_>) {
         let (Some(recorder), Some(own)) = (&self.0, &trail.0) else { return };
-        if own.long_running
-            && !own.started.swap(true, Ordering::Relaxed)
-            && !own.omit.contains(Stages::STARTED)
-        {
+        if !own.started.swap(true, Ordering::Relaxed) && !own.omit.contains(Stages::STARTED) {
             let now = recorder.clock.now();
             with_line(|line| {
                 own.text.write_stage(line, "ResponseStarted", outcome, now);
@@ -162,14 +166,17 @@ impl Audit {
             let now = recorder.clock.now();
             with_line(|line| {
                 own.text.write_stage(line, "ResponseComplete", outcome, now);
-                recorder.record(line, recorder.strict);
+                recorder.record(line, own.is_received && recorder.strict);
             });
         }
     }
 
-    /// An exchange that was refused before it was received, because nobody knows whose it is. One event, at its end.
-    pub(crate) fn refused(&self, exchange: &Exchange<'_>, outcome: &Outcome<'_>) {
-        self.tell(exchange, outcome, false);
+    /// The exchange will be refused, because nobody knows whose it is. It has one event, at its end; for a stranger's
+    /// requests the queue's bound holds.
+    pub(crate) fn unidentified(&self, exchange: &Exchange<'_>) -> Trail {
+        let Some(recorder) = &self.0 else { return Trail::default() };
+        let Some(rule) = policy::rule(&recorder.policy, exchange) else { return Trail::default() };
+        recorder.trail(EventText::of(exchange), rule.omit, false, false)
     }
 
     /// Whether what a page is about to do could be recorded. It must be asked before a session or token is changed.
@@ -202,9 +209,20 @@ impl Audit {
         }
     }
 
+    /// The present, by which events are stamped.
+    #[must_use]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.as_ref().map_or(Timestamp::UNIX_EPOCH, |recorder| recorder.clock.now())
+    }
+
     /// Records nothing more, and waits until all is written, at most for `patience`. What is lost is counted and logged.
     pub(crate) async fn close(&self, patience: Duration) {
         let Some(recorder) = self.0.clone() else { return };
+        // A connection that was closed a moment ago may still have requests that are about to end.
+        let ends = Instant::now() + patience / 2;
+        while Arc::strong_count(&recorder.under_way) > 1 && Instant::now() < ends {
+            pause(ENDING_NAP).await;
+        }
         let closed = tokio::task::spawn_blocking(move || recorder.outbox.close(patience)).await;
         match closed {
             Ok(0) => {}
@@ -215,6 +233,11 @@ impl Audit {
 }
 
 impl Recorder {
+    fn trail(&self, text: EventText, omit: Stages, is_received: bool, is_long_running: bool) -> Trail {
+        let (started, under_way) = (AtomicBool::new(!is_long_running), self.under_way.clone());
+        Trail(Some(Box::new(Recorded { text, omit, is_received, started, _under_way: under_way })))
+    }
+
     fn ready(&self, bytes: usize) -> Result<(), NotRecorded> {
         if self.strict && (self.failing.load(Ordering::Relaxed) || !self.outbox.has_room(bytes)) {
             return Err(NotRecorded);

@@ -1,4 +1,4 @@
-//! Turns a permitted request into one that is made as the user: [`Permit`] in, [`Delegated`] out.
+//! Turns an admitted request into one that is made as the user: [`Admitted`] in, [`Delegated`] out.
 //!
 //! A session's AKS token is cached and renewed ahead of need. At most one call to Entra is under way for a session; it
 //! runs in a task of its own, so that a client that disconnects cancels nothing, and all who wait share its result
@@ -21,10 +21,11 @@ use thiserror::Error;
 use self::backoff::Backoff;
 use self::renewal::Need;
 use self::slot::{Slot, Token};
+use crate::audit::Audit;
 use crate::clock::{Clock, after, until};
 use crate::entra::{Class, Entra, EntraFault, Minted};
 use crate::identity::Identity;
-use crate::policy::Permit;
+use crate::quota::{Admitted, Share};
 use crate::route::Facts;
 use crate::secret::RefreshToken;
 use crate::session::{Ended, Opener, Session, SessionId, SessionStore, StoreError};
@@ -38,7 +39,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(60);
 /// Evidence that a request is made as its user: the only thing that upstream accepts. Made here only.
 #[derive(Debug)]
 pub(crate) struct Delegated {
-    permit: Permit,
+    admitted: Admitted,
     token: Arc<Token>,
     broker: Arc<Broker>,
 }
@@ -88,6 +89,7 @@ pub(crate) struct Broker {
     store: Arc<dyn SessionStore>,
     clock: Clock,
     shutdown: Shutdown,
+    audit: Audit,
     slots: DashMap<SessionId, Arc<Slot>>,
     backoff: Backoff,
 }
@@ -108,13 +110,18 @@ impl Delegated {
     /// Whose request it is.
     #[must_use]
     pub(crate) fn identity(&self) -> &Identity {
-        self.permit.identity()
+        self.admitted.identity()
     }
 
     /// What the request's head says.
     #[must_use]
     pub(crate) fn facts(&self) -> &Facts {
-        self.permit.facts()
+        self.admitted.facts()
+    }
+
+    /// Takes the request's place among its user's, to be held until its answer's last byte. A stream has none.
+    pub(crate) fn take_share(&mut self) -> Option<Share> {
+        self.admitted.take_share()
     }
 
     /// After a 401 of the API server: the same request with a newer token, where asking for one makes sense.
@@ -154,18 +161,19 @@ impl Broker {
         store: Arc<dyn SessionStore>,
         clock: Clock,
         shutdown: Shutdown,
+        audit: Audit,
     ) -> Arc<Self> {
         let backoff = Backoff::default();
-        Arc::new(Self { minter, store, clock, shutdown, slots: DashMap::new(), backoff })
+        Arc::new(Self { minter, store, clock, shutdown, audit, slots: DashMap::new(), backoff })
     }
 
-    /// Gives a permitted request its user's AKS token.
+    /// Gives an admitted request its user's AKS token.
     ///
     /// # Errors
     /// Why there is none; the caller's session may have ended by it.
-    pub(crate) async fn delegate(self: &Arc<Self>, permit: Permit) -> Result<Delegated, BrokerError> {
-        let token = self.token(permit.identity().opener()).await?;
-        Ok(Delegated { permit, token, broker: self.clone() })
+    pub(crate) async fn delegate(self: &Arc<Self>, admitted: Admitted) -> Result<Delegated, BrokerError> {
+        let token = self.token(admitted.identity().opener()).await?;
+        Ok(Delegated { admitted, token, broker: self.clone() })
     }
 
     /// "Renew my access": a fresh AKS token now.

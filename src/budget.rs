@@ -8,6 +8,10 @@ const RESERVE: u64 = 256;
 /// Where the file limit is tiny.
 const AT_LEAST: u64 = 64;
 
+/// Of the connections to the API server, what one user may hold with requests, and as much again with streams. A quarter
+/// is left for the others.
+const ONE_USERS_EIGHTHS: usize = 3;
+
 /// Connections that may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -15,6 +19,10 @@ pub(crate) struct Budget {
     pub(crate) clients: usize,
     /// To the API server. One HTTP/2 client may need many of them.
     pub(crate) upstream: usize,
+    /// Ordinary requests of one user under way.
+    pub(crate) requests_per_user: usize,
+    /// Open streams of one user.
+    pub(crate) streams_per_user: usize,
 }
 
 impl Budget {
@@ -37,9 +45,19 @@ impl Budget {
             }
             asked.min(half)
         };
+        let upstream = fit("ENTRADA_MAX_UPSTREAM_CONNECTIONS", limits.upstream_connections);
+        let per_user = |name, asked: usize| {
+            let most = (upstream * ONE_USERS_EIGHTHS / 8).max(1);
+            if asked > most {
+                tracing::warn!(asked, most, "{name} is cut, or one user could hold every connection");
+            }
+            asked.min(most)
+        };
         Self {
             clients: fit("ENTRADA_MAX_CONNECTIONS", limits.connections),
-            upstream: fit("ENTRADA_MAX_UPSTREAM_CONNECTIONS", limits.upstream_connections),
+            upstream,
+            requests_per_user: per_user("ENTRADA_MAX_REQUESTS_PER_USER", limits.requests_per_user),
+            streams_per_user: per_user("ENTRADA_MAX_STREAMS_PER_USER", limits.streams_per_user),
         }
     }
 }
@@ -52,9 +70,12 @@ mod tests {
     #[test]
     fn the_file_limit_is_divided() {
         let limits = Limits::default();
-        assert_eq!(Budget::of(20_000, &limits), Budget { clients: 9_872, upstream: 9_872 });
-        assert_eq!(Budget::of(100, &limits), Budget { clients: 64, upstream: 64 });
+        let budget =
+            Budget { clients: 9_872, upstream: 9_872, requests_per_user: 400, streams_per_user: 1_000 };
+        assert_eq!(Budget::of(20_000, &limits), budget);
+        let tiny = Budget { clients: 64, upstream: 64, requests_per_user: 24, streams_per_user: 24 };
+        assert_eq!(Budget::of(100, &limits), tiny, "and one user leaves a quarter for the others");
         let asked = Limits { connections: Some(10), upstream_connections: Some(50_000), ..limits };
-        assert_eq!(Budget::of(20_000, &asked), Budget { clients: 10, upstream: 9_872 });
+        assert_eq!(Budget::of(20_000, &asked), Budget { clients: 10, ..budget });
     }
 }

@@ -63,7 +63,6 @@ pub struct Config {
     /// Which events are logged, as a directive of the log's filter.
     pub log: String,
     /// The audit log, if there is one.
-    #[expect(dead_code, reason = "to be wired")]
     pub(crate) audit: Option<AuditConfig>,
 }
 
@@ -125,6 +124,12 @@ pub struct Lifetimes {
 pub struct Limits {
     /// Open streams of one user.
     pub streams_per_user: usize,
+    /// Ordinary requests of one user that are under way.
+    pub requests_per_user: usize,
+    /// Requests of one user; `None`: unlimited.
+    pub rate: Option<RateLimit>,
+    /// Sign-ins from one address; `None`: unlimited.
+    pub sign_in_rate: Option<RateLimit>,
     /// Open client connections; `None`: what the file limit carries.
     pub connections: Option<usize>,
     /// Open client connections of one address; `None`: unlimited.
@@ -141,6 +146,8 @@ pub struct Limits {
     pub connect: Duration,
     /// From the end of a request to its answer's head; not for streams and proxy paths.
     pub response: Duration,
+    /// How long an ordinary answer may stand still; not for streams and proxy paths.
+    pub stall: Duration,
     /// Request line and header fields.
     pub head_bytes: usize,
     /// Streams on one HTTP/2 connection.
@@ -155,6 +162,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             streams_per_user: 1_000,
+            // More than kubectl and client-go have under way in a burst (300), less than the API server's own 600.
+            requests_per_user: 400,
+            rate: None,
+            sign_in_rate: None,
             connections: None,
             connections_per_address: None,
             upstream_connections: None,
@@ -165,6 +176,8 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             // The API server gives itself 60 s for an answer that is no stream; ten more for the way.
             response: Duration::from_secs(70),
+            // As nginx's send_timeout and proxy_read_timeout.
+            stall: Duration::from_secs(60),
             // A request line with 60 KiB of selectors, and header fields beside it.
             head_bytes: 128 * 1024,
             // What the API server itself allows.
@@ -174,6 +187,15 @@ impl Default for Limits {
             body_bytes: 64 * 1024,
         }
     }
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// So many in a second in the long run; greater than zero.
+    pub per_second: f64,
+    /// So many at once; at least one.
+    pub burst: u32,
 }
 
 /// One check that failed, as data.

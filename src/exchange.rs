@@ -1,5 +1,5 @@
 //! The life of one request. This is the only place that calls the stages, in this order: identify the user, permit the
-//! request, delegate it (get the user's own AKS token), forward it to the API server.
+//! request, admit it within the user's limits, delegate it (get the user's own AKS token), forward it to the API server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
+use crate::audit::Audit;
 use crate::broker::{Broker, Delegated};
 use crate::clock::Clock;
 use crate::http::body::Body;
@@ -20,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
 use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
+use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
 use crate::route::{Facts, Route, route};
 use crate::upstream::Upstream;
@@ -34,6 +36,8 @@ pub(crate) struct Stages {
     pub(crate) authenticator: Authenticator,
     /// For the permit: the origins whose pages may act with a cookie.
     pub(crate) origins: Origins,
+    /// Admits within the user's limits.
+    pub(crate) quotas: Arc<Quotas>,
     /// Delegates: gets the user's AKS token.
     pub(crate) broker: Arc<Broker>,
     /// Forwards to the API server.
@@ -46,6 +50,8 @@ pub(crate) struct Stages {
     pub(crate) clock: Clock,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Records who did what.
+    pub(crate) audit: Audit,
 }
 
 impl Stages {
@@ -65,12 +71,15 @@ impl Stages {
         let forwarded_headers = self.forwarding.of(direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
         let route = route(&parts);
-        let record = Record::begin(&parts, &route, audit_id, forwarded_headers.client);
+        let metrics = self.metrics.clone();
+        let client = forwarded_headers.client;
+        let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit);
+        let record = Arc::new(record);
         let asker = Asker::of(&parts);
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
-        let mut reason = None;
+        let mut refusal = None;
         let mut response = handled.unwrap_or_else(|problem| {
-            reason = Some(problem.reason());
+            refusal = Some(problem.refusal());
             problem.note(&record, &self.metrics);
             problem.respond(&asker, &self.view)
         });
@@ -78,7 +87,7 @@ impl Stages {
         if let Some(rest) = rest {
             Unread::attach(rest, &mut response);
         }
-        record.end(response.status(), reason, &self.metrics);
+        record.answered(response.status(), refusal);
         response
     }
 
@@ -89,9 +98,10 @@ impl Stages {
         parts: Parts,
         mut body: Incoming,
         forwarded_headers: &ForwardedHeaders,
-        record: &Record,
+        record: &Arc<Record>,
     ) -> (Result<Response<Body>, Problem>, Option<Incoming>) {
         if !has_one_meaning(&parts.headers) {
+            record.unidentified(&parts);
             return (Err(Problem::ambiguous_framing()), Some(body));
         }
         match route {
@@ -105,13 +115,13 @@ impl Stages {
                 Err(problem) => (Err(problem), Some(body)),
                 Ok(delegated) => {
                     let request = Request::from_parts(parts, body);
-                    (self.forward(delegated, request, forwarded_headers).await, None)
+                    (self.forward(delegated, request, forwarded_headers, record).await, None)
                 }
             },
         }
     }
 
-    /// Identify, permit, delegate.
+    /// Identify, permit, admit, delegate.
     async fn delegate(
         &self,
         facts: Facts,
@@ -119,11 +129,13 @@ impl Stages {
         forwarded_headers: &ForwardedHeaders,
         record: &Record,
     ) -> Result<Delegated, Problem> {
-        let identity = self.authenticator.identify(&parts.headers).await?;
-        record.identified(identity.credential());
+        let identified = self.authenticator.identify(&parts.headers).await;
+        let identity = identified.inspect_err(|_| record.unidentified(parts))?;
+        record.identified(identity.credential(), identity.session());
+        record.received(parts)?;
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
         self.authenticator.note_use(permit.identity(), forwarded_headers.client);
-        Ok(self.broker.delegate(permit).await?)
+        Ok(self.broker.delegate(self.quotas.admit(permit).await?).await?)
     }
 
     async fn forward(
@@ -131,10 +143,11 @@ impl Stages {
         delegated: Delegated,
         request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
+        record: &Arc<Record>,
     ) -> Result<Response<Body>, Problem> {
         let ends_soon = delegated.identity().ends_soon(self.clock.now());
         let has_body = !request.body().is_end_stream();
-        let forwarded = self.upstream.forward(delegated, request, forwarded_headers).await;
+        let forwarded = self.upstream.forward(delegated, request, forwarded_headers, record.clone()).await;
         // What was left of the body is gone with the request, and the connection must go with it.
         let mut forwarded =
             forwarded.map_err(|error| Problem::from(error).closing_connection_if(has_body))?;

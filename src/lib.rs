@@ -10,14 +10,15 @@
 //!     ours:       pages      which use signin, identity, broker and session
 //!     Kubernetes: identity   whose credential is it?               → Identity
 //!                 policy     may a browser's cookie do this?       → Permit
+//!                 quota      is it within the user's limits?       → Admitted
 //!                 broker     gets the user's AKS token             → Delegated
 //!                 upstream   sends the request as the user, cleans the answer's head
 //!                 transport  connections and tunnels to the API server
 //! ```
 //!
-//! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Delegated`. Their fields are private
-//! and each is made in one module, so a request that skipped a stage does not compile. There is one step back: after a
-//! 401 of the API server `upstream` asks the broker once for a newer token.
+//! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Admitted` → `Delegated`. Their fields
+//! are private and each is made in one module, so a request that skipped a stage does not compile. There is one step
+//! back: after a 401 of the API server `upstream` asks the broker once for a newer token.
 //!
 //! What always holds:
 //!
@@ -52,6 +53,7 @@ pub mod route;
 
 mod identity;
 mod policy;
+mod quota;
 
 mod broker;
 mod upstream;
@@ -68,7 +70,6 @@ mod view;
 pub mod entra;
 mod session;
 
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "to be wired into the exchange"))]
 mod audit;
 
 mod admin;

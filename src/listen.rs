@@ -1,7 +1,9 @@
 //! The public listener: accepts connections within bounds and hands each to its own task.
 
+mod answers;
 mod bounds;
 mod conn;
+mod phase;
 mod rest;
 mod timeouts;
 mod tls;

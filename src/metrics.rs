@@ -116,12 +116,10 @@ impl Default for Metrics {
                 "Audit events, by what became of them.",
                 &["outcome"],
             ),
-            audit_queue_bytes: add(
+            audit_queue_bytes: gauge(
                 r,
-                IntGauge::with_opts(opts(
-                    "audit_queue_bytes",
-                    "Bytes of audit events that are not written yet.",
-                )),
+                "audit_queue_bytes",
+                "Bytes of audit events that are not written yet.",
             ),
             audit_sink_failures: add(
                 r,
@@ -149,6 +147,10 @@ fn opts(name: &str, help: &str) -> Opts {
 
 fn histogram(name: &str, help: &str) -> HistogramOpts {
     HistogramOpts::new(name, help).namespace("entrada").buckets(LATENCY_BUCKETS.to_vec())
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    add(registry, IntGauge::with_opts(opts(name, help)))
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

@@ -1,7 +1,13 @@
-//! The record of one exchange: who asked for what, when, and what came of it. The log line is made from it; audit and
-//! metrics of what users do will be, too.
+//! The record of one exchange: who asked for what, when, and what came of it. The log line, the metrics of requests and
+//! the audit events are made from it.
+//!
+//! It lives as long as the exchange: an answer's body and a tunnel hold it until their last byte. A client that leaves
+//! before there is an answer is recorded as status 499, as nginx does.
+
+mod recording;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{HeaderName, HeaderValue};
@@ -9,15 +15,21 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
+use self::recording::Recording;
+pub(crate) use self::recording::session_ended;
+use crate::audit::{Audit, Outcome};
 use crate::metrics::Metrics;
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
-use crate::session::Credential;
+use crate::session::{Credential, Session};
 
 /// The API server's own header for the id of a request in its audit log.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 const MAX_AUDIT_ID_BYTES: usize = 64;
+
+/// Nobody got an answer: its client went away first. nginx's number for it.
+const CLIENT_GONE: u16 = 499;
 
 /// One exchange. What becomes known on the way is noted through a shared reference, so that each stage can hold one.
 #[derive(Debug)]
@@ -29,13 +41,49 @@ pub(crate) struct Record {
     client: IpAddr,
     /// `None` for a page of ours.
     facts: Option<Facts>,
-    credential: OnceLock<Arc<Credential>>,
+    user: OnceLock<(Arc<Credential>, Arc<Session>)>,
+    is_answered: AtomicBool,
+    metrics: Arc<Metrics>,
+    /// `None`: there is no audit log.
+    recording: Option<Box<Recording>>,
+}
+
+/// An error of ours that an exchange was answered with.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// As in the `Entrada-Reason` header.
+    pub(crate) reason: &'static str,
+    /// The `reason` of its `metav1.Status`.
+    pub(crate) kubernetes_reason: &'static str,
+    /// What the client is told.
+    pub(crate) sentence: Box<str>,
+}
+
+impl Refusal {
+    /// As the audit log tells it.
+    #[must_use]
+    pub(crate) fn outcome(&self) -> Outcome<'_> {
+        Outcome {
+            reason: Some(self.reason),
+            told: Some((self.kubernetes_reason, &self.sentence)),
+            ..Outcome::of(self.status)
+        }
+    }
 }
 
 impl Record {
     /// Begins with a request's head. `client` is the address that trusted proxies vouch for.
     #[must_use]
-    pub(crate) fn begin(parts: &Parts, route: &Route, audit_id: HeaderValue, client: IpAddr) -> Self {
+    pub(crate) fn begin(
+        parts: &Parts,
+        route: &Route,
+        audit_id: HeaderValue,
+        client: IpAddr,
+        metrics: Arc<Metrics>,
+        audit: &Audit,
+    ) -> Self {
         let facts = match route {
             Route::Kubernetes(facts) => Some(facts.clone()),
             Route::Page(_) | Route::WrongMethod(_) => None,
@@ -46,8 +94,11 @@ impl Record {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             client,
+            recording: Recording::begin(audit, parts, client, facts.is_none()),
             facts,
-            credential: OnceLock::new(),
+            user: OnceLock::new(),
+            is_answered: AtomicBool::new(false),
+            metrics,
         }
     }
 
@@ -63,20 +114,28 @@ impl Record {
         self.client
     }
 
-    /// Notes with which credential, and so by whom, the request is made.
-    pub(crate) fn identified(&self, credential: &Arc<Credential>) {
+    /// Notes with which credential of which session, and so by whom, the request is made.
+    pub(crate) fn identified(&self, credential: &Arc<Credential>, session: &Arc<Session>) {
         // An exchange has one credential; the first one noted is it.
-        let _noted_already = self.credential.set(credential.clone());
+        let _noted_already = self.user.set((credential.clone(), session.clone()));
     }
 
-    /// The answer's head is ready: counts and logs the exchange. `reason` is that of an error of ours.
-    pub(crate) fn end(&self, status: StatusCode, reason: Option<&'static str>, metrics: &Metrics) {
+    /// The answer's head is ready: counts and logs the exchange. `refusal`: it is an error of ours.
+    pub(crate) fn answered(&self, status: StatusCode, refusal: Option<Refusal>) {
+        self.is_answered.store(true, Ordering::Relaxed);
+        self.tell(status.as_u16(), refusal.as_ref().map(|refusal| refusal.reason));
+        if let Some(recording) = &self.recording {
+            recording.answered(status.as_u16(), refusal);
+        }
+    }
+
+    fn tell(&self, status: u16, reason: Option<&'static str>) {
+        let metrics = &self.metrics;
         let kind = if self.facts.is_some() { "kubernetes" } else { "page" };
         let seconds = self.started.elapsed().as_secs_f64();
-        let status = status.as_u16();
         metrics.requests.with_label_values(&[kind, class(status)]).inc();
         metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
-        let credential = self.credential.get();
+        let credential = self.user.get().map(|(credential, _)| credential);
         let facts = self.facts.as_ref();
         let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
         tracing::info!(
@@ -98,6 +157,17 @@ impl Record {
             audit_id = self.audit_id.to_str().unwrap_or_default(),
             "request"
         );
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_answered.load(Ordering::Relaxed) {
+            self.tell(CLIENT_GONE, Some("client_gone"));
+        }
+        if let Some(recording) = &self.recording {
+            recording.complete();
+        }
     }
 }
 

@@ -7,9 +7,12 @@
 mod boundary;
 mod outgoing;
 mod pool;
+mod seats;
 mod stream;
 mod tunnel;
 
+use std::any::Any;
+use std::hash::Hash;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,14 +27,14 @@ use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
-use tokio::sync::Semaphore;
 
 pub(crate) use self::outgoing::{Outgoing, Sent};
 use self::pool::{Pool, describe, pool};
+use self::seats::Seats;
 use self::stream::StreamBody;
 use crate::clock::Clock;
 use crate::config::ApiServer;
-use crate::http::body::{Body, Lease};
+use crate::http::body::{Body, Lease, Unhurried};
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 use crate::route::Shape;
@@ -74,7 +77,7 @@ pub(crate) enum TransportError {
 #[derive(Debug)]
 pub(crate) struct Transport {
     pool: ArcSwap<Pool>,
-    leases: Arc<Semaphore>,
+    seats: Seats,
     timeouts: Timeouts,
     authority: Authority,
     ca_file: PathBuf,
@@ -114,7 +117,7 @@ impl Transport {
         let pool = pool(&pem, timeouts.connect).context("ENTRADA_API_SERVER_CA_FILE")?;
         Ok(Self {
             pool: ArcSwap::from_pointee(pool),
-            leases: Arc::new(Semaphore::new(connections)),
+            seats: Seats::new(connections),
             timeouts,
             authority: server.authority.clone(),
             ca_file: server.ca_file.clone(),
@@ -141,13 +144,18 @@ impl Transport {
             .await;
     }
 
-    /// The right to one connection.
+    /// The right to one connection. Those who wait for one take turns by `party`. `held` stays with it until the exchange
+    /// is over.
     ///
     /// # Errors
-    /// When all connections stay in use for a second.
-    pub(crate) async fn lease(&self) -> Result<Lease, TransportError> {
-        let permit = tokio::time::timeout(LEASE_TIMEOUT, self.leases.clone().acquire_owned()).await;
-        permit.ok().and_then(Result::ok).map(Lease::new).ok_or(TransportError::Busy)
+    /// When no connection becomes free within a second.
+    pub(crate) async fn lease(
+        &self,
+        party: impl Hash,
+        held: impl Any + Send + Sync,
+    ) -> Result<Lease, TransportError> {
+        let seat = self.seats.take(party, LEASE_TIMEOUT).await.ok_or(TransportError::Busy)?;
+        Ok(Lease::new((seat, held)))
     }
 
     /// Sends a request and waits for its answer's head. `head` makes the outgoing head, once for each attempt.
@@ -223,7 +231,8 @@ impl Transport {
             return Ok(response.map(|body| Body::Upstream { body, _lease: lease }));
         };
         // Also the answer to an upgrade that the server declined: it may stream all the same.
-        let (head, body) = response.into_parts();
+        let (mut head, body) = response.into_parts();
+        head.extensions.insert(Unhurried);
         let (body, task) = StreamBody::new(body, lease, &head.headers, stream, shape == Shape::Watch);
         self.shutdown.spawn_beside("stream", task);
         Ok(Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body))))

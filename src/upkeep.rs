@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use crate::broker::Broker;
 use crate::clock::{Clock, after};
 use crate::identity::{Authenticator, Identity};
+use crate::quota::Quotas;
 use crate::session::{Fate, Opener, SessionStore, Uses};
 use crate::streams::Streams;
 
@@ -30,6 +31,8 @@ pub(crate) struct Upkeep {
     pub(crate) authenticator: Authenticator,
     /// Renews their access.
     pub(crate) broker: Arc<Broker>,
+    /// Forgets who uses nothing of their limits.
+    pub(crate) quotas: Arc<Quotas>,
     /// Where expired things are swept from.
     pub(crate) store: Arc<dyn SessionStore>,
     /// Uses that the store has not been told yet.
@@ -87,6 +90,7 @@ impl Upkeep {
             }
             self.broker.sweep();
             self.streams.sweep();
+            self.quotas.sweep();
         }
     }
 

@@ -3,6 +3,8 @@
 
 mod head;
 
+use std::sync::Arc;
+
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -13,6 +15,7 @@ use crate::http::forwarded::ForwardedHeaders;
 use crate::http::headers::clean_response;
 use crate::http::unread::InUse;
 use crate::identity::Refused;
+use crate::record::Record;
 use crate::route::Shape;
 use crate::streams::{NotOpened, Over, Stream, StreamKind, Streams};
 use crate::transport::{Leased, Outgoing, Sent, Transport, TransportError};
@@ -63,22 +66,25 @@ impl Upstream {
         &self.transport
     }
 
-    /// Makes the request as its user.
+    /// Makes the request as its user. `record` is held until the exchange is over.
     ///
     /// # Errors
     /// Why there is no answer.
     pub(crate) async fn forward(
         &self,
-        delegated: Delegated,
+        mut delegated: Delegated,
         mut request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
+        record: Arc<Record>,
     ) -> Result<Forwarded, UpstreamError> {
         let kind = delegated.identity().credential().kind;
         let (is_cookie, pod_answers) = (delegated.identity().is_cookie(), delegated.facts().pod_answers);
         let shape = delegated.facts().shape;
         // Before anything is sent: what ends from here on ends this stream.
         let stream = self.register(&delegated)?;
-        let lease = self.transport.lease().await?;
+        let share = delegated.take_share();
+        let user = &delegated.identity().credential().user;
+        let lease = self.transport.lease(user, (share, record)).await?;
         let client = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
         let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers);
         let mut leased = match &stream {

@@ -27,6 +27,7 @@ const LAYERS: &[&[&str]] = &[
     // The stages of a request.
     &["identity"],
     &["policy"],
+    &["quota"],
     &["broker"],
     &["upstream"],
     // Our own pages.

@@ -75,7 +75,7 @@ impl EventText {
         text.push_str(r#","stage":""#);
         let stage_at = text.len();
         text.push_str(r#"","requestURI":"#);
-        let (uri, uri_cut) = shown(exchange.uri, exchange.is_page);
+        let (uri, uri_cut) = exchange.uri.map_or_else(Default::default, |uri| shown(uri, exchange.is_page));
         cut.uri = uri_cut;
         string(&mut text, &uri);
         field(&mut text, "verb", exchange.verb);

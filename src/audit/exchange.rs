@@ -12,8 +12,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) audit_id: &'a str,
     /// The Kubernetes verb; of what names no resource, the method in lower case.
     pub(crate) verb: &'a str,
-    /// Path and query as they came.
-    pub(crate) uri: &'a Uri,
+    /// Path and query as they came. Nothing where no request asked for it.
+    pub(crate) uri: Option<&'a Uri>,
     /// It is for a page of ours, whose queries hold codes and states of sign-ins: only the path is told.
     pub(crate) is_page: bool,
     /// As they came: the user agent and whom to act as are taken from them.
@@ -91,6 +91,12 @@ pub(crate) enum Act<'a> {
 }
 
 impl<'a> Act<'a> {
+    /// Whether it gives access. What takes access away is done also where it cannot be recorded.
+    #[must_use]
+    pub(crate) fn gives(&self) -> bool {
+        matches!(self, Self::SignIn(_) | Self::AccessRenewed(_) | Self::TokenMade(_) | Self::TokenArmed(_))
+    }
+
     pub(super) fn verb(&self) -> &'static str {
         match self {
             Self::SignIn(_) | Self::TokenMade(_) => "create",
@@ -135,6 +141,10 @@ impl<'a> Outcome<'a> {
 }
 
 impl Exchange<'_> {
+    pub(super) fn path(&self) -> &str {
+        self.uri.map_or("", Uri::path)
+    }
+
     /// As the API server tells it: `BasicLongRunningRequestCheck` with its own lists.
     pub(super) fn is_long_running(&self) -> bool {
         matches!(self.verb, "watch" | "proxy")
@@ -142,7 +152,7 @@ impl Exchange<'_> {
                 Some(object) => {
                     matches!(object.subresource, "attach" | "exec" | "proxy" | "log" | "portforward")
                 }
-                None => self.uri.path().starts_with("/debug/pprof/"),
+                None => self.path().starts_with("/debug/pprof/"),
             }
     }
 }

@@ -53,10 +53,12 @@ fn run(config: &Config) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => {}
         }
         tokio::select! {
-            () = running.stop() => Ok(ExitCode::SUCCESS),
+            () = running.stop() => return Ok(ExitCode::SUCCESS),
             // A second signal cuts the window short.
-            _ = terminate.recv() => Ok(ExitCode::FAILURE),
-            _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        running.write_audit().await;
+        Ok(ExitCode::FAILURE)
     })
 }

@@ -87,6 +87,15 @@ pub struct RawConfig {
     /// Where a sign-out ends: `here`, or `entra` to sign out there too [default: here]
     #[arg(long, env = "ENTRADA_SIGN_OUT", hide_env_values = true)]
     pub sign_out: Option<String>,
+    /// Requests of one user, e.g. `50/s burst 300` [default: off]
+    #[arg(long, env = "ENTRADA_RATE_LIMIT", hide_env_values = true)]
+    pub rate_limit: Option<String>,
+    /// Sign-ins from one address, e.g. `1/s burst 30` [default: off]
+    #[arg(long, env = "ENTRADA_SIGNIN_RATE_LIMIT", hide_env_values = true)]
+    pub signin_rate_limit: Option<String>,
+    /// Ordinary requests of one user that are under way at once [default: 400]
+    #[arg(long, env = "ENTRADA_MAX_REQUESTS_PER_USER", hide_env_values = true)]
+    pub max_requests_per_user: Option<String>,
     /// Open streams of one user [default: 1000]
     #[arg(long, env = "ENTRADA_MAX_STREAMS_PER_USER", hide_env_values = true)]
     pub max_streams_per_user: Option<String>,
@@ -114,6 +123,9 @@ pub struct RawConfig {
     /// The API server's answer's head; not for streams [default: 70s]
     #[arg(long, env = "ENTRADA_RESPONSE_TIMEOUT", hide_env_values = true)]
     pub response_timeout: Option<String>,
+    /// An ordinary answer that stands still; not for streams [default: 60s]
+    #[arg(long, env = "ENTRADA_STALL_TIMEOUT", hide_env_values = true)]
+    pub stall_timeout: Option<String>,
     /// Request line and header fields, in bytes [default: 131072]
     #[arg(long, env = "ENTRADA_MAX_HEAD_BYTES", hide_env_values = true)]
     pub max_head_bytes: Option<String>,
@@ -126,12 +138,6 @@ pub struct RawConfig {
     /// Body of a request to Entrada's own pages, in bytes [default: 65536]
     #[arg(long, env = "ENTRADA_MAX_BODY_BYTES", hide_env_values = true)]
     pub max_body_bytes: Option<String>,
-    /// Not built yet: setting it is a fault
-    #[arg(long, env = "ENTRADA_RATE_LIMIT", hide_env_values = true)]
-    pub rate_limit: Option<String>,
-    /// Not built yet: setting it is a fault
-    #[arg(long, env = "ENTRADA_SIGNIN_RATE_LIMIT", hide_env_values = true)]
-    pub signin_rate_limit: Option<String>,
     /// Not built yet: setting it is a fault
     #[arg(long, env = "ENTRADA_MOUNTS", hide_env_values = true)]
     pub mounts: Option<String>,

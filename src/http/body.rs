@@ -1,5 +1,6 @@
 //! The body of an answer: our own bytes, or upstream's as they come.
 
+use std::any::Any;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -8,25 +9,28 @@ use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// An error that breaks an answer off: the client sees that it is not whole.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// The right to hold one connection to an upstream server; given back when it is dropped. It moves with the answer that
-/// arrives on the connection, so that the connection is counted for as long as it is held.
+/// What an exchange holds until its answer's last byte has been passed on, or its tunnel has closed: the right to one
+/// connection to an upstream server, its place among its user's requests, its record.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    _permit: OwnedSemaphorePermit,
+    _held: Box<dyn Any + Send + Sync>,
 }
 
 impl Lease {
-    /// `permit` is one of as many as there may be connections.
+    /// `held` is dropped with it.
     #[must_use]
-    pub(crate) fn new(permit: OwnedSemaphorePermit) -> Self {
-        Self { _permit: permit }
+    pub(crate) fn new(held: impl Any + Send + Sync) -> Self {
+        Self { _held: Box::new(held) }
     }
 }
+
+/// An extension of an answer: a stream, which may be silent for as long as it likes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unhurried;
 
 /// The body of an answer.
 #[derive(Debug)]

@@ -16,11 +16,10 @@ use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 use super::body::Body;
 
 /// The application as one connection sees it.
-pub(crate) type HttpService = BoxCloneSyncService<
-    Request<Incoming>,
-    Response<tower_http::body::UnsyncBoxBody<Bytes, tower::BoxError>>,
-    Infallible,
->;
+pub(crate) type HttpService = BoxCloneSyncService<Request<Incoming>, Response<ServedBody>, Infallible>;
+
+/// The body of its answers.
+pub(crate) type ServedBody = tower_http::body::UnsyncBoxBody<Bytes, tower::BoxError>;
 
 /// Wraps the application. Credentials are marked sensitive before anything can print them; a panic becomes the answer
 /// that `panicked` makes, instead of a dead connection.

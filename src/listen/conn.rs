@@ -3,16 +3,13 @@
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{CONNECTION, EXPECT};
-use http::{HeaderValue, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, StatusCode};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use pin_project_lite::pin_project;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -20,9 +17,11 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::Certificates;
+use super::answers::{AnswerBody, Answers};
 use super::bounds::Admission;
+use super::phase::Phase;
 use super::rest;
-use super::timeouts::{Busy, Phase, ReadTimeouts, TimeoutStream};
+use super::timeouts::{ReadTimeouts, TimeoutStream};
 use crate::config::Limits;
 use crate::http::layers::HttpService;
 use crate::http::unread::{InUse, Unread};
@@ -41,35 +40,6 @@ const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// What waits for one slow reader in our memory.
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
-
-pin_project! {
-    /// A body that keeps its connection marked as busy until it has been sent or given up.
-    struct BusyBody<B> {
-        #[pin]
-        body: B,
-        _busy: Option<Busy>,
-    }
-}
-
-impl<B: Body> Body for BusyBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
 
 pub(super) struct Connection {
     pub(super) stream: TcpStream,
@@ -127,9 +97,10 @@ async fn serve_h1<S>(
     let phase = Phase::default();
     let stream =
         TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), true);
-    let stop = shutdown.clone();
+    let (answers, stop) = (Answers::default(), shutdown.clone());
+    let sending = answers.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (busy, reading, stop) = (phase.busy(), phase.clone(), stop.clone());
+        let (busy, phase, sending, stop) = (phase.busy(), phase.clone(), sending.clone(), stop.clone());
         let waits_to_go_on = request.headers().contains_key(EXPECT);
         if !request.body().is_end_stream() {
             InUse::attach(phase.busy(), request.extensions_mut());
@@ -140,16 +111,20 @@ async fn serve_h1<S>(
                 let mut closes = stop.has_begun();
                 if let Some(rest) = Unread::detach(&mut response) {
                     if rest::is_small(&rest, waits_to_go_on) {
-                        stop.spawn("rest of a body", rest::read(rest, Some(reading.busy())));
+                        stop.spawn("rest of a body", rest::read(rest, Some(phase.busy())));
                     } else {
                         // `TimeoutStream` reads on after the answer, until the client has read it and closes.
                         closes = true;
                     }
                 }
-                if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                    phase.hand_over();
+                    return response.map(AnswerBody::of_tunnel);
+                }
+                if closes {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                busy_until_sent(response, busy)
+                sending.send(response, busy)
             })
         }
     });
@@ -163,16 +138,12 @@ async fn serve_h1<S>(
     let mut connection = pin!(connection);
     // hyper is not told of the stop. It is enough that the connection is polled once more: `TimeoutStream` then sees
     // that the process is stopping and sets the shorter timeout.
-    until_stopped(connection.as_mut(), shutdown, |_| {}).await;
-}
-
-/// Marks the connection as busy until the answer's body has been sent or given up. A tunnel has no timeouts at all.
-fn busy_until_sent<B>(response: Response<B>, busy: Busy) -> Response<BusyBody<B>> {
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        busy.disable_timeouts();
-        return response.map(|body| BusyBody { body, _busy: None });
+    let ends = until(connection.as_mut(), shutdown.begun(), |_| {});
+    tokio::select! {
+        () = ends => {}
+        // What is half sent cannot be followed by anything else: the connection is closed.
+        () = answers.stalled(limits.stall) => tracing::debug!("an answer stood still for too long"),
     }
-    response.map(|body| BusyBody { body, _busy: Some(busy) })
 }
 
 async fn serve_h2<S>(
@@ -188,17 +159,19 @@ async fn serve_h2<S>(
     let phase = Phase::default();
     let stream =
         TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), false);
-    let stop = shutdown.clone();
+    let (answers, stop) = (Answers::default(), shutdown.clone());
+    let (sending, serving) = (answers.clone(), phase.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        phase.busy().disable_timeouts();
-        let (exchange, stop) = (service.clone().oneshot(request), stop.clone());
+        serving.hand_over();
+        let (busy, sending, stop) = (serving.busy(), sending.clone(), stop.clone());
+        let exchange = service.clone().oneshot(request);
         async move {
             exchange.await.map(|mut response| {
                 // A stream whose body has come whole needs no reset.
                 if let Some(rest) = Unread::detach(&mut response) {
                     stop.spawn("rest of a body", rest::read(rest, None));
                 }
-                response
+                sending.send(response, busy)
             })
         }
     });
@@ -214,13 +187,30 @@ async fn serve_h2<S>(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    until_stopped(connection.as_mut(), shutdown, |connection| connection.graceful_shutdown()).await;
+    let unused = async {
+        tokio::select! {
+            () = phase.unused(limits.idle) => {}
+            () = shutdown.begun() => {}
+        }
+    };
+    let ends = until(connection.as_mut(), unused, |connection| connection.graceful_shutdown());
+    let gives_up = async {
+        loop {
+            // Other streams of the connection go on.
+            answers.stalled(limits.stall).await;
+            tracing::debug!("an answer stood still for too long");
+        }
+    };
+    tokio::select! {
+        () = ends => {}
+        () = gives_up => {}
+    }
 }
 
-/// Runs the connection to its end. When the soft stop begins, `finish` tells it to take no new requests.
-async fn until_stopped<C, E>(
+/// Runs the connection to its end. When `event` happens, `finish` tells it to take no new requests.
+async fn until<C, E>(
     mut connection: Pin<&mut C>,
-    shutdown: &Shutdown,
+    event: impl Future<Output = ()>,
     finish: impl FnOnce(Pin<&mut C>),
 ) where
     C: Future<Output = Result<(), E>>,
@@ -228,7 +218,7 @@ async fn until_stopped<C, E>(
 {
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = shutdown.begun() => {
+        () = event => {
             finish(connection.as_mut());
             connection.await
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
-use super::timeouts::Busy;
+use super::phase::Busy;
 
 /// As Go's server: so much is read and dropped, so that the connection can take the next request. More than that closes
 /// the connection, and says so in the answer.

@@ -8,18 +8,18 @@
 //! - Between two requests, on HTTP/1.1 only: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. While the process
 //!   stops, 5 s instead: the next request may be on its way already and must not meet a closed connection.
 //! - A request is being answered, or the connection is a tunnel: no timeout. HTTP/2 has none either from its first
-//!   request on; its PINGs find out whether the client is still there.
+//!   request on: its PINGs find out whether the client is still there, and one without an open stream is told to leave
+//!   after `ENTRADA_IDLE_TIMEOUT`.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::phase::{BUSY, HEAD, IDLE, Phase};
 use crate::config::Limits;
 use crate::problem::HEAD_TOO_SLOW;
 use crate::shutdown::Shutdown;
@@ -44,30 +44,8 @@ const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 
-const HEAD: u8 = 0;
-const IDLE: u8 = 1;
-const BUSY: u8 = 2;
 /// Between two requests while the process stops. [`Phase`] is never this; only the timer knows it.
 const STOPPING: u8 = 3;
-
-/// What the connection is doing. Shared between its bytes and its requests.
-#[derive(Clone, Debug)]
-pub(super) struct Phase(Arc<State>);
-
-#[derive(Debug)]
-struct State {
-    /// Requests that are being answered. Two at most: hyper may take up the next one before the body of the last is
-    /// dropped.
-    busy: AtomicUsize,
-    /// Whether a head is awaited or has begun; of interest while no request is being answered.
-    head: AtomicBool,
-    /// The connection has become a tunnel, or is HTTP/2: what is read from it belongs to others.
-    is_handed_over: AtomicBool,
-}
-
-/// A request that is being answered; dropped with its answer's body.
-#[derive(Debug)]
-pub(super) struct Busy(Option<Phase>);
 
 /// A socket whose reads time out by what its connection is doing.
 pub(super) struct TimeoutStream<S, G> {
@@ -90,54 +68,6 @@ pub(super) struct TimeoutStream<S, G> {
 impl ReadTimeouts {
     pub(super) fn of(limits: &Limits, shutdown: &Shutdown) -> Self {
         Self { head: limits.head, idle: limits.idle, shutdown: shutdown.clone() }
-    }
-}
-
-impl Default for Phase {
-    /// A new connection: its first head is awaited.
-    fn default() -> Self {
-        Self(Arc::new(State {
-            busy: AtomicUsize::new(0),
-            head: AtomicBool::new(true),
-            is_handed_over: AtomicBool::new(false),
-        }))
-    }
-}
-
-impl Phase {
-    /// A request has come whole.
-    pub(super) fn busy(&self) -> Busy {
-        self.0.busy.fetch_add(1, Ordering::AcqRel);
-        self.0.head.store(false, Ordering::Release);
-        Busy(Some(self.clone()))
-    }
-
-    fn now(&self) -> u8 {
-        if self.0.busy.load(Ordering::Acquire) > 0 {
-            BUSY
-        } else if self.0.head.load(Ordering::Acquire) {
-            HEAD
-        } else {
-            IDLE
-        }
-    }
-}
-
-impl Busy {
-    /// From now on no read of this connection times out: it has become a tunnel, or it is HTTP/2, which has PINGs.
-    pub(super) fn disable_timeouts(mut self) {
-        // The count stays up for ever: the connection is never idle again.
-        if let Some(phase) = self.0.take() {
-            phase.0.is_handed_over.store(true, Ordering::Release);
-        }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        if let Some(phase) = &self.0 {
-            phase.0.busy.fetch_sub(1, Ordering::AcqRel);
-        }
     }
 }
 
@@ -209,7 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S,
         }
         if read.is_ready() {
             if phase == IDLE && buf.filled().len() > before {
-                this.phase.0.head.store(true, Ordering::Release);
+                this.phase.head_begins();
                 this.set_timer(HEAD);
             }
             return read;
@@ -245,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
     /// that by itself: here its end would be that of one direction only.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.phase.0.is_handed_over.load(Ordering::Acquire) {
+        if this.phase.is_handed_over() {
             return Pin::new(&mut this.inner).poll_shutdown(cx);
         }
         if this.lingers_until.is_none() {
@@ -380,7 +310,7 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
         let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
-        phase.busy().disable_timeouts();
+        phase.hand_over();
         stream.shutdown().await.unwrap();
         client.write_all(b"still").await.unwrap();
         assert_eq!(expect_read(&mut stream, Duration::from_secs(1)).await.unwrap(), 5);
@@ -392,7 +322,7 @@ mod tests {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
         let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
-        phase.busy().disable_timeouts();
+        phase.hand_over();
         let waited = expect_read(&mut stream, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }

@@ -35,7 +35,8 @@ pub(crate) enum Shape {
     Plain,
     /// A watch: its end is an everyday event for the client.
     Watch,
-    /// `logs -f` and whatever a pod streams: its end must look like a break.
+    /// Logs and whatever a pod streams: its end must look like a break. Logs that are not followed, too: they may be long,
+    /// and a person may read them page by page. The API server itself sets them no limit in time.
     Follow,
     /// Leaves HTTP: exec, attach, port-forward.
     Upgrade,
@@ -52,6 +53,7 @@ enum Text {
 #[derive(Clone, Debug, Default)]
 struct Named {
     group: Range<usize>,
+    version: Range<usize>,
     namespace: Range<usize>,
     resource: Range<usize>,
     subresource: Range<usize>,
@@ -66,6 +68,7 @@ struct Info<'a> {
     is_resource: bool,
     verb: &'static str,
     group: &'a str,
+    version: &'a str,
     namespace: &'a str,
     resource: &'a str,
     subresource: &'a str,
@@ -89,7 +92,7 @@ impl Facts {
             Shape::Upgrade
         } else if asks_to_watch || either(|info| info.verb == "watch") {
             Shape::Watch
-        } else if pod_answers || either(|info| info.subresource == "log") && asks(&parts.uri, "follow") {
+        } else if pod_answers || either(|info| info.subresource == "log") {
             Shape::Follow
         } else {
             Shape::Plain
@@ -117,6 +120,12 @@ impl Facts {
     #[must_use]
     pub(crate) fn group(&self) -> &str {
         self.part(&self.named.group)
+    }
+
+    /// The version of the API group; empty for paths that name no resource.
+    #[must_use]
+    pub(crate) fn version(&self) -> &str {
+        self.part(&self.named.version)
     }
 
     /// The namespace; empty where none is named.
@@ -158,9 +167,12 @@ impl<'a> Info<'a> {
         let mut info = Self { verb: of_method(method), ..Self::default() };
         // `/api/{version}/{resource}…` and `/apis/{group}/{version}/{resource}…`; anything shorter names no resource.
         let rest = match segments {
-            ["api", _, rest @ ..] if !rest.is_empty() => rest,
-            ["apis", group, _, rest @ ..] if !rest.is_empty() => {
-                info.group = group;
+            ["api", version, rest @ ..] if !rest.is_empty() => {
+                info.version = version;
+                rest
+            }
+            ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+                (info.group, info.version) = (group, version);
                 rest
             }
             _ => return info,
@@ -212,6 +224,7 @@ impl<'a> Info<'a> {
         };
         Named {
             group: range(self.group),
+            version: range(self.version),
             namespace: range(self.namespace),
             resource: range(self.resource),
             subresource: range(self.subresource),

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::Broken;
 use super::net::{Net, Wire};
+use crate::audit::Audit;
 use crate::broker::{Broker, Minter};
 use crate::clock::Clock;
 use crate::identity::{Authenticator, Identity, Refused};
+use crate::quota::Quotas;
 use crate::session::{Endings, Opener, SealedStore, Uses};
 use crate::shutdown::Shutdown;
 use crate::streams::{NotOpened, Stream, StreamKind, Streams};
@@ -39,7 +41,7 @@ impl Replica {
         if broken.no_recheck {
             streams.skip_recheck();
         }
-        let broker = Broker::new(minter, store.clone(), clock.clone(), shutdown.clone());
+        let broker = Broker::new(minter, store.clone(), clock.clone(), shutdown.clone(), Audit::default());
         endings.listen({
             let (streams, broker) = (streams.clone(), Arc::downgrade(&broker));
             move |ended| {
@@ -54,6 +56,7 @@ impl Replica {
         let kept = store.clone();
         shutdown.spawn_beside("store", async move { kept.run().await });
         let upkeep = Upkeep {
+            quotas: Arc::new(Quotas::new(None, None, usize::MAX)),
             streams: streams.clone(),
             authenticator: authenticator.clone(),
             broker: broker.clone(),

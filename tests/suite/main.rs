@@ -17,6 +17,7 @@ mod endings;
 mod full_pipe;
 mod hour;
 mod kubectl;
+mod limits;
 mod port_forward;
 mod process;
 mod proxy;

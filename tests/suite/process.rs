@@ -14,7 +14,7 @@ async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
     let settings = BTreeMap::from([
         ("ENTRADA_PUBLIC_URL", "http://k8s.example.com".to_owned()),
         ("ENTRADA_STORE", "redis://:hunter2@redis:6379".to_owned()),
-        ("ENTRADA_RATE_LIMIT", "50/s burst 300".to_owned()),
+        ("ENTRADA_RATE_LIMIT", "50 per second".to_owned()),
         ("ENTRADA_TLS_CERT_FILE", "/nonexistent/tls.crt".to_owned()),
     ]);
     let output = command(&settings).args(["--listen", "nowhere"]).output().await.unwrap();
@@ -26,7 +26,7 @@ async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
         "ENTRADA_LISTEN: must be an IP address and a port",
         "ENTRADA_STORE: must be `memory`, redis://host:port[/db]",
         "contains user information",
-        "ENTRADA_RATE_LIMIT: must not be set; it is not built yet (is set)",
+        "ENTRADA_RATE_LIMIT: must be a rate such as `50/s burst 300` (is `50 per second`)",
         "ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE: must both be set",
         "AZURE_TENANT_ID: is required",
         "AZURE_FEDERATED_TOKEN_FILE: is required",

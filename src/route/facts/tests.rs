@@ -70,7 +70,7 @@ fn streams_are_recognised() {
     assert_eq!(shape("/api/v1/pods?watch=FALSE"), Shape::Plain);
     assert_eq!(shape("/api/v1/watch/pods"), Shape::Watch);
     assert_eq!(shape("/api/v1/namespaces/a/pods/web/log?follow=true"), Shape::Follow);
-    assert_eq!(shape("/api/v1/namespaces/a/pods/web/log"), Shape::Plain);
+    assert_eq!(shape("/api/v1/namespaces/a/pods/web/log"), Shape::Follow);
     assert_eq!(shape("/api/v1/namespaces/a/services/web/proxy/events"), Shape::Follow);
     let upgrade = Request::post("/api/v1/namespaces/a/pods/web/exec")
         .header("connection", "Upgrade")

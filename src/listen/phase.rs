@@ -1,0 +1,136 @@
+//! What a connection is doing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// A request's head is awaited, or has begun.
+pub(super) const HEAD: u8 = 0;
+/// Between two requests.
+pub(super) const IDLE: u8 = 1;
+/// A request is being answered, or what comes belongs to others.
+pub(super) const BUSY: u8 = 2;
+
+/// What the connection is doing. Shared between its bytes and its requests.
+#[derive(Clone, Debug)]
+pub(super) struct Phase(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    /// Requests that are being answered. On HTTP/1.1 two at most: hyper may take up the next one before the body of the
+    /// last is dropped.
+    busy: AtomicUsize,
+    /// Requests so far; it may wrap.
+    requests: AtomicUsize,
+    /// Whether a head is awaited or has begun; of interest while no request is being answered.
+    head: AtomicBool,
+    /// The connection has become a tunnel, or is HTTP/2: what is read from it belongs to others.
+    is_handed_over: AtomicBool,
+}
+
+/// A request that is being answered; dropped with its answer's body.
+#[derive(Debug)]
+pub(super) struct Busy(Phase);
+
+impl Default for Phase {
+    /// A new connection: its first head is awaited.
+    fn default() -> Self {
+        Self(Arc::new(State {
+            busy: AtomicUsize::new(0),
+            requests: AtomicUsize::new(0),
+            head: AtomicBool::new(true),
+            is_handed_over: AtomicBool::new(false),
+        }))
+    }
+}
+
+impl Phase {
+    /// A request has come whole.
+    pub(super) fn busy(&self) -> Busy {
+        self.0.busy.fetch_add(1, Ordering::AcqRel);
+        self.0.requests.fetch_add(1, Ordering::AcqRel);
+        self.0.head.store(false, Ordering::Release);
+        Busy(self.clone())
+    }
+
+    /// From now on no read of this connection times out: it has become a tunnel, or it is HTTP/2, which has PINGs.
+    pub(super) fn hand_over(&self) {
+        self.0.is_handed_over.store(true, Ordering::Release);
+    }
+
+    /// Whether it was handed over.
+    pub(super) fn is_handed_over(&self) -> bool {
+        self.0.is_handed_over.load(Ordering::Acquire)
+    }
+
+    /// The next request's first bytes have come.
+    pub(super) fn head_begins(&self) {
+        self.0.head.store(true, Ordering::Release);
+    }
+
+    /// Whether a request is being answered.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.busy.load(Ordering::Acquire) > 0
+    }
+
+    /// Resolves when no request has been answered, and none has come, for `idle` or up to half as long again.
+    pub(super) async fn unused(&self, idle: Duration) {
+        let mut looks = tokio::time::interval(idle / 2);
+        let (mut seen, mut unchanged) = (None, 0);
+        while unchanged < 2 {
+            looks.tick().await;
+            let requests = (!self.is_busy()).then(|| self.0.requests.load(Ordering::Acquire));
+            unchanged = if requests.is_some() && requests == seen { unchanged + 1 } else { 0 };
+            seen = requests;
+        }
+    }
+
+    /// [`HEAD`], [`IDLE`] or [`BUSY`].
+    pub(super) fn now(&self) -> u8 {
+        if self.is_handed_over() || self.is_busy() {
+            BUSY
+        } else if self.0.head.load(Ordering::Acquire) {
+            HEAD
+        } else {
+            IDLE
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.0.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+
+    /// A connection is unused once nothing has been asked on it for three minutes; neither while an answer is on its way,
+    /// nor when one came and went meanwhile.
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_without_requests_is_unused_after_a_while() {
+        let phase = Phase::default();
+        let busy = phase.busy();
+        let longer = IDLE_TIMEOUT * 10;
+        assert!(tokio::time::timeout(longer, phase.unused(IDLE_TIMEOUT)).await.is_err(), "it is busy");
+        drop(busy);
+        let asks_now_and_then = async {
+            let mut pause = tokio::time::interval(IDLE_TIMEOUT * 9 / 10);
+            for _ in 0..10 {
+                pause.tick().await;
+                drop(phase.busy());
+            }
+        };
+        tokio::select! {
+            () = phase.unused(IDLE_TIMEOUT) => panic!("it was used"),
+            () = asks_now_and_then => {}
+        }
+        let began = tokio::time::Instant::now();
+        phase.unused(IDLE_TIMEOUT).await;
+        assert!(began.elapsed() >= IDLE_TIMEOUT && began.elapsed() <= IDLE_TIMEOUT * 3 / 2);
+    }
+}

@@ -1,0 +1,189 @@
+//! What one user may take, and what is left for the others.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use http::Method;
+use http_body_util::BodyExt;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use standin::apiserver::Fault;
+use tokio::io::AsyncReadExt;
+
+use super::support::wire::Wire;
+use super::support::{World, eventually};
+
+const PODS: &str = "/api/v1/namespaces/team-a/pods";
+const BOBS: &str = "/api/v1/namespaces/team-b/pods";
+const LARGE: usize = 64 * 1024 * 1024;
+
+async fn get(world: &World, path: &str, token: &str) -> Wire {
+    let mut wire = Wire::open(world).await;
+    wire.write(format!("GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n")).await;
+    wire
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_rate_is_a_limit_of_that_user_alone() {
+    // Proves the 429's form, that pages count too, that streams do not, and that another user is not concerned.
+    let world = World::start_with(|raw| raw.rate_limit = Some("1/h burst 6".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let bob = world.token(&world.signed_in("bob").await).await;
+    // The portal and the new token were the first two of the six.
+    for _ in 0..3 {
+        assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 200);
+    }
+    assert_eq!(world.call(Method::GET, "/whoami", &alice).await.status, 200);
+    for path in [PODS, "/whoami"] {
+        let page = world.call(Method::GET, path, &alice).await;
+        assert_eq!(page.status, 429, "{path}");
+        assert_eq!(page.headers["entrada-reason"], "rate_limited");
+        assert_eq!(page.headers["retry-after"], "1");
+        let status = page.json().unwrap();
+        assert_eq!((&status["code"], &status["reason"]), (&429.into(), &"TooManyRequests".into()));
+    }
+    let mut watch = get(&world, &format!("{PODS}?watch=1"), &alice).await;
+    assert!(watch.head().await.starts_with("HTTP/1.1 200"));
+    assert_eq!(world.call(Method::GET, BOBS, &bob).await.status, 200);
+    assert!(world.metric(r#"entrada_problems_total{reason="rate_limited"}"#).await >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_addresss_sign_ins_are_limited() {
+    // Proves that /login and /callback share a budget, and that who is signed in goes on.
+    let world = World::start_with(|raw| raw.signin_rate_limit = Some("1/h burst 3".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let page = world.call_with(Method::GET, "/callback?code=x&state=y", &[]).await;
+    assert_eq!(page.status, 400, "the third step is still within it");
+    for path in ["/login", "/callback?code=x&state=y"] {
+        let page = world.call_with(Method::GET, path, &[]).await;
+        assert_eq!(page.status, 429, "{path}");
+        assert_eq!(page.headers["entrada-reason"], "rate_limited");
+        assert_eq!(page.headers["retry-after"], "1");
+    }
+    assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_users_requests_under_way_are_bounded() {
+    // Proves that bodies which never end hold no more than their user's share, and that what ends makes room.
+    let world = World::start_with(|raw| raw.max_requests_per_user = Some("3".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let bob = world.token(&world.signed_in("bob").await).await;
+    let mut endless = Vec::new();
+    for _ in 0..3 {
+        let mut wire = Wire::open(&world).await;
+        wire.write(format!(
+            "POST {PODS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {alice}\r\ncontent-length: 100000\r\n\r\n{{"
+        ))
+        .await;
+        endless.push(wire);
+    }
+    eventually("the bound", || async { world.call(Method::GET, PODS, &alice).await.status == 429 }).await;
+    let page = world.call(Method::GET, PODS, &alice).await;
+    assert_eq!(page.status, 429);
+    assert_eq!(page.headers["entrada-reason"], "too_many_requests");
+    assert_eq!(page.headers["retry-after"], "1");
+    assert_eq!(world.call(Method::GET, BOBS, &bob).await.status, 200);
+    endless.pop();
+    assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_with_a_shut_window_loses_its_answers_and_not_the_others_their_seats() {
+    // Proves that an answer nobody reads is given up after a while, with all that it holds, although an HTTP/2 client
+    // that keeps its window shut answers every PING.
+    let world = World::start_with(|raw| {
+        raw.max_requests_per_user = Some("2".to_owned());
+        raw.stall_timeout = Some("1s".to_owned());
+    })
+    .await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let tls = Wire::open_with(&world, b"h2").await.0;
+    let (mut client, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake(TokioIo::new(tls))
+        .await
+        .unwrap();
+    let _connection = tokio::spawn(connection);
+    let get = || {
+        let request = http::Request::get(world.at(PODS)).header("authorization", format!("Bearer {alice}"));
+        request.body(http_body_util::Empty::<Bytes>::new()).unwrap()
+    };
+    let held = [client.send_request(get()).await.unwrap(), client.send_request(get()).await.unwrap()];
+    assert!(
+        held.iter().all(|answer| answer.status() == 200),
+        "their heads are there, their bodies cannot come"
+    );
+    assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 429);
+    eventually("room", || async { world.call(Method::GET, PODS, &alice).await.status == 200 }).await;
+    drop(held);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_reads_ends_its_http1_connection() {
+    // Proves it for HTTP/1.1, where the socket takes some of the answer first.
+    let world = World::start_with(|raw| raw.stall_timeout = Some("1s".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    world.api.fault(PODS, Fault::Answer(http::StatusCode::OK, "x".repeat(LARGE)));
+    let mut wire = get(&world, PODS, &alice).await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 200"));
+    eventually("the end", || async { world.metric("entrada_connections").await < 1.0 }).await;
+    let mut rest = Vec::new();
+    let read = wire.0.read_to_end(&mut rest).await;
+    assert!(read.is_err() || rest.len() < LARGE, "it is not whole");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_http2_connection_without_a_stream_is_told_to_leave() {
+    // Proves GOAWAY and the end after the idle timeout, also for a client that answers PINGs and never leaves by itself;
+    // a connection with a watch stays.
+    let world = World::start_with(|raw| raw.idle_timeout = Some("1s".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let open = async |path: &str| {
+        let tls = Wire::open_with(&world, b"h2").await.0;
+        let io = TokioIo::new(tls);
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get(world.at(path)).header("authorization", format!("Bearer {alice}"));
+        let request = request.body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        (client.send_request(request).await.unwrap(), client, connection)
+    };
+    let (watch, _client, watched) = open(&format!("{PODS}?watch=1")).await;
+    let (answer, _also_kept, connection) = open(PODS).await;
+    answer.into_body().collect().await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), connection).await.expect("it ends").unwrap().unwrap();
+    assert!(!watched.is_finished() && watch.status() == 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_connection_goes_to_users_in_turn() {
+    // Proves that one request of bob's is served while all of alice's wait for the few connections there are.
+    let world = World::start_with(|raw| raw.max_upstream_connections = Some("2".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let bob = world.token(&world.signed_in("bob").await).await;
+    world.api.fault(PODS, Fault::DelayHead(Duration::from_millis(300)));
+    let flood = join_all((0..40).map(|_| world.call(Method::GET, PODS, &alice)));
+    let others = async {
+        for _ in 0..5 {
+            assert_eq!(world.call(Method::GET, BOBS, &bob).await.status, 200);
+        }
+    };
+    tokio::join!(flood, others);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_before_its_answer_is_recorded() {
+    // Proves that each request has its line in the log, also one that nobody waited for, and that it is counted.
+    let world = World::start().await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    world.api.fault(PODS, Fault::DelayHead(Duration::from_secs(600)));
+    let wire = get(&world, &format!("{PODS}?left=1"), &alice).await;
+    world.api.requests_until(|seen| seen.iter().any(|seen| seen.target.ends_with("left=1"))).await;
+    drop(wire);
+    eventually("its line", || async {
+        world.logged(r#""status":499,"reason":"client_gone""#).iter().any(|line| line.contains(PODS))
+    })
+    .await;
+}
