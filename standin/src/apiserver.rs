@@ -11,6 +11,7 @@
 
 mod accept;
 mod archive;
+mod audit;
 mod auth;
 mod call;
 mod channels;
@@ -91,6 +92,7 @@ impl ApiServer {
             not_issued_before: Mutex::new(None),
             record: record::Record::default(),
             faults: faults::Faults::default(),
+            audit: audit::Audit::default(),
         });
         let tls = ca.issue(&[])?.server_config()?;
         let run = Run::start(addr, &tls, &server).await?;
@@ -134,6 +136,12 @@ impl ApiServer {
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
         self.server.record.all()
+    }
+
+    /// The server's own audit events, in the order in which they came to be.
+    #[must_use]
+    pub fn audit_events(&self) -> Vec<Value> {
+        self.server.audit.events()
     }
 
     /// Waits until the recorded requests satisfy `is_enough`, and returns them: for tests that must not guess a time.

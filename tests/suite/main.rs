@@ -7,6 +7,8 @@
 
 mod support;
 
+mod audit;
+mod audit_process;
 mod broker;
 mod chromium;
 mod copy;

@@ -68,7 +68,16 @@ pub(crate) struct Unread {
 
 /// Starts it, waits until it says so, and reads no further.
 pub(crate) async fn start_unread(settings: &BTreeMap<&str, String>) -> Unread {
-    let mut child = command(settings).spawn().unwrap();
+    spawn(command(settings)).await
+}
+
+/// The same, started by this command.
+pub(crate) async fn start_as(command: Command) -> Program {
+    spawn(command).await.reading()
+}
+
+async fn spawn(mut command: Command) -> Unread {
+    let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
     loop {
         let line = log.next_line().await.unwrap().expect("it ended before it had started");
@@ -119,6 +128,11 @@ async fn read(mut log: Lines<BufReader<ChildStdout>>) -> Vec<Value> {
 impl Program {
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Its exit code, and the rest of its log.
