@@ -160,6 +160,7 @@ fn store(
     entra: &Arc<Entra>,
     endings: &Endings,
     shutdown: &Shutdown,
+    metrics: &Arc<Metrics>,
 ) -> Arc<dyn SessionStore> {
     match config {
         StoreConfig::Memory => {
@@ -175,7 +176,7 @@ fn store(
                     Login::issued_by(StoreLogin { entra: entra.clone(), username })
                 }
             };
-            let backend = Redis::new(redis.clone(), login);
+            let backend = Redis::new(redis.clone(), login, metrics.clone());
             let store = Arc::new(SealedStore::new(backend, endings.clone(), redis.staleness));
             shutdown.spawn_vital("store", keep(store.clone()));
             store
@@ -251,7 +252,7 @@ impl Foundation {
         let streams =
             Streams::new(budget.streams_per_user, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let endings = Endings::default();
-        let store = store(&config.store, &entra, &endings, &shutdown);
+        let store = store(&config.store, &entra, &endings, &shutdown, &metrics);
         let broker =
             Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone(), audit.clone());
         // What ends, wherever it was ended, ends its streams and is forgotten by the broker.

@@ -92,9 +92,9 @@ impl Audit {
         metrics: &Metrics,
     ) -> anyhow::Result<Self> {
         let counters = Counters {
-            written: metrics.audit_events.with_label_values(&["written"]),
-            dropped: metrics.audit_events.with_label_values(&["dropped"]),
-            queued: metrics.audit_queue_bytes.clone(),
+            written: metrics.audit.events.with_label_values(&["written"]),
+            dropped: metrics.audit.events.with_label_values(&["dropped"]),
+            queued: metrics.audit.queue_bytes.clone(),
         };
         let (outbox, inbox) = outbox(config.queue_bytes, sink.gathering(), counters);
         let failing = Arc::new(AtomicBool::new(false));
@@ -102,7 +102,7 @@ impl Audit {
             inbox,
             sink,
             failing: failing.clone(),
-            failures: metrics.audit_sink_failures.clone(),
+            failures: metrics.audit.sink_failures.clone(),
         };
         std::thread::Builder::new()
             .name("audit".to_owned())

@@ -41,6 +41,7 @@ const RENEW_EVERY: Duration = Duration::from_secs(60);
 pub(crate) struct Delegated {
     admitted: Admitted,
     token: Arc<Token>,
+    was_cached: bool,
     broker: Arc<Broker>,
 }
 
@@ -119,6 +120,12 @@ impl Delegated {
         self.admitted.facts()
     }
 
+    /// Whether its token was at hand, and nobody waited for Entra.
+    #[must_use]
+    pub(crate) fn was_cached(&self) -> bool {
+        self.was_cached
+    }
+
     /// Takes the request's place among its user's, to be held until its answer's last byte. A stream has none.
     pub(crate) fn take_share(&mut self) -> Option<Share> {
         self.admitted.take_share()
@@ -172,8 +179,8 @@ impl Broker {
     /// # Errors
     /// Why there is none; the caller's session may have ended by it.
     pub(crate) async fn delegate(self: &Arc<Self>, admitted: Admitted) -> Result<Delegated, BrokerError> {
-        let token = self.token(admitted.identity().opener()).await?;
-        Ok(Delegated { admitted, token, broker: self.clone() })
+        let (token, was_cached) = self.token(admitted.identity().opener()).await?;
+        Ok(Delegated { admitted, token, was_cached, broker: self.clone() })
     }
 
     /// "Renew my access": a fresh AKS token now.
@@ -250,7 +257,8 @@ impl Broker {
         self.token(opener).await.map(drop)
     }
 
-    async fn token(self: &Arc<Self>, opener: &Opener) -> Result<Arc<Token>, BrokerError> {
+    /// The token, and whether it was at hand.
+    async fn token(self: &Arc<Self>, opener: &Opener) -> Result<(Arc<Token>, bool), BrokerError> {
         let slot = self.slot(&opener.session);
         let now = self.clock.now();
         if let Some(token) = slot.current()
@@ -260,9 +268,9 @@ impl Broker {
                 // Nobody waits for it; where a call failed a moment ago, it is left for later.
                 let _under_way = self.start_or_join(&slot, opener, Need::newer_than(&token));
             }
-            return Ok(token);
+            return Ok((token, true));
         }
-        self.renew_and_wait(&slot, opener, Need::USABLE).await
+        Ok((self.renew_and_wait(&slot, opener, Need::USABLE).await?, false))
     }
 
     fn slot(&self, session: &Session) -> Arc<Slot> {

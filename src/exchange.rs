@@ -133,9 +133,12 @@ impl Stages {
         let identity = identified.inspect_err(|_| record.unidentified(parts))?;
         record.identified(identity.credential(), identity.session());
         record.received(parts)?;
+        self.metrics.credential_lookups.count(identity.was_known());
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
         self.authenticator.note_use(permit.identity(), forwarded_headers.client);
-        Ok(self.broker.delegate(self.quotas.admit(permit).await?).await?)
+        let delegated = self.broker.delegate(self.quotas.admit(permit).await?).await?;
+        self.metrics.aks_tokens.count(delegated.was_cached());
+        Ok(delegated)
     }
 
     async fn forward(

@@ -29,6 +29,7 @@ pub(crate) struct Identity {
     opener: Opener,
     last_use: Option<LastUse>,
     found_at: Instant,
+    was_known: bool,
 }
 
 /// Why nobody was identified.
@@ -123,6 +124,12 @@ impl Identity {
         self.found_at
     }
 
+    /// Whether it was found in memory, without asking the store.
+    #[must_use]
+    pub(crate) fn was_known(&self) -> bool {
+        self.was_known
+    }
+
     /// Whether a browser's cookie was presented, for which browsers' dangers must be guarded against.
     #[must_use]
     pub(crate) fn is_cookie(&self) -> bool {
@@ -187,7 +194,7 @@ impl Authenticator {
         if let Some(known) = self.store.known(key.digest())
             && let Ok(identity) = self.judge(Some(known), &key, kind, found_at)
         {
-            return Ok(identity);
+            return Ok(Identity { was_known: true, ..identity });
         }
         let found = self.store.find(&key).await?;
         self.judge(found, &key, kind, found_at)
@@ -212,7 +219,8 @@ impl Authenticator {
         let session = session.filter(|session| !session.is_over(now));
         match (session, kind) {
             (Some(session), _) => {
-                Ok(Identity { opener: Opener { credential, session, key: key.clone() }, last_use, found_at })
+                let opener = Opener { credential, session, key: key.clone() };
+                Ok(Identity { opener, last_use, found_at, was_known: false })
             }
             (None, CredentialKind::Token) => Err(Refused::Dormant),
             (None, CredentialKind::Cookie) => Err(Refused::Expired(kind)),

@@ -64,6 +64,16 @@ enum Help {
     Portal,
 }
 
+/// The setting that a request exceeded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Limit {
+    Rate,
+    SignInRate,
+    RequestsPerUser,
+    StreamsPerUser,
+    UpstreamConnections,
+}
+
 /// An error on its way to the caller.
 #[derive(Debug)]
 pub(crate) struct Problem {
@@ -76,6 +86,7 @@ pub(crate) struct Problem {
     log: String,
     help: Help,
     retry_after_seconds: Option<u32>,
+    limit: Option<Limit>,
     details: Vec<(&'static str, String)>,
     allow: Option<Box<str>>,
     /// Whatever follows on this connection cannot be trusted to be a request.
@@ -120,6 +131,19 @@ impl Asker {
     }
 }
 
+impl Limit {
+    /// The setting's name, in lower case and without `ENTRADA_`: a metric's label.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Rate => "rate_limit",
+            Self::SignInRate => "signin_rate_limit",
+            Self::RequestsPerUser => "max_requests_per_user",
+            Self::StreamsPerUser => "max_streams_per_user",
+            Self::UpstreamConnections => "max_upstream_connections",
+        }
+    }
+}
+
 impl Problem {
     fn new(status: StatusCode, reason: &'static str, side: Side, sentence: impl Into<String>) -> Self {
         Self {
@@ -130,6 +154,7 @@ impl Problem {
             log: String::new(),
             help: Help::None,
             retry_after_seconds: None,
+            limit: None,
             details: Vec::new(),
             allow: None,
             closes: false,
@@ -166,6 +191,9 @@ impl Problem {
     /// API server, `error` for what is ours.
     pub(crate) fn note(&self, record: &Record, metrics: &Metrics) {
         metrics.problems.with_label_values(&[self.reason]).inc();
+        if let Some(limit) = self.limit {
+            metrics.limits_hit.with_label_values(&[limit.label()]).inc();
+        }
         let audit_id = record.audit_id().to_str().unwrap_or_default();
         let (reason, status, cause) = (self.reason, self.status.as_u16(), self.log.as_str());
         match self.side {

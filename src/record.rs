@@ -7,8 +7,9 @@
 mod recording;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
@@ -18,7 +19,7 @@ use tokio::time::Instant;
 use self::recording::Recording;
 pub(crate) use self::recording::session_ended;
 use crate::audit::{Audit, Outcome};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, labels};
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
 use crate::session::{Credential, Session};
@@ -42,6 +43,10 @@ pub(crate) struct Record {
     /// `None` for a page of ours.
     facts: Option<Facts>,
     user: OnceLock<(Arc<Credential>, Arc<Session>)>,
+    /// The page's name; empty where it is none.
+    page: &'static str,
+    /// How long the API server had it, in microseconds; 0 when it never did.
+    upstream_us: AtomicU64,
     is_answered: AtomicBool,
     metrics: Arc<Metrics>,
     /// `None`: there is no audit log.
@@ -84,9 +89,10 @@ impl Record {
         metrics: Arc<Metrics>,
         audit: &Audit,
     ) -> Self {
-        let facts = match route {
-            Route::Kubernetes(facts) => Some(facts.clone()),
-            Route::Page(_) | Route::WrongMethod(_) => None,
+        let (facts, page) = match route {
+            Route::Kubernetes(facts) => (Some(facts.clone()), ""),
+            Route::Page(page) => (None, page.name()),
+            Route::WrongMethod(_) => (None, "wrong_method"),
         };
         Self {
             started: Instant::now(),
@@ -97,6 +103,8 @@ impl Record {
             recording: Recording::begin(audit, parts, client, facts.is_none()),
             facts,
             user: OnceLock::new(),
+            page,
+            upstream_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
             metrics,
         }
@@ -120,6 +128,12 @@ impl Record {
         let _noted_already = self.user.set((credential.clone(), session.clone()));
     }
 
+    /// So long it took from when the request was sent upstream to the head of the answer, the client's sending included.
+    pub(crate) fn upstream_took(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.upstream_us.fetch_add(micros, Ordering::Relaxed);
+    }
+
     /// The answer's head is ready: counts and logs the exchange. `refusal`: it is an error of ours.
     pub(crate) fn answered(&self, status: StatusCode, refusal: Option<Refusal>) {
         self.is_answered.store(true, Ordering::Relaxed);
@@ -130,11 +144,9 @@ impl Record {
     }
 
     fn tell(&self, status: u16, reason: Option<&'static str>) {
-        let metrics = &self.metrics;
-        let kind = if self.facts.is_some() { "kubernetes" } else { "page" };
-        let seconds = self.started.elapsed().as_secs_f64();
-        metrics.requests.with_label_values(&[kind, class(status)]).inc();
-        metrics.request_seconds.with_label_values(&[kind]).observe(seconds);
+        let elapsed = self.started.elapsed();
+        self.count(status, elapsed);
+        let seconds = elapsed.as_secs_f64();
         let credential = self.user.get().map(|(credential, _)| credential);
         let facts = self.facts.as_ref();
         let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
@@ -157,6 +169,22 @@ impl Record {
             audit_id = self.audit_id.to_str().unwrap_or_default(),
             "request"
         );
+    }
+}
+
+impl Record {
+    fn count(&self, status: u16, elapsed: Duration) {
+        let metrics = &self.metrics;
+        let (kind, verb, resource) = match &self.facts {
+            Some(facts) => ("kubernetes", facts.verb, labels::resource(facts.group(), facts.resource())),
+            None => ("page", labels::method(&self.method), self.page),
+        };
+        metrics.requests.with_label_values(&[kind, verb, resource, labels::code(status)]).inc();
+        metrics.request_seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());
+        let upstream = Duration::from_micros(self.upstream_us.load(Ordering::Relaxed));
+        if !upstream.is_zero() {
+            metrics.added_seconds.observe(elapsed.saturating_sub(upstream).as_secs_f64());
+        }
     }
 }
 
@@ -185,14 +213,4 @@ pub(crate) fn audit_id(headers: &mut HeaderMap) -> HeaderValue {
     let id = id.unwrap_or(HeaderValue::from_static("none"));
     headers.insert(AUDIT_ID, id.clone());
     id
-}
-
-fn class(status: u16) -> &'static str {
-    match status {
-        100..=199 => "1xx",
-        200..=299 => "2xx",
-        300..=399 => "3xx",
-        400..=499 => "4xx",
-        _ => "5xx",
-    }
 }

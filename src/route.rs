@@ -58,6 +58,28 @@ pub(crate) enum Page {
     NotBuilt,
 }
 
+impl Page {
+    /// Its name in metrics.
+    #[must_use]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Portal => "portal",
+            Self::Login => "login",
+            Self::Callback => "callback",
+            Self::Logout => "logout",
+            Self::LogoutEverywhere => "logout_everywhere",
+            Self::FrontChannelLogout => "logout_frontchannel",
+            Self::Whoami => "whoami",
+            Self::Refresh => "refresh",
+            Self::ListTokens | Self::CreateToken | Self::RevokeToken(_) => "tokens",
+            Self::ArmTokens => "tokens_arm",
+            Self::PluginKubeconfig | Self::CreateKubeconfig => "kubeconfig",
+            Self::Asset(_) => "assets",
+            Self::NotBuilt => "not_built",
+        }
+    }
+}
+
 /// Fixed paths of ours with the methods that they have. `HEAD` counts as `GET`.
 const TABLE: &[(&str, &[(Method, Page)])] = &[
     ("/login", &[(Method::GET, Page::Login)]),

@@ -1,7 +1,7 @@
 //! Open streams, registered with the credential that opened them, so that its end ends them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -25,6 +25,16 @@ pub(crate) enum StreamKind {
     Follow,
     /// An upgraded connection: left alone until the stop's deadline.
     Tunnel,
+}
+
+impl StreamKind {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Follow => "follow",
+            Self::Tunnel => "tunnel",
+        }
+    }
 }
 
 /// Of the drain window, the part over which watches are spread when they end: their clients come back elsewhere, and
@@ -84,6 +94,19 @@ pub(crate) enum Over {
     Stopping,
 }
 
+/// Who or what ended a stream: its metric's label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndedBy {
+    /// The client left, or closed its side first.
+    Client,
+    /// The API server ended its answer, closed its side first, or gave none.
+    Upstream,
+    /// Its credential has ended.
+    Credential,
+    /// The process stops.
+    Stopping,
+}
+
 /// One open stream. Dropping it ends its registration.
 #[derive(Debug)]
 pub(crate) struct Stream {
@@ -91,6 +114,7 @@ pub(crate) struct Stream {
     kind: StreamKind,
     entry: Arc<Entry>,
     gauge: IntGauge,
+    ended_by: OnceLock<EndedBy>,
 }
 
 /// Why a stream was not opened.
@@ -155,14 +179,9 @@ impl Streams {
             entry.set_deadline(deadline);
             entry.clone()
         };
-        let label = match kind {
-            StreamKind::Watch => "watch",
-            StreamKind::Follow => "follow",
-            StreamKind::Tunnel => "tunnel",
-        };
-        let gauge = self.inner.metrics.streams.with_label_values(&[label]);
+        let gauge = self.inner.metrics.streams.with_label_values(&[kind.label()]);
         gauge.inc();
-        let stream = Stream { inner: self.inner.clone(), kind, entry, gauge };
+        let stream = Stream { inner: self.inner.clone(), kind, entry, gauge, ended_by: OnceLock::new() };
         // Only now: an end that comes from here on finds the stream registered.
         match self.inner.ended_since(&credential.id, found_at) {
             Some(fate) => Err(NotOpened::Ended(fate)),
@@ -259,9 +278,20 @@ impl Stream {
     /// Resolves when the stream must end.
     pub(crate) async fn over(&self) -> Over {
         tokio::select! {
-            fate = self.entry.over(&self.inner.clock) => Over::Credential(fate),
-            () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => Over::Stopping,
+            fate = self.entry.over(&self.inner.clock) => {
+                self.ended_by(EndedBy::Credential);
+                Over::Credential(fate)
+            }
+            () = self.its_turn_to_leave(), if self.kind == StreamKind::Watch => {
+                self.ended_by(EndedBy::Stopping);
+                Over::Stopping
+            }
         }
+    }
+
+    /// Notes what ends it, for the metric. What is noted first counts; without a note it was the client.
+    pub(crate) fn ended_by(&self, by: EndedBy) {
+        let _noted_already = self.ended_by.set(by);
     }
 
     /// Resolves at a random moment within the window of a soft stop.
@@ -275,6 +305,13 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.gauge.dec();
+        let reason = match self.ended_by.get() {
+            None | Some(EndedBy::Client) => "client",
+            Some(EndedBy::Upstream) => "upstream",
+            Some(EndedBy::Credential) => "credential",
+            Some(EndedBy::Stopping) => "stopping",
+        };
+        self.inner.metrics.streams_ended.with_label_values(&[self.kind.label(), reason]).inc();
         // Counted down under the map's lock: otherwise a stream that opens right now could get the entry that is being
         // removed, and an end of the credential would not find it.
         self.inner.credentials.remove_if(&self.entry.opener.credential.id, |_, entry| {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use thiserror::Error;
+use tokio::time::Instant;
 
 use crate::broker::Delegated;
 use crate::http::body::{Body, Lease};
@@ -17,7 +18,7 @@ use crate::http::unread::InUse;
 use crate::identity::Refused;
 use crate::record::Record;
 use crate::route::Shape;
-use crate::streams::{NotOpened, Over, Stream, StreamKind, Streams};
+use crate::streams::{EndedBy, NotOpened, Over, Stream, StreamKind, Streams};
 use crate::transport::{Leased, Outgoing, Sent, Transport, TransportError};
 
 /// Why there is no answer of the API server.
@@ -84,20 +85,22 @@ impl Upstream {
         let stream = self.register(&delegated)?;
         let share = delegated.take_share();
         let user = &delegated.identity().credential().user;
-        let lease = self.transport.lease(user, (share, record)).await?;
+        let lease = self.transport.lease(user, (share, record.clone())).await?;
         let client = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
+        let began = Instant::now();
         let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers);
         let mut leased = match &stream {
             None => exchange.await?,
             // The answer's head may be long in coming, and the credential may end meanwhile.
             Some(stream) => tokio::select! {
-                exchanged = exchange => exchanged?,
+                exchanged = exchange => exchanged.inspect_err(|_| stream.ended_by(EndedBy::Upstream))?,
                 over = stream.over() => return Err(match over {
                     Over::Credential(fate) => UpstreamError::Ended(Refused::ended(kind, fate)),
                     Over::Stopping => UpstreamError::Stopping,
                 }),
             },
         };
+        record.upstream_took(began.elapsed());
         let response = leased.response_mut();
         let refused_user = response.status() == StatusCode::UNAUTHORIZED && !pod_answers;
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;

@@ -283,12 +283,12 @@ async fn strict_mode_refuses_instead_of_losing() {
         let trails: Vec<_> = answers.into_iter().flatten().collect();
         assert_eq!((trails.len() < 100, audit.ready().is_err()), (strict, strict));
         trails.iter().for_each(|trail| audit.complete(trail, &Outcome::of(200)));
-        let count = |outcome: &str| metrics.audit_events.with_label_values(&[outcome]).get();
+        let count = |outcome: &str| metrics.audit.events.with_label_values(&[outcome]).get();
         assert_eq!(count("dropped") > 0, !strict);
         drop(release);
         audit.close(PATIENCE).await;
         assert_eq!(count("written") + count("dropped"), 2 * trails.len() as u64);
-        assert_eq!(metrics.audit_queue_bytes.get(), 0);
+        assert_eq!(metrics.audit.queue_bytes.get(), 0);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Help, Problem, Side};
+use super::{Help, Limit, Problem, Side};
 use crate::broker::{BrokerError, RenewError};
 use crate::clock::in_words;
 use crate::entra::{Class, EntraFault, NotReady};
@@ -147,6 +147,7 @@ impl From<UpstreamError> for Problem {
             UpstreamError::Transport(error) => error.into(),
             UpstreamError::Stopping => BrokerError::Stopping.into(),
             UpstreamError::TooManyStreams => Self {
+                limit: Some(Limit::StreamsPerUser),
                 retry_after_seconds: Some(SHORTLY),
                 ..Self::new(
                     StatusCode::TOO_MANY_REQUESTS,
@@ -182,6 +183,7 @@ impl From<TransportError> for Problem {
                 "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
             ),
             TransportError::Busy => Self {
+                limit: Some(Limit::UpstreamConnections),
                 retry_after_seconds: Some(SOON),
                 ..problem(
                     StatusCode::SERVICE_UNAVAILABLE,

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Problem, Side};
+use super::{Limit, Problem, Side};
 use crate::audit::NotRecorded;
 use crate::quota::OverQuota;
 
@@ -11,17 +11,22 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 
 impl From<OverQuota> for Problem {
     fn from(over: OverQuota) -> Self {
-        let (reason, sentence) = match over {
-            OverQuota::Rate => ("rate_limited", "You send more requests than one user may."),
-            OverQuota::Requests => {
-                ("too_many_requests", "You have more requests under way than one user may.")
-            }
-            OverQuota::SignIns => {
-                ("rate_limited", "There were too many sign-ins from your address. Try again in a moment.")
-            }
+        let (reason, limit, sentence) = match over {
+            OverQuota::Rate => ("rate_limited", Limit::Rate, "You send more requests than one user may."),
+            OverQuota::Requests => (
+                "too_many_requests",
+                Limit::RequestsPerUser,
+                "You have more requests under way than one user may.",
+            ),
+            OverQuota::SignIns => (
+                "rate_limited",
+                Limit::SignInRate,
+                "There were too many sign-ins from your address. Try again in a moment.",
+            ),
         };
         Self {
             log: over.to_string(),
+            limit: Some(limit),
             retry_after_seconds: Some(RETRY_AFTER_SECONDS),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, reason, Side::Client, sentence)
         }

@@ -5,6 +5,7 @@
 //! while the client does not read, nobody polls it.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -18,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
 use crate::http::body::{BodyError, Lease};
-use crate::streams::{Over, Stream};
+use crate::streams::{EndedBy, Over, Stream};
 
 /// A body that ends when its stream is over.
 pub(super) struct StreamBody {
@@ -34,6 +35,8 @@ pub(super) struct StreamBody {
 struct Source {
     upstream: Mutex<Upstream>,
     reader: AtomicWaker,
+    /// Upstream has sent its last byte, or broken off.
+    has_ended: AtomicBool,
 }
 
 enum Upstream {
@@ -53,13 +56,17 @@ impl StreamBody {
         is_watch: bool,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let upstream = Mutex::new(Upstream::Open(incoming));
-        let source = Arc::new(Source { upstream, reader: AtomicWaker::new() });
+        let source = Source { upstream, reader: AtomicWaker::new(), has_ended: AtomicBool::new(false) };
+        let source = Arc::new(source);
         let (alive, left) = oneshot::channel::<()>();
         let cut = source.clone();
         let task = async move {
             tokio::select! {
                 over = stream.over() => cut.take_away(over),
-                _gone = left => {}
+                _gone = left => {
+                    let has_ended = cut.has_ended.load(Ordering::Relaxed);
+                    stream.ended_by(if has_ended { EndedBy::Upstream } else { EndedBy::Client });
+                }
             }
             drop(lease);
         };
@@ -98,10 +105,14 @@ impl http_body::Body for StreamBody {
             }
         };
         let frame = Pin::new(incoming).poll_frame(cx);
-        if let (Poll::Ready(Some(Ok(frame))), Some(boundary)) = (&frame, &mut this.boundary)
-            && let Some(data) = frame.data_ref()
-        {
-            boundary.pass(data);
+        match (&frame, &mut this.boundary) {
+            (Poll::Ready(None | Some(Err(_))), _) => this.source.has_ended.store(true, Ordering::Relaxed),
+            (Poll::Ready(Some(Ok(frame))), Some(boundary)) => {
+                if let Some(data) = frame.data_ref() {
+                    boundary.pass(data);
+                }
+            }
+            _ => {}
         }
         frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::streams::Stream;
+use crate::streams::{EndedBy, Stream};
 
 /// Enough for exec and port-forward at full speed; 500 tunnels hold 16 MiB.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -34,7 +34,10 @@ enum End<R> {
 pub(super) async fn run(client: OnUpgrade, upstream: OnUpgrade, stream: Stream) {
     let copy = async {
         match tokio::try_join!(client, upstream) {
-            Ok((client, upstream)) => both_ways(TokioIo::new(client), TokioIo::new(upstream)).await,
+            Ok((client, upstream)) => {
+                let by = |by| stream.ended_by(by);
+                both_ways(TokioIo::new(client), TokioIo::new(upstream), by).await;
+            }
             Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
         }
     };
@@ -45,13 +48,20 @@ pub(super) async fn run(client: OnUpgrade, upstream: OnUpgrade, stream: Stream) 
     }
 }
 
-async fn both_ways(client: impl AsyncRead + AsyncWrite, upstream: impl AsyncRead + AsyncWrite) {
+/// `ended_by` is told which side ended first.
+async fn both_ways(
+    client: impl AsyncRead + AsyncWrite,
+    upstream: impl AsyncRead + AsyncWrite,
+    ended_by: impl Fn(EndedBy),
+) {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
     let mut up = pin!(pass(from_client, to_upstream));
     let mut down = pin!(pass(from_upstream, to_client));
     tokio::select! {
-        end = &mut up => match end {
+        end = &mut up => {
+            ended_by(if matches!(end, End::SinkFailed(_)) { EndedBy::Upstream } else { EndedBy::Client });
+            match end {
             // The client has sent all it had; upstream's answer goes on.
             End::Closed => {
                 down.await;
@@ -69,8 +79,11 @@ async fn both_ways(client: impl AsyncRead + AsyncWrite, upstream: impl AsyncRead
                     linger(client).await;
                 }
             }
-        },
-        end = &mut down => match end {
+        }
+        }
+        end = &mut down => {
+            ended_by(if matches!(end, End::SinkFailed(_)) { EndedBy::Client } else { EndedBy::Upstream });
+            match end {
             // Upstream has sent all it had; the client may go on sending.
             End::Closed => {
                 if let End::SinkFailed(client) = up.await {
@@ -83,7 +96,8 @@ async fn both_ways(client: impl AsyncRead + AsyncWrite, upstream: impl AsyncRead
             End::SinkFailed(_) => {
                 up.await;
             }
-        },
+            }
+        }
     }
 }
 

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_requests_on_an_expired_token_are_one_call() {
     // Proves single flight: the call is held until all have asked, and all get its token.
-    let world = World::start().await;
+    let world = World::start_with(|raw| raw.max_requests_per_user = Some("1000".to_owned())).await;
     world.entra.set_access_token_lifetime(Some(HOUR));
     let token = world.token(&world.signed_in("alice").await).await;
     assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);

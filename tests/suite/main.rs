@@ -20,6 +20,7 @@ mod full_pipe;
 mod hour;
 mod kubectl;
 mod limits;
+mod metrics;
 mod port_forward;
 mod process;
 mod proxy;

@@ -15,6 +15,8 @@ use super::support::program::{Program, settings, start};
 use super::support::{World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
+/// Requests of one user under way: more than a test sends at once.
+const MANY: &str = "2000";
 
 /// Replica A is the world's own Entrada; the others are processes of their own.
 struct Replicas {
@@ -29,7 +31,11 @@ impl Replicas {
         let directory = TempDir::new().unwrap();
         let redis = Redis::start(directory.path()).await.unwrap();
         let store = format!("redis://{}", redis.address());
-        let world = World::start_with(|raw| raw.store = Some(store.clone())).await;
+        let world = World::start_with(|raw| {
+            raw.store = Some(store.clone());
+            raw.max_requests_per_user = Some(MANY.to_owned());
+        })
+        .await;
         let mut replicas = Self { world, others: Vec::new(), redis, _directory: directory };
         for _ in 0..others {
             replicas.add().await;
@@ -41,6 +47,7 @@ impl Replicas {
     async fn add(&mut self) {
         let mut settings: BTreeMap<&str, String> = settings(&self.world);
         settings.insert("ENTRADA_STORE", format!("redis://{}", self.redis.address()));
+        settings.insert("ENTRADA_MAX_REQUESTS_PER_USER", MANY.to_owned());
         let program = start(&settings).await;
         eventually("readiness", || async { program.probe("/readyz").await.starts_with("HTTP/1.1 200") })
             .await;

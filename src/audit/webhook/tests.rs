@@ -70,14 +70,14 @@ async fn what_fails_is_tried_until_it_succeeds() {
     world.collector.set_mood(Mood::Broken(500));
     let trail = world.audit.received(&exchange()).unwrap();
     soon(world.collector.attempted(1)).await;
-    while world.metrics.audit_sink_failures.get() == 0 {
+    while world.metrics.audit.sink_failures.get() == 0 {
         tokio::task::yield_now().await;
     }
     assert!(world.audit.received(&exchange()).is_err() && world.audit.ready().is_err());
     world.audit.complete(&trail, &Outcome::of(200));
     world.collector.kill().await;
-    let failures = world.metrics.audit_sink_failures.get();
-    while world.metrics.audit_sink_failures.get() == failures {
+    let failures = world.metrics.audit.sink_failures.get();
+    while world.metrics.audit.sink_failures.get() == failures {
         tokio::task::yield_now().await;
     }
     world.collector.set_mood(Mood::Well);
@@ -88,7 +88,7 @@ async fn what_fails_is_tried_until_it_succeeds() {
     while world.audit.ready().is_err() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(world.metrics.audit_events.with_label_values(&["dropped"]).get(), 0);
+    assert_eq!(world.metrics.audit.events.with_label_values(&["dropped"]).get(), 0);
 }
 
 /// A slow server costs nobody a wait: what does not fit is dropped and counted, or refused in strict mode.
@@ -98,7 +98,7 @@ async fn a_slow_server_holds_up_nobody() {
         let world = world(|config| (config.strict, config.queue_bytes) = (strict, 64 * 1024)).await;
         world.collector.set_mood(Mood::Slow);
         let refused = (0..500).filter(|_| world.audit.received(&exchange()).is_err()).count();
-        let dropped = world.metrics.audit_events.with_label_values(&["dropped"]).get();
+        let dropped = world.metrics.audit.events.with_label_values(&["dropped"]).get();
         assert_eq!((refused > 0, dropped > 0), (strict, !strict));
         world.collector.set_mood(Mood::Well);
         let accepted = 500 - refused - usize::try_from(dropped).unwrap();
@@ -120,5 +120,5 @@ async fn a_close_sends_what_is_left() {
     world.audit.received(&exchange()).unwrap();
     world.audit.close(Duration::from_millis(300)).await;
     assert!(world.collector.events().is_empty() && world.collector.attempts() > 0);
-    assert_eq!(world.metrics.audit_events.with_label_values(&["dropped"]).get(), 1);
+    assert_eq!(world.metrics.audit.events.with_label_values(&["dropped"]).get(), 1);
 }

@@ -23,6 +23,7 @@ mod login;
 mod scripts;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,12 +31,14 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue};
+use tokio::time::Instant;
 
 use self::link::Link;
 pub(crate) use self::login::{Credentials, Login};
 use self::scripts::Script;
 use super::{Backend, Events, Lease, Stored, StoredGrant, Swap, UsesOf, Version};
 use crate::config::RedisConfig;
+use crate::metrics::Metrics;
 use crate::secret::Digest;
 use crate::session::{CredentialId, LastUse, SessionId, StoreError, UserTag};
 
@@ -46,19 +49,25 @@ const CHANNEL: &str = "entrada:1:changes";
 /// Sealed records in Redis.
 pub(crate) struct Redis {
     link: Link,
+    metrics: Arc<Metrics>,
 }
 
 impl Redis {
     /// Nothing is connected yet: [`Backend::run`] does that, and goes on doing it.
     #[must_use]
-    pub(crate) fn new(config: RedisConfig, login: Login) -> Self {
-        Self { link: Link::new(config, login) }
+    pub(crate) fn new(config: RedisConfig, login: Login, metrics: Arc<Metrics>) -> Self {
+        Self { link: Link::new(config, login), metrics }
     }
 
     async fn ask<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let mut connection = self.link.connection()?;
+        let began = Instant::now();
         let value = connection.req_packed_command(command).await;
-        value.and_then(|value| Ok(T::from_redis_value(value)?)).map_err(|error| self.link.failed(&error))
+        self.metrics.store_seconds.observe(began.elapsed().as_secs_f64());
+        value.and_then(|value| Ok(T::from_redis_value(value)?)).map_err(|error| {
+            self.metrics.store_failures.inc();
+            self.link.failed(&error)
+        })
     }
 
     async fn call<T: FromRedisValue>(&self, script: &Script) -> Result<T, StoreError> {

@@ -46,7 +46,11 @@ fn at(server: &standin::redis::Redis) -> Redis {
     let address = ("127.0.0.1".to_owned(), server.port());
     let topology = Topology::Single { address, db: 0 };
     let (auth, staleness) = (StoreAuth::None, STALENESS);
-    Redis::new(RedisConfig { topology, tls: false, ca_file: None, auth, staleness }, Login::None)
+    Redis::new(
+        RedisConfig { topology, tls: false, ca_file: None, auth, staleness },
+        Login::None,
+        Arc::default(),
+    )
 }
 
 /// Ends the store's task with the test.
