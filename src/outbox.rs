@@ -13,6 +13,8 @@ use prometheus::{IntCounter, IntGauge};
 
 /// While the outbox closes, a writer that cannot write tries again this often.
 const CLOSING_NAP: Duration = Duration::from_millis(100);
+/// What is reserved for a buffer at once, where its bound is larger.
+const RESERVED_BYTES: usize = 16 * 1024 * 1024;
 /// A buffer that held more than this is given back to the system after it was written.
 const KEPT_BYTES: usize = 256 * 1024;
 
@@ -127,7 +129,7 @@ impl Outbox {
         if state.waiting.capacity() == 0 {
             // Reserved at once, so that no push has to move what is there already. The system gives the memory only as
             // it is used.
-            state.waiting.reserve(self.0.bound_bytes);
+            state.waiting.reserve(self.0.bound_bytes.min(RESERVED_BYTES));
         }
         state.waiting.extend_from_slice(line);
         state.waiting_lines += 1;

@@ -191,12 +191,19 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_answered.load(Ordering::Relaxed) {
-            self.tell(CLIENT_GONE, Some("client_gone"));
+            let (status, reason) = unanswered();
+            self.tell(status, Some(reason));
         }
         if let Some(recording) = &self.recording {
             recording.complete();
         }
     }
+}
+
+/// What to say of an exchange that ends before there is an answer: its client went away, or its handler panicked, which
+/// the layers around it answer with 500.
+fn unanswered() -> (u16, &'static str) {
+    if std::thread::panicking() { (500, "internal_error") } else { (CLIENT_GONE, "client_gone") }
 }
 
 /// The caller's audit id, or a new one. It goes upstream and comes back, and stands in both logs.

@@ -4,7 +4,7 @@
 //! server writes them. What a client can choose is bounded in length; the annotation `entrada.io/cut` names what was cut.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ const IMPERSONATE_EXTRA: &str = "impersonate-extra-";
 
 thread_local! {
     /// The line that is being written: no event costs an allocation of its own.
-    static LINE: RefCell<String> = RefCell::default();
+    static LINE: Cell<String> = Cell::default();
 }
 
 /// A line longer than this does not leave its memory with the thread.
@@ -40,11 +40,13 @@ const KEPT_LINE_BYTES: usize = 16 * 1024;
 
 /// Lends an empty line.
 pub(super) fn with_line<T>(write: impl FnOnce(&mut String) -> T) -> T {
-    LINE.with_borrow_mut(|line| {
-        line.clear();
-        line.shrink_to(KEPT_LINE_BYTES);
-        write(line)
-    })
+    // A record may be dropped while its thread ends: then there is none to lend.
+    let mut line = LINE.try_with(Cell::take).unwrap_or_default();
+    line.clear();
+    let written = write(&mut line);
+    line.shrink_to(KEPT_LINE_BYTES);
+    let _thread_ends = LINE.try_with(|own| own.set(line));
+    written
 }
 
 /// The text of an exchange's events that is the same at each stage.

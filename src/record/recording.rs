@@ -52,8 +52,8 @@ impl Recording {
         match self.answer.get() {
             Some((status, refusal)) => self.audit.complete(trail, &outcome(*status, refusal.as_ref())),
             None => {
-                let gone = Outcome { reason: Some("client_gone"), ..Outcome::of(super::CLIENT_GONE) };
-                self.audit.complete(trail, &gone);
+                let (status, reason) = super::unanswered();
+                self.audit.complete(trail, &Outcome { reason: Some(reason), ..Outcome::of(status) });
             }
         }
     }

@@ -3,6 +3,8 @@
 //! An unknown field, a level that cannot be recorded here, or a rule that the API server would not take is a fault, with
 //! its line: a policy that says something else than its author meant records too little.
 
+use std::fmt;
+
 use saphyr::{LoadableYamlNode as _, MarkedYaml, Scalar, YamlData};
 
 use super::super::check::Checker;
@@ -11,7 +13,7 @@ const FILE: &str = "ENTRADA_AUDIT_POLICY_FILE";
 const MAX_BYTES: usize = 1024 * 1024;
 
 /// Which requests are recorded: the first rule that matches decides; without one, nothing is recorded.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct AuditPolicy {
     pub(crate) rules: Vec<AuditRule>,
 }
@@ -63,6 +65,13 @@ impl Stages {
 
     fn union(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+}
+
+impl fmt::Debug for AuditPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A policy may be long, and the settings are one line of the log.
+        write!(f, "AuditPolicy({} rules)", self.rules.len())
     }
 }
 
@@ -309,86 +318,4 @@ fn is_null(node: &Node<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> (Option<AuditPolicy>, String) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        let mut checker = Checker::default();
-        let policy = checker.audit_policy(file.path().to_str());
-        let faults = checker.into_faults().to_string();
-        (policy, faults.replace(file.path().to_str().unwrap(), "FILE"))
-    }
-
-    /// The form in which operators keep policies is read, in YAML and in JSON.
-    #[test]
-    fn a_policy_is_read() {
-        let yaml = "
-apiVersion: audit.k8s.io/v1
-kind: Policy
-metadata: {name: entrada}
-omitStages: [RequestReceived]
-rules:
-- level: None
-  users: [\"system:probe\"]   # a comment
-  nonResourceURLs: [/healthz*, /version]
-- level: Metadata
-  omitStages:
-  - ResponseStarted
-  resources:
-  - group: \"\"
-    resources: [pods/log, \"*/status\"]
-    resourceNames: [web]
-  namespaces: [\"\", team-a]
-  verbs:
-";
-        let (policy, _) = read(yaml);
-        let rules = policy.unwrap().rules;
-        assert_eq!((rules[0].recorded, rules[1].recorded), (false, true));
-        assert_eq!(rules[0].paths, ["/healthz*", "/version"]);
-        assert_eq!(rules[0].omit, Stages::RECEIVED);
-        assert_eq!(rules[1].omit, Stages::RECEIVED.union(Stages::STARTED));
-        assert_eq!(rules[1].resources[0].resources, ["pods/log", "*/status"]);
-        assert_eq!(
-            (&rules[1].namespaces[..], rules[1].verbs.len()),
-            (&["".to_owned(), "team-a".to_owned()][..], 0)
-        );
-        let json = r#"{"kind":"Policy","apiVersion":"audit.k8s.io/v1","rules":[{"level":"Metadata"}]}"#;
-        assert!(read(json).0.unwrap().rules[0].recorded);
-    }
-
-    /// All that is wrong with a policy is told at once, each with its place and what would be right.
-    #[test]
-    fn every_fault_of_a_policy_is_told_with_its_line() {
-        let (policy, faults) = read(
-            "
-apiVersion: audit.k8s.io/v1beta1
-kind: Policy
-rules:
-- level: RequestResponse
-- users: [alice]
-  userGroups: [admins]
-- level: Metadata
-  resources: [{group: apps/v1, resources: [deployments]}, {resourceNames: [a]}]
-  nonResourceURLs: [version, '/a*b']
-- level: Everything
-  namespace: [a]
-  verbs: get
-  namespaces: [1, yes, true]
-  omitStages: [Done]
-",
-        );
-        assert!(policy.is_none());
-        insta::assert_snapshot!(faults);
-    }
-
-    /// What is no policy at all is told as that.
-    #[test]
-    fn what_is_no_policy_is_told() {
-        for text in ["", "rules", "a: [", "a: 1\na: 2", "---\na: b\n---\nc: d", "kind: Policy"] {
-            let (policy, faults) = read(text);
-            assert!(policy.is_none() && faults.contains("ENTRADA_AUDIT_POLICY_FILE"), "{text}: {faults}");
-        }
-    }
-}
+mod tests;
