@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::net::TcpListener;
 
 use crate::admin::Admin;
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -37,6 +38,10 @@ use crate::view::View;
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
 
+/// For the last audit events, after everything has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+const LAST_EVENTS_IN_A_HURRY: Duration = Duration::from_secs(1);
+
 /// A running Entrada.
 #[derive(Debug)]
 pub struct Running {
@@ -47,6 +52,7 @@ pub struct Running {
     shutdown: Shutdown,
     draining: Arc<AtomicBool>,
     drain: Duration,
+    audit: Audit,
 }
 
 /// The ports, open before anything is started.
@@ -76,6 +82,7 @@ struct Foundation {
     clock: Clock,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
+    audit: Audit,
     entra: Arc<Entra>,
     streams: Streams,
     store: Arc<dyn SessionStore>,
@@ -104,6 +111,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         clock,
         shutdown,
         metrics,
+        audit,
         entra,
         streams,
         store,
@@ -144,7 +152,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| stages.clone().serve(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
-    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
+    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, audit })
 }
 
 /// The store of sessions, and the task that keeps it.
@@ -219,12 +227,21 @@ impl Running {
     /// Closes everything at once.
     pub async fn kill(&self) {
         self.shutdown.finish().await;
+        // Only now has everything told how it ended.
+        self.audit.close(LAST_EVENTS).await;
+    }
+
+    /// Writes what audit events there are, for a process that ends without waiting for what is under way.
+    pub async fn write_audit(&self) {
+        self.audit.close(LAST_EVENTS_IN_A_HURRY).await;
     }
 }
 
 impl Foundation {
     fn lay(config: &Config, clock: Clock, budget: Budget) -> anyhow::Result<Self> {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::default()));
+        let audit = config.audit.as_ref().map(|audit| Audit::start(audit, &clock, &metrics)).transpose()?;
+        let audit = audit.unwrap_or_default();
         let redirect_uri = config.public_url.join("/callback");
         let entra = Entra::new(config.entra.clone(), redirect_uri, clock.clone(), metrics.clone())?;
         let entra = Arc::new(entra);
@@ -237,7 +254,8 @@ impl Foundation {
             Streams::new(budget.streams_per_user, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let endings = Endings::default();
         let store = store(&config.store, &entra, &endings, &shutdown, &metrics);
-        let broker = Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone());
+        let broker =
+            Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone(), audit.clone());
         // What ends, wherever it was ended, ends its streams and is forgotten by the broker.
         endings.listen({
             let streams = streams.clone();
@@ -256,6 +274,7 @@ impl Foundation {
             clock,
             shutdown,
             metrics,
+            audit,
             entra,
             streams,
             store,
@@ -292,6 +311,7 @@ impl Foundation {
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            audit: self.audit.clone(),
         })
     }
 

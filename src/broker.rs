@@ -21,6 +21,7 @@ use thiserror::Error;
 use self::backoff::Backoff;
 use self::renewal::Need;
 use self::slot::{Slot, Token};
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::entra::{Class, Entra, EntraFault, Minted};
 use crate::identity::Identity;
@@ -89,6 +90,7 @@ pub(crate) struct Broker {
     store: Arc<dyn SessionStore>,
     clock: Clock,
     shutdown: Shutdown,
+    audit: Audit,
     slots: DashMap<SessionId, Arc<Slot>>,
     backoff: Backoff,
 }
@@ -165,9 +167,10 @@ impl Broker {
         store: Arc<dyn SessionStore>,
         clock: Clock,
         shutdown: Shutdown,
+        audit: Audit,
     ) -> Arc<Self> {
         let backoff = Backoff::default();
-        Arc::new(Self { minter, store, clock, shutdown, slots: DashMap::new(), backoff })
+        Arc::new(Self { minter, store, clock, shutdown, audit, slots: DashMap::new(), backoff })
     }
 
     /// Gives an admitted request its user's AKS token.

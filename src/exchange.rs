@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
+use crate::audit::Audit;
 use crate::broker::{Broker, Delegated};
 use crate::clock::Clock;
 use crate::http::body::Body;
@@ -49,6 +50,8 @@ pub(crate) struct Stages {
     pub(crate) clock: Clock,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Records who did what.
+    pub(crate) audit: Audit,
 }
 
 impl Stages {
@@ -69,13 +72,14 @@ impl Stages {
         let audit_id = audit_id(&mut parts.headers);
         let route = route(&parts);
         let metrics = self.metrics.clone();
-        let record = Record::begin(&parts, &route, audit_id, forwarded_headers.client, metrics);
+        let client = forwarded_headers.client;
+        let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit);
         let record = Arc::new(record);
         let asker = Asker::of(&parts);
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
-        let mut reason = None;
+        let mut refusal = None;
         let mut response = handled.unwrap_or_else(|problem| {
-            reason = Some(problem.reason());
+            refusal = Some(problem.refusal());
             problem.note(&record, &self.metrics);
             problem.respond(&asker, &self.view)
         });
@@ -83,7 +87,7 @@ impl Stages {
         if let Some(rest) = rest {
             Unread::attach(rest, &mut response);
         }
-        record.answered(response.status(), reason);
+        record.answered(response.status(), refusal);
         response
     }
 
@@ -97,6 +101,7 @@ impl Stages {
         record: &Arc<Record>,
     ) -> (Result<Response<Body>, Problem>, Option<Incoming>) {
         if !has_one_meaning(&parts.headers) {
+            record.unidentified(&parts);
             return (Err(Problem::ambiguous_framing()), Some(body));
         }
         match route {
@@ -124,8 +129,10 @@ impl Stages {
         forwarded_headers: &ForwardedHeaders,
         record: &Record,
     ) -> Result<Delegated, Problem> {
-        let identity = self.authenticator.identify(&parts.headers).await?;
-        record.identified(identity.credential());
+        let identified = self.authenticator.identify(&parts.headers).await;
+        let identity = identified.inspect_err(|_| record.unidentified(parts))?;
+        record.identified(identity.credential(), identity.session());
+        record.received(parts)?;
         self.metrics.credential_lookups.count(identity.was_known());
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
         self.authenticator.note_use(permit.identity(), forwarded_headers.client);

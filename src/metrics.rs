@@ -3,13 +3,18 @@
 //!
 //! Labels are small enumerations: never a path, a user or anything that a client chose.
 
+mod audit;
 pub(crate) mod labels;
+mod log;
 
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use self::audit::AuditMetrics;
+pub(crate) use self::log::{LOG_LINES, LOG_QUEUE_BYTES};
 
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
 const LATENCY_BUCKETS: &[f64] =
@@ -57,6 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) store_failures: IntCounter,
     /// By `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
+    pub(crate) audit: AuditMetrics,
 }
 
 /// What was at hand, and what had to be fetched. Looked up once, because each request counts here.
@@ -92,6 +98,11 @@ const HELP: &[(&str, &str)] = &[
     ("store_seconds", "Time of calls to the session store, where it is Redis."),
     ("store_failures_total", "Calls to the session store that failed."),
     ("reloads_total", "Reloads of certificate and CA files."),
+    ("audit_events_total", "Audit events."),
+    ("audit_queue_bytes", "Bytes of audit events that are not written yet."),
+    ("audit_sink_failures_total", "Attempts to write audit events that failed."),
+    ("log_lines_total", "Lines of the log."),
+    ("log_queue_bytes", "Bytes of the log that wait for standard output."),
     ("build_info", "The version that runs."),
 ];
 
@@ -113,6 +124,7 @@ impl Default for Metrics {
         let r = &registry;
         build_info(r);
         process(r);
+        log::register(r);
         let request_seconds = HistogramVec::new(histogram("request_seconds", LATENCY_BUCKETS), &["kind"]);
         Self {
             requests: counters(r, "requests_total", &["kind", "verb", "resource", "code"]),
@@ -136,6 +148,7 @@ impl Default for Metrics {
             store_seconds: seconds(r, "store_seconds", LATENCY_BUCKETS),
             store_failures: add(r, IntCounter::with_opts(opts("store_failures_total"))),
             reloads: counters(r, "reloads_total", &["file", "outcome"]),
+            audit: AuditMetrics::new(r),
             registry,
         }
     }

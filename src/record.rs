@@ -1,8 +1,10 @@
-//! The record of one exchange: who asked for what, when, and what came of it. The log line and the metrics of requests
-//! are made from it.
+//! The record of one exchange: who asked for what, when, and what came of it. The log line, the metrics of requests and
+//! the audit events are made from it.
 //!
 //! It lives as long as the exchange: an answer's body and a tunnel hold it until their last byte. A client that leaves
 //! before there is an answer is recorded as status 499, as nginx does.
+
+mod recording;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,10 +16,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
+use self::recording::Recording;
+pub(crate) use self::recording::session_ended;
+use crate::audit::{Audit, Outcome};
 use crate::metrics::{Metrics, labels};
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
-use crate::session::Credential;
+use crate::session::{Credential, Session};
 
 /// The API server's own header for the id of a request in its audit log.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -37,13 +42,40 @@ pub(crate) struct Record {
     client: IpAddr,
     /// `None` for a page of ours.
     facts: Option<Facts>,
+    user: OnceLock<(Arc<Credential>, Arc<Session>)>,
     /// The page's name; empty where it is none.
     page: &'static str,
     /// How long the API server had it, in microseconds; 0 when it never did.
     upstream_us: AtomicU64,
-    credential: OnceLock<Arc<Credential>>,
     is_answered: AtomicBool,
     metrics: Arc<Metrics>,
+    /// `None`: there is no audit log.
+    recording: Option<Box<Recording>>,
+}
+
+/// An error of ours that an exchange was answered with.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// As in the `Entrada-Reason` header.
+    pub(crate) reason: &'static str,
+    /// The `reason` of its `metav1.Status`.
+    pub(crate) kubernetes_reason: &'static str,
+    /// What the client is told.
+    pub(crate) sentence: Box<str>,
+}
+
+impl Refusal {
+    /// As the audit log tells it.
+    #[must_use]
+    pub(crate) fn outcome(&self) -> Outcome<'_> {
+        Outcome {
+            reason: Some(self.reason),
+            told: Some((self.kubernetes_reason, &self.sentence)),
+            ..Outcome::of(self.status)
+        }
+    }
 }
 
 impl Record {
@@ -55,6 +87,7 @@ impl Record {
         audit_id: HeaderValue,
         client: IpAddr,
         metrics: Arc<Metrics>,
+        audit: &Audit,
     ) -> Self {
         let (facts, page) = match route {
             Route::Kubernetes(facts) => (Some(facts.clone()), ""),
@@ -67,10 +100,11 @@ impl Record {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             client,
+            recording: Recording::begin(audit, parts, client, facts.is_none()),
             facts,
+            user: OnceLock::new(),
             page,
             upstream_us: AtomicU64::new(0),
-            credential: OnceLock::new(),
             is_answered: AtomicBool::new(false),
             metrics,
         }
@@ -88,10 +122,10 @@ impl Record {
         self.client
     }
 
-    /// Notes with which credential, and so by whom, the request is made.
-    pub(crate) fn identified(&self, credential: &Arc<Credential>) {
+    /// Notes with which credential of which session, and so by whom, the request is made.
+    pub(crate) fn identified(&self, credential: &Arc<Credential>, session: &Arc<Session>) {
         // An exchange has one credential; the first one noted is it.
-        let _noted_already = self.credential.set(credential.clone());
+        let _noted_already = self.user.set((credential.clone(), session.clone()));
     }
 
     /// So long it took from when the request was sent upstream to the head of the answer, the client's sending included.
@@ -100,17 +134,20 @@ impl Record {
         self.upstream_us.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// The answer's head is ready: counts and logs the exchange. `reason` is that of an error of ours.
-    pub(crate) fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
+    /// The answer's head is ready: counts and logs the exchange. `refusal`: it is an error of ours.
+    pub(crate) fn answered(&self, status: StatusCode, refusal: Option<Refusal>) {
         self.is_answered.store(true, Ordering::Relaxed);
-        self.tell(status.as_u16(), reason);
+        self.tell(status.as_u16(), refusal.as_ref().map(|refusal| refusal.reason));
+        if let Some(recording) = &self.recording {
+            recording.answered(status.as_u16(), refusal);
+        }
     }
 
     fn tell(&self, status: u16, reason: Option<&'static str>) {
         let elapsed = self.started.elapsed();
         self.count(status, elapsed);
         let seconds = elapsed.as_secs_f64();
-        let credential = self.credential.get();
+        let credential = self.user.get().map(|(credential, _)| credential);
         let facts = self.facts.as_ref();
         let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
         tracing::info!(
@@ -154,9 +191,19 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_answered.load(Ordering::Relaxed) {
-            self.tell(CLIENT_GONE, Some("client_gone"));
+            let (status, reason) = unanswered();
+            self.tell(status, Some(reason));
+        }
+        if let Some(recording) = &self.recording {
+            recording.complete();
         }
     }
+}
+
+/// What to say of an exchange that ends before there is an answer: its client went away, or its handler panicked, which
+/// the layers around it answer with 500.
+fn unanswered() -> (u16, &'static str) {
+    if std::thread::panicking() { (500, "internal_error") } else { (CLIENT_GONE, "client_gone") }
 }
 
 /// The caller's audit id, or a new one. It goes upstream and comes back, and stands in both logs.

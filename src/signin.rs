@@ -70,6 +70,8 @@ pub(crate) struct Finished {
     pub(crate) cookies: Vec<HeaderValue>,
     /// The new session's cookie, where there is a session.
     pub(crate) credential: Option<Arc<Credential>>,
+    /// The new session.
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 /// What to show after a callback.
@@ -259,7 +261,8 @@ impl SignIn {
                 _ => {}
             }
         }
-        Finished { outcome, return_to, cookies, credential: Some(opener.credential) }
+        let (credential, session) = (Some(opener.credential), Some(opener.session));
+        Finished { outcome, return_to, cookies, credential, session }
     }
 
     fn to_entra(
@@ -331,6 +334,7 @@ impl Demand {
 
 impl Finished {
     fn refused(error: SignInError, return_to: String) -> Self {
-        Self { outcome: Outcome::Refused(error), return_to, cookies: Vec::new(), credential: None }
+        let outcome = Outcome::Refused(error);
+        Self { outcome, return_to, cookies: Vec::new(), credential: None, session: None }
     }
 }

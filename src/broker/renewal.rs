@@ -10,6 +10,8 @@ use tokio::sync::watch;
 use super::slot::{Renewal, Slot, Token};
 use super::{Broker, BrokerError};
 use crate::entra::{Class, EntraFault, Minted};
+use crate::record::session_ended;
+use crate::secret::random_guid;
 use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn};
 
 /// While a failure is remembered, how often the store is asked whether another replica has a token all the same.
@@ -273,6 +275,10 @@ impl Broker {
         };
         tracing::info!(user = %session.user.oid, session = %session.id, ?ending, "Entra ended a session");
         let ended = self.store.end_session(session, ending).await;
+        if ended.is_ok() {
+            let cause = if ending == Ending::Final { "revoked_by_entra" } else { "refused_by_entra" };
+            session_ended(&self.audit, session, cause, &random_guid());
+        }
         (Err(ended.map_or_else(BrokerError::Store, |_| BrokerError::Entra(Arc::new(fault)))), None)
     }
 

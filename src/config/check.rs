@@ -40,6 +40,8 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let limits = c.limits(raw);
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
+    let log = c.log_filter(raw.log.as_deref());
+    let audit = c.audit(raw);
     // Without faults, each of these is there.
     let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server)) =
         (public_url, listen, admin_listen, api_server)
@@ -67,6 +69,8 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         limits,
         trusted_proxies,
         drain,
+        log,
+        audit,
     })
 }
 
@@ -76,13 +80,13 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 }
 
 impl Checker {
-    pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
-        self.faults.push(check, seen, fix);
-    }
-
     #[cfg(test)]
     pub(super) fn into_faults(self) -> Faults {
         self.faults
+    }
+
+    pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
+        self.faults.push(check, seen, fix);
     }
 
     /// What is set but not built yet must never be silently ignored.

@@ -11,6 +11,7 @@
 
 mod accept;
 mod archive;
+mod audit;
 mod auth;
 mod call;
 mod channels;
@@ -94,6 +95,7 @@ impl ApiServer {
             record: record::Record::default(),
             faults: faults::Faults::default(),
             kinds: AtomicUsize::new(0),
+            audit: audit::Audit::default(),
         });
         let tls = ca.issue(&[])?.server_config()?;
         let run = Run::start(addr, &tls, &server).await?;
@@ -137,6 +139,12 @@ impl ApiServer {
     #[must_use]
     pub fn requests(&self) -> Vec<Recorded> {
         self.server.record.all()
+    }
+
+    /// The server's own audit events, in the order in which they came to be.
+    #[must_use]
+    pub fn audit_events(&self) -> Vec<Value> {
+        self.server.audit.events()
     }
 
     /// Waits until the recorded requests satisfy `is_enough`, and returns them: for tests that must not guess a time.

@@ -7,6 +7,8 @@
 
 mod support;
 
+mod audit;
+mod audit_process;
 mod broker;
 mod chromium;
 mod copy;
@@ -14,6 +16,7 @@ mod credentials;
 mod drain;
 mod early;
 mod endings;
+mod full_pipe;
 mod hour;
 mod kubectl;
 mod limits;

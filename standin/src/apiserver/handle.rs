@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 
+use super::audit::Audit;
 use super::auth::{Trust, User};
 use super::call::{self, Answer, Call, bytes, is_for_eyes};
 use super::cluster::Cluster;
@@ -35,6 +36,7 @@ pub(crate) struct Server {
     pub(crate) not_issued_before: Mutex<Option<i64>>,
     pub(crate) record: Record,
     pub(crate) faults: Faults,
+    pub(crate) audit: Audit,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) kinds: AtomicUsize,
 }
@@ -55,6 +57,11 @@ impl Server {
 
         let caller = self.authenticate(&head);
         entry.edit(|own| own.user = caller.as_ref().map(|user| user.name.clone()));
+        if let Some(caller) = &caller {
+            let target = Target::read(&head.method, head.uri.path(), &query);
+            let id = audit_id.to_str().unwrap_or_default();
+            entry.audit(self.audit.receive(id, &head, caller, &target));
+        }
         let script = self.faults.strike(head.uri.path());
         let answer = match (script.before(&wire).await?, caller) {
             (Some(instead), _) => Ok(instead),
@@ -71,7 +78,7 @@ impl Server {
             response.headers_mut().insert(AUDIT_ID, audit_id);
         }
         let response = script.after(response);
-        entry.edit(|own| own.status = Some(response.status().as_u16()));
+        entry.answered(response.status().as_u16());
         // The body keeps the entry, and so the exchange counts as open for as long as the body lives.
         Ok(response.map(|body| entry.keep(body)))
     }
