@@ -142,12 +142,13 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         let (stages, clock) = (stages.clone(), clock.clone());
         async move { stages.upstream.transport().keep_ca_fresh(&clock).await }
     });
-    let upkeep = Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock };
+    let upkeep =
+        Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock: clock.clone() };
     shutdown.spawn_vital("judging of streams", upkeep.clone().judge_streams());
     shutdown.spawn_vital("renewal for streams", upkeep.clone().renew_streams());
     shutdown.spawn_vital("uses", upkeep.clone().flush_uses());
     shutdown.spawn_vital("sweep", upkeep.sweep());
-    let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
+    let admin = Arc::new(Admin { entra, metrics, store, clock, draining: draining.clone() });
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| stages.clone().serve(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");

@@ -7,6 +7,7 @@ mod audit;
 mod check;
 mod limits;
 mod log;
+mod names;
 mod raw;
 mod store;
 

@@ -156,7 +156,7 @@ impl Pages {
         if identity.is_cookie() {
             self.guard(&visit.parts)?;
         }
-        self.quotas.admit_visit(&identity.credential().user)?;
+        self.quotas.admit_visit(&identity.credential().user).await?;
         self.authenticator.note_use(&identity, visit.record.client());
         Ok(identity)
     }

@@ -10,7 +10,7 @@
 
 pub(crate) mod backend;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod ended;
 mod near;
 mod records;

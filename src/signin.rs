@@ -133,10 +133,12 @@ impl SignIn {
         let finished = match attempt {
             None => Finished::refused(SignInError::NoAttempt, "/".to_owned()),
             Some(attempt) => {
-                // Whatever becomes of it: a state is used once.
+                // A state is used once, whatever becomes of it; but not while its code waits to be redeemed.
                 let end = attempt.end();
                 let mut finished = self.finish_attempt(attempt, query, headers).await;
-                finished.cookies.push(end);
+                if !matches!(finished.outcome, Outcome::Refused(SignInError::Busy(_))) {
+                    finished.cookies.push(end);
+                }
                 finished
             }
         };
@@ -162,11 +164,19 @@ impl SignIn {
             before => before.ok().filter(Identity::is_cookie),
         };
         let supersedes = before.map(|old| old.opener().clone());
+        // Waited for here, and not in the task: for a browser that goes away meanwhile, Entra is not asked.
+        let turn = match self.entra.turn_to_redeem().await {
+            Ok(turn) => turn,
+            Err(busy) => return Finished::refused(busy.into(), return_to),
+        };
         // A code can be redeemed once, so what follows must not be lost because the browser went away.
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         self.shutdown.spawn("sign-in", async move {
-            let result = match Tokens::redeem(&this.entra, &code, &attempt).await {
+            let tokens = Tokens::redeem(&this.entra, &turn, &code, &attempt).await;
+            // What follows asks the store alone.
+            drop(turn);
+            let result = match tokens {
                 Ok(tokens) => this.begin_session(tokens, attempt.step_up, supersedes).await,
                 Err(error) => Err(error),
             };

@@ -22,6 +22,7 @@ pub(super) struct Checker {
 
 pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let mut c = Checker::default();
+    c.names(raw);
     c.refuse_unbuilt(raw);
     let public_url = c.public_url(raw.public_url.as_deref());
     let listen = c.address("ENTRADA_LISTEN", raw.listen.as_deref(), "0.0.0.0:8443");
@@ -79,13 +80,13 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 }
 
 impl Checker {
+    pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
+        self.faults.push(check, seen, fix);
+    }
+
     #[cfg(test)]
     pub(super) fn into_faults(self) -> Faults {
         self.faults
-    }
-
-    pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
-        self.faults.push(check, seen, fix);
     }
 
     /// What is set but not built yet must never be silently ignored.

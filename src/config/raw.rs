@@ -1,5 +1,7 @@
 //! The settings as strings: one flag and one environment variable each.
 
+use std::env;
+
 use clap::Args;
 
 /// Settings as they were given. Each is a flag in kebab case or an environment variable; the flag wins.
@@ -180,4 +182,16 @@ pub struct RawConfig {
     /// Set by Kubernetes in every pod
     #[arg(long, env = "KUBERNETES_SERVICE_PORT", hide = true, hide_env_values = true)]
     pub kubernetes_service_port: Option<String>,
+    /// The names of all environment variables, to find those that no setting has
+    #[arg(skip)]
+    pub environment: Vec<String>,
+}
+
+impl RawConfig {
+    /// The same settings, of a process whose environment is looked through for names that no setting has.
+    #[must_use]
+    pub fn in_this_environment(self) -> Self {
+        let environment = env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        Self { environment, ..self }
+    }
 }

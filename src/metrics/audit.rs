@@ -1,8 +1,8 @@
 //! The audit log's metrics.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
 
-use super::{add, counters, opts};
+use super::{add, counters, gauge, opts};
 
 /// Of events on their way to the sink.
 #[derive(Debug)]
@@ -15,13 +15,10 @@ pub(crate) struct AuditMetrics {
 
 impl AuditMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
-        let named = |name: &str, help: &str| -> Opts { opts(name, help) };
-        let waiting = named("audit_queue_bytes", "Bytes of audit events that are not written yet.");
-        let failed = named("audit_sink_failures_total", "Attempts to write audit events that failed.");
         let metrics = Self {
-            events: counters(registry, "audit_events_total", "Audit events.", &["outcome"]),
-            queue_bytes: add(registry, IntGauge::with_opts(waiting)),
-            sink_failures: add(registry, IntCounter::with_opts(failed)),
+            events: counters(registry, "audit_events_total", &["outcome"]),
+            queue_bytes: gauge(registry, "audit_queue_bytes"),
+            sink_failures: add(registry, IntCounter::with_opts(opts("audit_sink_failures_total"))),
         };
         // So that both are there before the first is counted.
         for outcome in ["written", "dropped"] {

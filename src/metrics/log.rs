@@ -8,7 +8,7 @@ use super::{add, opts};
 
 /// By `outcome` (written, dropped).
 pub(crate) static LOG_LINES: LazyLock<IntCounterVec> = LazyLock::new(|| {
-    let lines = IntCounterVec::new(opts("log_lines_total", "Lines of the log."), &["outcome"]);
+    let lines = IntCounterVec::new(opts("log_lines_total"), &["outcome"]);
     let lines = lines.expect("a valid name");
     for outcome in ["written", "dropped"] {
         lines.with_label_values(&[outcome]);
@@ -16,10 +16,8 @@ pub(crate) static LOG_LINES: LazyLock<IntCounterVec> = LazyLock::new(|| {
     lines
 });
 
-pub(crate) static LOG_QUEUE_BYTES: LazyLock<IntGauge> = LazyLock::new(|| {
-    let opts = opts("log_queue_bytes", "Bytes of the log that wait for standard output.");
-    IntGauge::with_opts(opts).expect("a valid name")
-});
+pub(crate) static LOG_QUEUE_BYTES: LazyLock<IntGauge> =
+    LazyLock::new(|| IntGauge::with_opts(opts("log_queue_bytes")).expect("a valid name"));
 
 pub(super) fn register(registry: &Registry) {
     add(registry, Ok(LOG_LINES.clone()));

@@ -22,6 +22,7 @@ mod faults;
 mod files;
 mod handle;
 mod impersonate;
+mod kinds;
 mod logs;
 mod made;
 mod openapi;
@@ -46,6 +47,7 @@ mod upgrade;
 mod watch;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::Value;
@@ -93,6 +95,7 @@ impl ApiServer {
             record: record::Record::default(),
             faults: faults::Faults::default(),
             audit: audit::Audit::default(),
+            kinds: AtomicUsize::new(0),
         });
         let tls = ca.issue(&[])?.server_config()?;
         let run = Run::start(addr, &tls, &server).await?;
@@ -164,6 +167,11 @@ impl ApiServer {
     /// Replaces the rules of RBAC.
     pub fn set_rules(&self, rules: Vec<Rule>) {
         *self.server.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// From now on there are so many more kinds, of which there are no objects, in the category `all`.
+    pub fn set_kinds(&self, count: usize) {
+        self.server.kinds.store(count, Ordering::Relaxed);
     }
 
     /// Adds a rule.

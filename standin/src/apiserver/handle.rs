@@ -1,5 +1,6 @@
 //! The path of one request: record, authenticate, suffer what is scripted, impersonate, authorize, answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use http::request::Parts;
@@ -21,7 +22,7 @@ use super::status::Failure;
 use super::store::uid;
 use super::target::Target;
 use super::tunnel::{self, Tunnels};
-use super::{exec, impersonate, logs, openapi, portforward, resources, review};
+use super::{exec, impersonate, kinds, logs, openapi, portforward, resources, review};
 use crate::serve::{Body, Wire};
 use crate::time::Time;
 
@@ -37,6 +38,7 @@ pub(crate) struct Server {
     pub(crate) faults: Faults,
     pub(crate) audit: Audit,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) kinds: AtomicUsize,
 }
 
 impl Server {
@@ -95,6 +97,9 @@ impl Server {
             return self.answer_path(&call, tunnels, upgrade);
         }
         let target = &call.target;
+        if target.group == kinds::GROUP {
+            return kinds::answer(&call, self.kinds.load(Ordering::Relaxed));
+        }
         let resource = Resource::find(&target.group, &target.version, &target.resource)
             .ok_or_else(Failure::no_such_path)?;
         if !target.subresource.is_empty() {
@@ -111,7 +116,7 @@ impl Server {
         let path = call.target.path.as_str();
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match first {
-            "api" | "apis" => discovery::answer(call),
+            "api" | "apis" => discovery::answer(call, self.kinds.load(Ordering::Relaxed)),
             "version" => call.ok(&json!({
                 "major": "1", "minor": "36", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "clean",
                 "buildDate": "2026-10-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",
