@@ -31,6 +31,8 @@ use crate::config::{AuditConfig, AuditPolicy, AuditSink, Stages};
 use crate::metrics::Metrics;
 use crate::outbox::{Counters, Outbox, outbox};
 
+/// For exchanges to end whose connections were closed.
+const ENDING: Duration = Duration::from_secs(1);
 /// Between two looks at whether all exchanges have ended.
 const ENDING_NAP: Duration = Duration::from_millis(10);
 /// About the length of an event, where it is asked whether one would be accepted.
@@ -219,7 +221,7 @@ impl Audit {
     pub(crate) async fn close(&self, patience: Duration) {
         let Some(recorder) = self.0.clone() else { return };
         // A connection that was closed a moment ago may still have requests that are about to end.
-        let ends = Instant::now() + patience / 2;
+        let ends = Instant::now() + ENDING.min(patience / 2);
         while Arc::strong_count(&recorder.under_way) > 1 && Instant::now() < ends {
             pause(ENDING_NAP).await;
         }

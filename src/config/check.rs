@@ -80,11 +80,6 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 }
 
 impl Checker {
-    #[cfg(test)]
-    pub(super) fn into_faults(self) -> Faults {
-        self.faults
-    }
-
     pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
         self.faults.push(check, seen, fix);
     }
