@@ -4,9 +4,9 @@
 //! 2. [`SignIn::finish`] takes the browser back: redeems the code, verifies who signed in, begins the session.
 //! 3. The first AKS token is asked for at once. Consent and Conditional Access are judged there, and not at a sign-in
 //!    that does not name AKS.
-//! 4. A policy's demand leads to Entra once more, this time naming AKS and presenting the demand (the *step-up*). A
-//!    session that comes from a step-up is never sent again: what is still refused is told on a page. So no browser goes
-//!    round in a circle.
+//! 4. A policy's demand leads to Entra once more, this time naming AKS and presenting the demand (the *step-up*). What is
+//!    still refused after a step-up is told on a page, so that no browser goes round in a circle. Once a step-up has
+//!    brought a token that could be used, a later demand is a new one, and leads to a step-up again.
 
 mod attempt;
 mod callback;
@@ -272,9 +272,9 @@ impl SignIn {
         Ok(ToEntra { location: location.into(), cookies: attempt.cookies(headers) })
     }
 
-    /// The demand that a sign-in of this session's user must meet, unless this session has met one already.
+    /// The demand that a sign-in of this session's user must meet. One that a step-up has failed to meet stands as a block.
     fn standing_demand(&self, session: &Session) -> Option<Demand> {
-        let fault = self.broker.last_fault(session).filter(|_| !session.stepped_up)?;
+        let fault = self.broker.last_fault(session)?;
         (fault.class == Class::StepUp).then(|| Demand::of(&fault, session))
     }
 

@@ -128,6 +128,29 @@ async fn a_failure_is_told_to_all_replicas_and_asked_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_demand_after_a_step_up_is_one_at_a_replica_that_has_just_started_too() {
+    // Proves that the store tells whether a step-up has worked: what the replica knew that saw it is not needed.
+    let mut replicas = Replicas::start(0).await;
+    replicas.world.entra.set_mfa_required(true);
+    let browser = replicas.world.browser();
+    let page = browser.sign_in(&replicas.world.url, "alice").await.unwrap();
+    let page = browser.choose(page, "alice").await.unwrap();
+    assert_eq!(page.url.as_str(), replicas.world.at("/"), "{}", page.text());
+    replicas.add().await;
+    let (world, url) = (&replicas.world, replicas.urls().pop().unwrap());
+    let cookie = world.session_cookie(&browser).unwrap();
+    world.keep_secret(cookie.clone());
+    world.entra.set_refused_with("alice", Some(50078));
+    let cookie = format!("__Host-entrada={cookie}");
+    let headers = [("cookie", cookie.as_str()), ("origin", world.url.as_str())];
+    let refresh = format!("{url}/refresh");
+    let demand = browser.request(Method::POST, &refresh, &headers, bytes::Bytes::new()).await.unwrap();
+    assert_eq!((demand.status.as_u16(), demand.header("entrada-reason")), (401, "step_up_required"));
+    let login = replicas.get(&url, "/login", &headers[..1]).await.location().unwrap();
+    assert!(login.query().unwrap().contains("6dae42f8"), "{login}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_at_one_ends_an_exec_through_another_within_a_second() {
     // Proves that live streams of other replicas end, with a real kubectl at one of them.
     let replicas = Replicas::start(1).await;
