@@ -26,7 +26,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::clock::{Clock, after, until};
 use crate::config::Lifetimes;
 use crate::entra::{AuthorizeRequest, Class, Entra, EntraFault, NotReady, SignedIn};
-use crate::identity::{Authenticator, Identity, Refused, cookie};
+use crate::identity::{Authenticator, cookie};
 use crate::metrics::Metrics;
 use crate::secret::{CredentialSecret, Digest};
 use crate::session::{
@@ -154,12 +154,11 @@ impl SignIn {
             Ok(code) => code,
             Err(error) => return Finished::refused(error, return_to),
         };
-        let before = match self.authenticator.identify(headers).await {
+        let supersedes = match self.authenticator.of_browser(headers).await {
+            Ok(before) => before,
             // While nobody knows whose session this browser had, the code is not spent.
-            Err(Refused::Store(error)) => return Finished::refused(error.into(), return_to),
-            before => before.ok().filter(Identity::is_cookie),
+            Err(error) => return Finished::refused(error.into(), return_to),
         };
-        let supersedes = before.map(|old| old.opener().clone());
         // A code can be redeemed once, so what follows must not be lost because the browser went away.
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
@@ -230,23 +229,30 @@ impl SignIn {
         mut cookies: Vec<HeaderValue>,
     ) -> Finished {
         let first_token = tokio::time::timeout(FIRST_TOKEN_WAIT, self.broker.prepare(&opener)).await;
+        let fault = match first_token {
+            Ok(Err(BrokerError::Entra(fault))) => Some(fault),
+            _ => None,
+        };
+        // Entra ended the session at once: sending the browser on would send it round in a circle.
+        if let Some(fault) = &fault
+            && matches!(fault.class, Class::SignIn | Class::Revoked)
+        {
+            return Finished::refused(SignInError::Redeem(Box::new((**fault).clone())), return_to);
+        }
         let mut outcome = Outcome::SignedIn;
-        if let Ok(Err(BrokerError::Entra(fault))) = first_token {
-            match fault.class {
-                // Entra ended the session at once: sending the browser on would send it round in a circle.
-                Class::SignIn | Class::Revoked => {
-                    return Finished::refused(SignInError::Redeem(Box::new((*fault).clone())), return_to);
-                }
-                Class::StepUp if !opener.session.stepped_up => {
-                    let demand = Demand::of(&fault, &opener.session);
-                    // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers
-                    // with the step-up error.
-                    if let Ok(to_entra) = self.to_entra(headers, return_to.clone(), Some(&demand)) {
-                        cookies.extend(to_entra.cookies);
-                        outcome = Outcome::StepUp(to_entra.location);
-                    }
-                }
-                _ => {}
+        if !self.authenticator.stands(&opener).await {
+            // Another tab of this browser has signed in, or out, meanwhile. Its answer may be there before this one: the cookie
+            // of a session that has ended must not take the place of a live one's.
+            cookies.clear();
+        } else if let Some(fault) = fault.filter(|fault| fault.class == Class::StepUp)
+            && !opener.session.stepped_up
+        {
+            let demand = Demand::of(&fault, &opener.session);
+            // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers with the
+            // step-up error.
+            if let Ok(to_entra) = self.to_entra(headers, return_to.clone(), Some(&demand)) {
+                cookies.extend(to_entra.cookies);
+                outcome = Outcome::StepUp(to_entra.location);
             }
         }
         Finished { outcome, return_to, cookies, credential: Some(opener.credential) }

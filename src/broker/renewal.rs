@@ -249,6 +249,11 @@ impl Broker {
         if fault.class == Class::StepUp && session.stepped_up && !has_been_usable(grant) {
             fault.class = Class::Blocked;
         }
+        if fault.class == Class::Blocked
+            && let Err(error) = self.store.note_blocked(session).await
+        {
+            tracing::warn!(session = %session.id, %error, "could not note that a user is blocked");
+        }
         let ending = match fault.class {
             Class::SignIn => Ending::Natural,
             Class::Revoked => Ending::Final,

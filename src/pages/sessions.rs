@@ -8,7 +8,7 @@ use super::{Pages, Visit};
 use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response, redirect};
-use crate::session::CredentialKind;
+use crate::session::{CredentialKind, Session};
 use crate::signin::SignIn;
 use crate::view::protect;
 
@@ -30,18 +30,18 @@ impl Pages {
     /// `POST /logout`: this session; its tokens become dormant.
     pub(super) async fn logout(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         self.guard(&visit.parts)?;
-        let identity = self.sign_in.sign_out(visit.headers()).await?;
-        if let Some(identity) = &identity {
-            visit.record.identified(identity.credential());
+        let ended = self.sign_in.sign_out(visit.headers()).await?;
+        if let Some(ended) = &ended {
+            visit.record.identified(&ended.credential);
         }
-        Ok(self.signed_out(identity.as_ref()))
+        Ok(self.signed_out(ended.as_ref().map(|ended| &*ended.session)))
     }
 
     /// `POST /logout/everywhere`: all sessions and tokens of the user, for ever.
     pub(super) async fn logout_everywhere(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(visit).await?;
         self.sign_in.sign_out_everywhere(&identity).await?;
-        Ok(self.signed_out(Some(&identity)))
+        Ok(self.signed_out(Some(identity.session())))
     }
 
     /// `GET /logout/frontchannel?sid=`: Entra loads this in a hidden frame; no cookie comes along, and the answer
@@ -71,10 +71,9 @@ impl Pages {
     }
 
     /// Home, or by way of Entra's own sign-out.
-    fn signed_out(&self, identity: Option<&Identity>) -> Response<Body> {
+    fn signed_out(&self, session: Option<&Session>) -> Response<Body> {
         let mut response = self.home("");
         let home = self.view.public_url().join("/");
-        let session = identity.map(|identity| &**identity.session());
         if self.settings.sign_out_of_entra
             && let Some(url) = self.sign_in.entra_sign_out_url(&home, session)
             && let Ok(url) = HeaderValue::from_str(url.as_str())

@@ -139,6 +139,38 @@ async fn a_demand_that_no_step_up_meets_is_told_and_does_not_go_round() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_blocked_user_waits_for_a_click_after_the_next_sign_in() {
+    // Proves that whoever was blocked gets nothing back but by hand, and by no hand where arming is off.
+    for rearm in ["ask", "off"] {
+        let world = World::start_with(|raw| raw.rearm = Some(rearm.to_owned())).await;
+        world.entra.set_access_token_lifetime(Some(HOUR));
+        let browser = world.signed_in("alice").await;
+        let token = world.token(&browser).await;
+        let reason = async || world.call(Method::GET, PODS, &token).await.header("entrada-reason").to_owned();
+        // A block that ended before the sign-in leaves no trace.
+        for passes in [true, false] {
+            world.advance(2 * HOUR);
+            world.entra.set_assigned("alice", false);
+            assert_eq!(reason().await, "blocked_by_policy");
+            world.entra.set_assigned("alice", true);
+            world.advance(Duration::from_secs(61));
+            if passes {
+                assert_eq!(reason().await, "");
+                browser.sign_in(&world.url, "alice").await.unwrap();
+                world.keep_secret(world.session_cookie(&browser).unwrap());
+                assert_eq!(reason().await, "", "{rearm}");
+            }
+        }
+        browser.sign_in(&world.url, "alice").await.unwrap();
+        world.keep_secret(world.session_cookie(&browser).unwrap());
+        assert_eq!(reason().await, "session_ended", "{rearm}: not without a click");
+        let origin = [("origin", world.url.as_str())];
+        let armed = browser.post_json(&world.at("/tokens/arm"), &json!({}), &origin).await.unwrap();
+        assert_eq!((armed.status == 200, reason().await.is_empty()), (rearm == "ask", rearm == "ask"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn yesterdays_kubeconfig_works_again_after_one_click() {
     // Proves that a session's natural end costs no download, only a sign-in and a click; and that a revoked token does
     // not come back.

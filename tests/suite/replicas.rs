@@ -151,6 +151,25 @@ async fn a_new_demand_after_a_step_up_is_one_at_a_replica_that_has_just_started_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_one_replica_was_told_of_counts_at_the_sign_in_at_another() {
+    // Proves that the tokens of a blocked user wait for a click also where nobody had heard of the block.
+    let mut replicas = Replicas::start(1).await;
+    let world = &replicas.world;
+    world.entra.set_access_token_lifetime(Some(Duration::from_secs(5)));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    world.entra.set_assigned("alice", false);
+    let blocked = replicas.list(&replicas.urls()[1], &token).await;
+    assert_eq!(blocked.header("entrada-reason"), "blocked_by_policy", "{}", blocked.text());
+    world.entra.set_assigned("alice", true);
+    replicas.others.remove(0).signal("-KILL");
+    let world = &replicas.world;
+    browser.sign_in(&world.url, "alice").await.unwrap();
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    assert_eq!(world.call(Method::GET, PODS, &token).await.header("entrada-reason"), "session_ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_at_one_ends_an_exec_through_another_within_a_second() {
     // Proves that live streams of other replicas end, with a real kubectl at one of them.
     let replicas = Replicas::start(1).await;
