@@ -172,6 +172,29 @@ impl Authenticator {
         self.look_up(key, kind).await
     }
 
+    /// The session that the browser of this request has, or had until a sign-in superseded it: to be superseded by its next
+    /// sign-in, or ended by its sign-out. A cookie that is refused everywhere else, because it is idle or superseded, still
+    /// tells which session its browser leaves behind. `None`, too, where a bearer is the credential.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub(crate) async fn of_browser(&self, headers: &HeaderMap) -> Result<Option<Opener>, StoreError> {
+        match presented(headers) {
+            Ok((cookie, CredentialKind::Cookie)) => self.store.of_browser(&cookie).await,
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a session that has just begun still stands. A store that does not answer is no reason to doubt it.
+    pub(crate) async fn stands(&self, opener: &Opener) -> bool {
+        match self.store.find(&opener.key).await {
+            Ok(found) => {
+                found.and_then(|found| found.session).is_some_and(|session| session.id == opener.session.id)
+            }
+            Err(StoreError) => true,
+        }
+    }
+
     /// Notes that the credential was used from `client`: once the request has passed the guards, because a request that
     /// another site's page forged must not keep a cookie from going idle.
     pub(crate) fn note_use(&self, identity: &Identity, client: IpAddr) {

@@ -124,7 +124,7 @@ pub(crate) struct Session {
     pub(crate) login_hint: Option<String>,
     /// Digest of Entra's session id, for its front-channel logout.
     pub(crate) sid: Option<Digest>,
-    /// Whether this sign-in already was a step-up: a further demand is then not answered by yet another.
+    /// Whether this sign-in was a step-up. Until a usable AKS token has followed it, no demand leads to another one.
     pub(crate) stepped_up: bool,
     /// When the user signed in.
     pub(crate) created_at: Timestamp,

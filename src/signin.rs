@@ -4,9 +4,9 @@
 //! 2. [`SignIn::finish`] takes the browser back: redeems the code, verifies who signed in, begins the session.
 //! 3. The first AKS token is asked for at once. Consent and Conditional Access are judged there, and not at a sign-in
 //!    that does not name AKS.
-//! 4. A policy's demand leads to Entra once more, this time naming AKS and presenting the demand (the *step-up*). A
-//!    session that comes from a step-up is never sent again: what is still refused is told on a page. So no browser goes
-//!    round in a circle.
+//! 4. A policy's demand leads to Entra once more, this time naming AKS and presenting the demand (the *step-up*). What is
+//!    still refused after a step-up is told on a page, so that no browser goes round in a circle. Once a step-up has
+//!    brought a token that could be used, a later demand is a new one, and leads to a step-up again.
 
 mod attempt;
 mod callback;
@@ -26,7 +26,7 @@ use crate::broker::{Broker, BrokerError};
 use crate::clock::{Clock, after, until};
 use crate::config::Lifetimes;
 use crate::entra::{AuthorizeRequest, Class, Entra, EntraFault, NotReady, SignedIn};
-use crate::identity::{Authenticator, Identity, Refused, cookie};
+use crate::identity::{Authenticator, cookie};
 use crate::metrics::Metrics;
 use crate::secret::{CredentialSecret, Digest};
 use crate::session::{
@@ -158,12 +158,11 @@ impl SignIn {
             Ok(code) => code,
             Err(error) => return Finished::refused(error, return_to),
         };
-        let before = match self.authenticator.identify(headers).await {
+        let supersedes = match self.authenticator.of_browser(headers).await {
+            Ok(before) => before,
             // While nobody knows whose session this browser had, the code is not spent.
-            Err(Refused::Store(error)) => return Finished::refused(error.into(), return_to),
-            before => before.ok().filter(Identity::is_cookie),
+            Err(error) => return Finished::refused(error.into(), return_to),
         };
-        let supersedes = before.map(|old| old.opener().clone());
         // Waited for here, and not in the task: for a browser that goes away meanwhile, Entra is not asked.
         let turn = match self.entra.turn_to_redeem().await {
             Ok(turn) => turn,
@@ -242,23 +241,30 @@ impl SignIn {
         mut cookies: Vec<HeaderValue>,
     ) -> Finished {
         let first_token = tokio::time::timeout(FIRST_TOKEN_WAIT, self.broker.prepare(&opener)).await;
+        let fault = match first_token {
+            Ok(Err(BrokerError::Entra(fault))) => Some(fault),
+            _ => None,
+        };
+        // Entra ended the session at once: sending the browser on would send it round in a circle.
+        if let Some(fault) = &fault
+            && matches!(fault.class, Class::SignIn | Class::Revoked)
+        {
+            return Finished::refused(SignInError::Redeem(Box::new((**fault).clone())), return_to);
+        }
         let mut outcome = Outcome::SignedIn;
-        if let Ok(Err(BrokerError::Entra(fault))) = first_token {
-            match fault.class {
-                // Entra ended the session at once: sending the browser on would send it round in a circle.
-                Class::SignIn | Class::Revoked => {
-                    return Finished::refused(SignInError::Redeem(Box::new((*fault).clone())), return_to);
-                }
-                Class::StepUp if !opener.session.stepped_up => {
-                    let demand = Demand::of(&fault, &opener.session);
-                    // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers
-                    // with the step-up error.
-                    if let Ok(to_entra) = self.to_entra(headers, return_to.clone(), Some(&demand)) {
-                        cookies.extend(to_entra.cookies);
-                        outcome = Outcome::StepUp(to_entra.location);
-                    }
-                }
-                _ => {}
+        if !self.authenticator.stands(&opener).await {
+            // Another tab of this browser has signed in, or out, meanwhile. Its answer may be there before this one: the cookie
+            // of a session that has ended must not take the place of a live one's.
+            cookies.clear();
+        } else if let Some(fault) = fault.filter(|fault| fault.class == Class::StepUp)
+            && !opener.session.stepped_up
+        {
+            let demand = Demand::of(&fault, &opener.session);
+            // Otherwise discovery is not ready: no redirect now. The session exists; the first request answers with the
+            // step-up error.
+            if let Ok(to_entra) = self.to_entra(headers, return_to.clone(), Some(&demand)) {
+                cookies.extend(to_entra.cookies);
+                outcome = Outcome::StepUp(to_entra.location);
             }
         }
         let (credential, session) = (Some(opener.credential), Some(opener.session));
@@ -285,9 +291,9 @@ impl SignIn {
         Ok(ToEntra { location: location.into(), cookies: attempt.cookies(headers) })
     }
 
-    /// The demand that a sign-in of this session's user must meet, unless this session has met one already.
+    /// The demand that a sign-in of this session's user must meet. One that a step-up has failed to meet stands as a block.
     fn standing_demand(&self, session: &Session) -> Option<Demand> {
-        let fault = self.broker.last_fault(session).filter(|_| !session.stepped_up)?;
+        let fault = self.broker.last_fault(session)?;
         (fault.class == Class::StepUp).then(|| Demand::of(&fault, session))
     }
 

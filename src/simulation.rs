@@ -14,6 +14,7 @@
 //! - *The newest grant stays.* No older one replaces it.
 
 mod actors;
+mod browsers;
 mod entra;
 mod net;
 mod records;

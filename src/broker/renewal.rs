@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::slot::{Renewal, Slot, Token};
-use super::{Broker, BrokerError};
+use super::{Broker, BrokerError, LAST_USE};
+use crate::clock::until;
 use crate::entra::{Class, EntraFault, Minted};
 use crate::record::session_ended;
 use crate::secret::random_guid;
@@ -191,7 +192,7 @@ impl Broker {
         }
         match self.minter.mint(&grant.refresh_token).await {
             Ok(minted) => (self.minted(slot, opener, grant, minted).await, None),
-            Err(fault) => self.refused(&opener.session, fault).await,
+            Err(fault) => self.refused(&opener.session, &grant, fault).await,
         }
     }
 
@@ -257,11 +258,18 @@ impl Broker {
     async fn refused(
         &self,
         session: &Session,
+        grant: &Grant,
         mut fault: EntraFault,
     ) -> (Result<Arc<Token>, BrokerError>, Failure) {
-        if fault.class == Class::StepUp && session.stepped_up {
-            // The user has met the demand once already: asking again would be a loop.
+        // A step-up that no usable token followed has not met its demand, and another one would be a loop. The grant tells,
+        // which every replica finds in the store. Once there was such a token, a demand is a new one.
+        if fault.class == Class::StepUp && session.stepped_up && !has_been_usable(grant) {
             fault.class = Class::Blocked;
+        }
+        if fault.class == Class::Blocked
+            && let Err(error) = self.store.note_blocked(session).await
+        {
+            tracing::warn!(session = %session.id, %error, "could not note that a user is blocked");
         }
         let ending = match fault.class {
             Class::SignIn => Ending::Natural,
@@ -290,4 +298,9 @@ impl Broker {
         self.backoff.remember_for(session, &fault, &self.clock, left);
         fault
     }
+}
+
+/// Whether the grant's AKS token, where one was minted, lived long enough for a request.
+fn has_been_usable(grant: &Grant) -> bool {
+    grant.aks.as_ref().is_some_and(|aks| until(aks.minted_at, aks.expires_at) > LAST_USE)
 }

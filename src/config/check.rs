@@ -84,6 +84,11 @@ impl Checker {
         self.faults.push(check, seen, fix);
     }
 
+    #[cfg(test)]
+    pub(super) fn into_faults(self) -> Faults {
+        self.faults
+    }
+
     /// What is set but not built yet must never be silently ignored.
     fn refuse_unbuilt(&mut self, raw: &RawConfig) {
         if given(raw.mounts.as_deref()).is_some() {

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 
 use crate::problem::Problem;
+use crate::session::MAX_TOKENS_PER_USER;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_NAME_CHARS: usize = 64;
@@ -88,11 +89,18 @@ pub(super) async fn arm_request(
     if bytes.is_empty() {
         return Ok(ArmRequest::default());
     }
-    if is_json(headers) {
-        return parse_json(&bytes);
+    let request = if is_json(headers) {
+        parse_json(&bytes)?
+    } else {
+        let ids = form(headers, &bytes)?.into_iter().filter(|(name, _)| name == "ids").map(|(_, id)| id);
+        ArmRequest { ids: Some(ids.collect()) }
+    };
+    if request.ids.as_ref().is_some_and(|ids| ids.len() > MAX_TOKENS_PER_USER) {
+        return Err(Problem::bad_body(format!(
+            "At most {MAX_TOKENS_PER_USER} tokens are armed at once: nobody has more. An empty body means all of them."
+        )));
     }
-    let ids = form(headers, &bytes)?.into_iter().filter(|(name, _)| name == "ids").map(|(_, id)| id);
-    Ok(ArmRequest { ids: Some(ids.collect()) })
+    Ok(request)
 }
 
 /// Whether a form says that it stands for DELETE, which forms cannot send.

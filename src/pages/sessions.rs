@@ -9,6 +9,7 @@ use crate::audit::{Act, Outcome};
 use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response, redirect};
+use crate::session::Session;
 use crate::signin::SignIn;
 use crate::view::protect;
 
@@ -32,12 +33,12 @@ impl Pages {
     /// `POST /logout`: this session; its tokens become dormant.
     pub(super) async fn logout(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         self.guard(&visit.parts)?;
-        let identity = self.sign_in.sign_out(visit.headers()).await?;
-        if let Some(identity) = &identity {
-            visit.record.identified(identity.credential(), identity.session());
-            visit.record.tell_act(&Act::SignOut(identity.session().id.as_str()), &Outcome::of(303));
+        let ended = self.sign_in.sign_out(visit.headers()).await?;
+        if let Some(ended) = &ended {
+            visit.record.identified(&ended.credential, &ended.session);
+            visit.record.tell_act(&Act::SignOut(ended.session.id.as_str()), &Outcome::of(303));
         }
-        Ok(self.signed_out(identity.as_ref()))
+        Ok(self.signed_out(ended.as_ref().map(|ended| &*ended.session)))
     }
 
     /// `POST /logout/everywhere`: all sessions and tokens of the user, for ever.
@@ -45,7 +46,7 @@ impl Pages {
         let identity = self.browser(visit).await?;
         self.sign_in.sign_out_everywhere(&identity).await?;
         visit.record.tell_act(&Act::SignOutEverywhere, &Outcome::of(303));
-        Ok(self.signed_out(Some(&identity)))
+        Ok(self.signed_out(Some(identity.session())))
     }
 
     /// `GET /logout/frontchannel?sid=`: Entra loads this in a hidden frame; no cookie comes along, and the answer
@@ -77,10 +78,9 @@ impl Pages {
     }
 
     /// Home, or by way of Entra's own sign-out.
-    fn signed_out(&self, identity: Option<&Identity>) -> Response<Body> {
+    fn signed_out(&self, session: Option<&Session>) -> Response<Body> {
         let mut response = self.home("");
         let home = self.view.public_url().join("/");
-        let session = identity.map(|identity| &**identity.session());
         if self.settings.sign_out_of_entra
             && let Some(url) = self.sign_in.entra_sign_out_url(&home, session)
             && let Ok(url) = HeaderValue::from_str(url.as_str())

@@ -1,11 +1,14 @@
 //! What every store must do, as tests: a store's own tests call [`suite`] with a function that makes an empty one.
 
+mod succession;
+
 use std::any::Any;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(super) use self::succession::*;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ended, Ending, Endings, Fate, Grant,
     LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Session, SessionId, SessionStore, Use, UserKey,
@@ -38,6 +41,11 @@ macro_rules! suite {
             the_newest_use_is_kept_and_survives_a_move
             a_sweep_ends_what_has_expired_and_remembers_it_for_a_day
             a_user_has_a_bounded_number_of_tokens
+            of_sign_ins_at_once_in_a_browser_the_last_one_stays
+            a_browser_that_changes_hands_has_one_session
+            a_superseded_cookie_leads_to_its_successor_for_a_day
+            superseded_sessions_are_remembered_within_bounds
+            tokens_of_a_blocked_session_wait_for_a_click
         );
     };
     ($make:expr; $($property:ident)*) => {

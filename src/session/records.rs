@@ -6,6 +6,8 @@
 
 mod change;
 mod codec;
+mod grant;
+mod succession;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,18 +18,24 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(super) use self::change::Begun;
+pub(super) use self::grant::{open_grant, seal_grant};
+pub(super) use self::succession::Successor;
+use self::succession::Superseded;
 use super::seal::{Broken, Context, CredentialKeys, DataKey, PublicKey};
 use super::{
-    AksGrant, Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Grant, Listed,
-    Opener, Session, SessionEnd, SessionId, UserKey, UserTag,
+    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Opener, Session,
+    SessionEnd, SessionId, UserKey, UserTag,
 };
-use crate::secret::{AksToken, CredentialKey, Digest, RefreshToken};
+use crate::secret::{CredentialKey, Digest};
 
 /// A user's document.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Records {
     sessions: BTreeMap<SessionId, SessionRecord>,
     credentials: BTreeMap<CredentialId, CredentialRecord>,
+    /// Sessions that a sign-in in the same browser has superseded within the last day.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    superseded: BTreeMap<SessionId, Superseded>,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -43,6 +51,9 @@ struct SessionRecord {
     /// The data key, sealed to each credential that opens the session.
     #[serde(with = "codec::map_of_bytes")]
     data_keys: BTreeMap<CredentialId, Vec<u8>>,
+    /// Whether its last renewal was refused because a policy blocks its user: its tokens move to no other session then.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    blocked: bool,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -94,22 +105,6 @@ struct Identity {
     credentials: BTreeMap<CredentialId, PublicKey>,
 }
 
-/// What Entra gave, as it is sealed.
-#[derive(Serialize, Deserialize)]
-struct SealedGrant {
-    refresh_token: String,
-    granted_at: Timestamp,
-    aks: Option<SealedAks>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct SealedAks {
-    token: String,
-    minted_at: Timestamp,
-    expires_at: Timestamp,
-    refresh_in_ms: Option<u64>,
-}
-
 /// A credential that was opened with its key, and its session, where it has one.
 #[derive(Debug)]
 pub(super) struct Opened {
@@ -139,18 +134,11 @@ impl Records {
         let found = self.credentials.iter().find(|(_, record)| record.digest == *key.digest());
         let Some((id, record)) = found else { return Ok(None) };
         let keys = CredentialKeys::of(key);
-        let owner: Owner = read(&keys.open(&record.context(user, id), &record.owner)?)?;
-        let owner = UserKey { tid: owner.tid.into(), oid: owner.oid.into() };
-        if owner.tag() != user {
-            return Err(Broken);
-        }
-        let credential = Arc::new(record.credential(id, owner));
+        let credential = Arc::new(record.open(user, id, &keys)?);
         let session = record.session.as_ref().filter(|session| self.sessions.contains_key(session));
         let session = session.map(|session| self.open_session(user, session, id, &keys)).transpose()?;
-        let session = session.map(|(_, identity, session)| {
-            (identity.tid == *credential.user.tid && identity.oid == *credential.user.oid)
-                .then(|| Arc::new(session))
-                .ok_or(Broken)
+        let session = session.map(|(_, _, session)| {
+            (session.user == credential.user).then(|| Arc::new(session)).ok_or(Broken)
         });
         Ok(Some(Opened { credential, session: session.transpose()? }))
     }
@@ -201,6 +189,7 @@ impl Records {
         let long_ago = now.saturating_sub(EXPIRED_IS_KNOWN_FOR).unwrap_or(Timestamp::MIN);
         self.sessions.values().any(|session| now >= session.expires_at)
             || self.credentials.values().any(|credential| long_ago >= credential.expires_at)
+            || self.remembers_too_long(now)
     }
 
     /// What has ended between `before` and this.
@@ -227,7 +216,8 @@ impl Records {
     pub(super) fn last_expiry(&self) -> Timestamp {
         let sessions = self.sessions.values().map(|session| session.expires_at);
         let credentials = self.credentials.values().map(|credential| credential.expires_at);
-        sessions.chain(credentials).max().unwrap_or(Timestamp::MIN)
+        let superseded = self.superseded.values().map(|old| old.until);
+        sessions.chain(credentials).chain(superseded).max().unwrap_or(Timestamp::MIN)
     }
 
     fn unseal(&self, user: UserTag, opener: &Opener) -> Result<Option<(DataKey, Identity)>, Broken> {
@@ -248,14 +238,27 @@ impl Records {
         keys: &CredentialKeys,
     ) -> Result<(DataKey, Identity, Session), Broken> {
         let record = self.sessions.get(id).ok_or(Broken)?;
-        let sealed = record.data_keys.get(credential).ok_or(Broken)?;
+        let public_key = self.credentials.get(credential).ok_or(Broken)?.public_key;
+        record.open(user, id, credential, public_key, keys)
+    }
+}
+
+impl SessionRecord {
+    /// Opens the session with a credential's keys.
+    fn open(
+        &self,
+        user: UserTag,
+        id: &SessionId,
+        credential: &CredentialId,
+        public_key: PublicKey,
+        keys: &CredentialKeys,
+    ) -> Result<(DataKey, Identity, Session), Broken> {
+        let sealed = self.data_keys.get(credential).ok_or(Broken)?;
         let data_key =
-            keys.open_data_key(&record.context("data key", user, id).and(credential.as_str()), sealed)?;
-        let identity: Identity =
-            read(&data_key.open(&record.context("identity", user, id), &record.identity)?)?;
+            keys.open_data_key(&self.context("data key", user, id).and(credential.as_str()), sealed)?;
+        let identity: Identity = read(&data_key.open(&self.context("identity", user, id), &self.identity)?)?;
         // The seal lists who opens the session. Who was revoked since would otherwise still have the key.
-        let public_key = self.credentials.get(credential).map(|record| record.public_key);
-        if public_key.is_none() || identity.credentials.get(credential).copied() != public_key {
+        if identity.credentials.get(credential) != Some(&public_key) {
             return Err(Broken);
         }
         let session = Session {
@@ -267,17 +270,15 @@ impl Records {
             login_hint: identity.login_hint.clone(),
             sid: identity.sid,
             stepped_up: identity.stepped_up,
-            created_at: record.created_at,
-            expires_at: record.expires_at,
+            created_at: self.created_at,
+            expires_at: self.expires_at,
         };
         if session.user.tag() != user {
             return Err(Broken);
         }
         Ok((data_key, identity, session))
     }
-}
 
-impl SessionRecord {
     /// Binds what is sealed to its purpose, user, session and times.
     fn context(&self, purpose: &str, user: UserTag, id: &SessionId) -> Context {
         session_context(purpose, user, id, self.created_at, self.expires_at)
@@ -285,6 +286,16 @@ impl SessionRecord {
 }
 
 impl CredentialRecord {
+    /// The credential, as its own key proves it.
+    fn open(&self, user: UserTag, id: &CredentialId, keys: &CredentialKeys) -> Result<Credential, Broken> {
+        let owner: Owner = read(&keys.open(&self.context(user, id), &self.owner)?)?;
+        let owner = UserKey { tid: owner.tid.into(), oid: owner.oid.into() };
+        if owner.tag() != user {
+            return Err(Broken);
+        }
+        Ok(self.credential(id, owner))
+    }
+
     /// Binds the owner to all that is fixed about the credential.
     fn context(&self, user: UserTag, id: &CredentialId) -> Context {
         let idle = self.idle_ms.map_or_else(String::new, |idle| idle.to_string());
@@ -312,44 +323,6 @@ impl CredentialRecord {
             idle: self.idle_ms.map(Duration::from_millis),
         }
     }
-}
-
-/// Seals what Entra gave a session.
-pub(super) fn seal_grant(key: &DataKey, user: UserTag, session: &Session, grant: &Grant) -> Vec<u8> {
-    let plain = SealedGrant {
-        refresh_token: grant.refresh_token.expose().to_owned(),
-        granted_at: grant.granted_at,
-        aks: grant.aks.as_ref().map(|aks| SealedAks {
-            token: aks.token.expose().to_owned(),
-            minted_at: aks.minted_at,
-            expires_at: aks.expires_at,
-            refresh_in_ms: aks.refresh_in.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
-        }),
-    };
-    key.seal(&context_of("grant", user, session), &write(&plain))
-}
-
-/// Opens it again.
-///
-/// # Errors
-/// When it was changed, or belongs to another session.
-pub(super) fn open_grant(
-    key: &DataKey,
-    user: UserTag,
-    session: &Session,
-    sealed: &[u8],
-) -> Result<Grant, Broken> {
-    let plain: SealedGrant = read(&key.open(&context_of("grant", user, session), sealed)?)?;
-    Ok(Grant {
-        refresh_token: RefreshToken::new(plain.refresh_token),
-        granted_at: plain.granted_at,
-        aks: plain.aks.map(|aks| AksGrant {
-            token: AksToken::new(aks.token),
-            minted_at: aks.minted_at,
-            expires_at: aks.expires_at,
-            refresh_in: aks.refresh_in_ms.map(Duration::from_millis),
-        }),
-    })
 }
 
 /// Binds other bytes to a session: what a failed renewal leaves for the other replicas.

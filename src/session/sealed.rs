@@ -13,6 +13,7 @@
 mod change;
 mod grants;
 mod run;
+mod succession;
 #[cfg(test)]
 mod tests;
 
@@ -26,7 +27,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use self::change::{Changed, found, kept_until};
+use self::change::{Changed, kept_until};
 use super::backend::{Backend, Stored, StoredGrant, UsesOf, Version};
 use super::near::{Near, State, User};
 use super::records::Records;
@@ -76,13 +77,7 @@ impl<B: Backend> SealedStore<B> {
 
     async fn look_up(&self, key: &CredentialKey) -> Result<Option<Found>, StoreError> {
         let asked_at = Instant::now();
-        let user = match self.near.last_seen(key.digest()) {
-            Some((_, user)) => user,
-            None => match self.backend.user_of(key.digest()).await? {
-                None => return Ok(None),
-                Some(tag) => self.near.user(tag),
-            },
-        };
+        let Some(user) = self.user_by(key).await? else { return Ok(None) };
         let mut state = self.state_of(&user).await?;
         self.look_since(asked_at, &user, &mut state).await?;
         let opened = state.records.open(user.tag, key).unwrap_or_else(|broken| {
@@ -228,18 +223,19 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     }
 
     async fn begin(&self, new: NewSession) -> Result<(), StoreError> {
-        let NewSession { opener, supersedes, .. } = &new;
-        let tag = opener.session.user.tag();
-        // Another user's session in the same browser first: should it not end, nobody is told that they are signed in.
-        if let Some(old) = supersedes.as_ref().filter(|old| old.session.user != opener.session.user) {
-            self.end_session(&old.session, Ending::Natural).await?;
-        }
-        self.change(tag, |records| {
-            records.prune(opener.session.created_at);
-            let begun = records.begin(tag, &new);
-            Ok(Changed::Session((), found(opener), begun))
-        })
-        .await
+        self.begin_session(&new).await
+    }
+
+    async fn of_browser(&self, cookie: &CredentialKey) -> Result<Option<Opener>, StoreError> {
+        self.find_of_browser(cookie).await
+    }
+
+    async fn sign_out(&self, opener: &Opener) -> Result<bool, StoreError> {
+        self.end_of_browser(opener).await
+    }
+
+    async fn note_blocked(&self, session: &Session) -> Result<(), StoreError> {
+        self.set_blocked(session, true).await
     }
 
     async fn add_token(

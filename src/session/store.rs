@@ -20,7 +20,8 @@ pub(crate) struct NewSession {
     pub(crate) opener: Opener,
     /// What Entra gave it.
     pub(crate) grant: Grant,
-    /// The session that the same browser had before. For the same user its tokens move along; then it ends naturally.
+    /// The session that the same browser had before. It ends naturally, or whichever superseded it meanwhile does. For the
+    /// same user its live tokens move along, unless the user is blocked in it.
     pub(crate) supersedes: Option<Opener>,
 }
 
@@ -74,6 +75,18 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
 
     /// Begins a session with its first credential.
     async fn begin(&self, new: NewSession) -> Result<(), StoreError>;
+
+    /// The session that a browser's cookie opens, idle or not, or that it opened within the last day until a sign-in in
+    /// the same browser superseded it: for that browser's next sign-in or sign-out, as the cookie itself opens nothing any
+    /// more.
+    async fn of_browser(&self, cookie: &CredentialKey) -> Result<Option<Opener>, StoreError>;
+
+    /// Ends, naturally, the session of a browser: the opener's, or the one that superseded it. `false` when it had ended
+    /// already.
+    async fn sign_out(&self, opener: &Opener) -> Result<bool, StoreError>;
+
+    /// Notes that a policy blocks the user in this session: until its next renewal its tokens move to no other one.
+    async fn note_blocked(&self, session: &Session) -> Result<(), StoreError>;
 
     /// Adds a proxy token to the opener's session.
     ///

@@ -6,29 +6,25 @@ use http::{HeaderMap, HeaderValue};
 use url::Url;
 
 use super::SignIn;
-use crate::identity::{Identity, Refused, cookie};
+use crate::identity::{Identity, cookie};
 use crate::secret::Digest;
-use crate::session::{Ending, Session, StoreError};
+use crate::session::{Opener, Session, StoreError};
 
 /// How long a browser remembers that it signed out.
 const SIGNED_OUT_LIVES: Duration = Duration::from_secs(30 * 86_400);
 
 impl SignIn {
-    /// Ends the session of this browser; its tokens become dormant. `None` for a browser that has none: who is signed
-    /// out already is where they wanted to be.
+    /// Ends the session of this browser, also where its cookie is idle or was superseded by a sign-in whose answer is still
+    /// under way; its tokens become dormant. `None` for a browser that has none: who is signed out already is where they
+    /// wanted to be.
     ///
     /// # Errors
     /// When the store does not answer: nobody is told that they are signed out while their session may live.
-    pub(crate) async fn sign_out(&self, headers: &HeaderMap) -> Result<Option<Identity>, StoreError> {
-        let identity = match self.authenticator.identify(headers).await {
-            Ok(identity) if identity.is_cookie() => identity,
-            Err(Refused::Store(error)) => return Err(error),
-            Ok(_) | Err(_) => return Ok(None),
-        };
-        let session = identity.session();
-        self.store.end_session(session, Ending::Natural).await?;
-        tracing::info!(user = %session.user.oid, session = %session.id, "signed out");
-        Ok(Some(identity))
+    pub(crate) async fn sign_out(&self, headers: &HeaderMap) -> Result<Option<Opener>, StoreError> {
+        let Some(opener) = self.authenticator.of_browser(headers).await? else { return Ok(None) };
+        self.store.sign_out(&opener).await?;
+        tracing::info!(user = %opener.session.user.oid, session = %opener.session.id, "signed out");
+        Ok(Some(opener))
     }
 
     /// Ends all sessions and tokens of the user, for ever.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::browsers::Browsers;
 use super::entra::SimulatedEntra;
 use super::net::{Faults, Net, pause};
 use super::records::{credential, new_session};
@@ -59,6 +60,7 @@ pub(super) struct Schedule {
     entra: Arc<SimulatedEntra>,
     replicas: Vec<Replica>,
     holders: Vec<Holder>,
+    browsers: Browsers,
     open: Vec<Open>,
     seen_within: Duration,
     is_faulty: bool,
@@ -92,6 +94,7 @@ impl Schedule {
             entra,
             replicas,
             holders,
+            browsers: Browsers::default(),
             open,
             seen_within,
             is_faulty: faults.calls > 0,
@@ -163,6 +166,12 @@ impl Schedule {
             .begin(NewSession { opener: opener.clone(), grant, supersedes: supersedes.clone() })
             .await;
         if let Some(old) = supersedes {
+            let followed = self.browsers.begins(&opener.session.id, &old.session.id);
+            for holder in &mut self.holders {
+                if followed.contains(&holder.opener.session.id) && holder.told == Told::Works {
+                    holder.told = Told::Nothing;
+                }
+            }
             let told = if began.is_ok() { Told::Ended(Instant::now()) } else { Told::Nothing };
             for holder in self.holders.iter_mut().filter(|holder| holder.opener.session.id == old.session.id)
             {

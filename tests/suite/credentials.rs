@@ -300,6 +300,54 @@ async fn dormant_tokens_work_again_after_one_click() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn more_ids_than_a_user_may_have_tokens_are_refused() {
+    // Proves the bound on what one request asks to arm, as JSON and as a form; what is named is armed, and nothing else.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let (one, other) = (world.new_token(&browser, json!({})).await, world.token(&browser).await);
+    let origin = [("origin", world.url.as_str())];
+    post(&world, &browser, "/logout", &origin).await;
+    browser.sign_in(&world.url, "alice").await.unwrap();
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    let ids = |count: usize| -> Vec<String> {
+        let own = one["id"].as_str().unwrap().to_owned();
+        std::iter::once(own).chain((1..count).map(|n| format!("unknown{n}"))).collect()
+    };
+    let url = world.at("/tokens/arm");
+    let many = browser.post_json(&url, &json!({ "ids": ids(1_001) }), &origin).await.unwrap();
+    assert_eq!((many.status.as_u16(), many.header("entrada-reason")), (400, "bad_body"), "{}", many.text());
+    assert!(many.text().contains("At most 1000 tokens"), "{}", many.text());
+    let (all, mut form) = (ids(1_001), Vec::new());
+    form.extend(all.iter().map(|id| ("ids", id.as_str())));
+    assert_eq!(browser.post_form(&url, &form, &origin).await.unwrap().status, 400);
+    let token = one["token"].as_str().unwrap();
+    assert_eq!(world.call(Method::GET, "/whoami", token).await.status, 401, "nothing was armed");
+    let most = browser.post_json(&url, &json!({ "ids": ids(1_000) }), &origin).await.unwrap();
+    assert_eq!(most.status, 200, "{}", most.text());
+    assert_eq!(world.call(Method::GET, "/whoami", token).await.status, 200);
+    assert_eq!(world.call(Method::GET, "/whoami", &other).await.status, 401, "it was not named");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_request_keeps_no_cookie_from_going_idle() {
+    // Proves that only what passes the guards counts as use: a sibling site's images send the cookie, too.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    let cookie = format!("__Host-entrada={}", world.session_cookie(&browser).unwrap());
+    let site = [("sec-fetch-site", "same-site"), ("sec-fetch-mode", "no-cors"), ("sec-fetch-dest", "image")];
+    for path in ["/whoami", "/tokens", PODS] {
+        world.advance(Duration::from_secs(6 * 3_600));
+        let mut headers = vec![("cookie", cookie.as_str())];
+        headers.extend(site);
+        assert_eq!(world.call_with(Method::GET, path, &headers).await.status, 403, "{path}");
+    }
+    assert_eq!(world.call_with(Method::POST, "/refresh", &[("cookie", &cookie)]).await.status, 403);
+    world.advance(Duration::from_secs(6 * 3_600 + 60));
+    let idle = world.call_with(Method::GET, "/whoami", &[("cookie", &cookie)]).await;
+    assert_eq!((idle.status.as_u16(), idle.header("entrada-reason")), (401, "expired_cookie"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn entras_front_channel_ends_its_sessions() {
     // Proves that the frame needs no cookie, tells nothing, may be framed, and believes no foreign issuer.
     let world = World::start().await;

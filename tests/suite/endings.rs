@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::Method;
 use serde_json::json;
+use standin::browser::{Browser, Page};
+use standin::entra::{Endpoint, Fault};
 
 use super::support::World;
 use super::support::kubectl::Kubectl;
@@ -81,6 +83,91 @@ async fn a_step_up_in_the_same_browser_needs_no_click() {
     let scopes: Vec<String> =
         world.entra.authorize_calls().iter().filter_map(|call| call.get("scope").cloned()).collect();
     assert_eq!(scopes.iter().filter(|scope| scope.contains("6dae42f8")).count(), 1, "{scopes:?}");
+}
+
+/// From a page of ours or of the stand-in Entra's: alice, until she is home again.
+async fn back_home(world: &World, browser: &Browser, page: Page) {
+    let page = browser.choose(page, "alice").await.unwrap();
+    let page = browser.choose(page, "alice").await.unwrap();
+    assert_eq!(page.url.as_str(), world.at("/"), "{}", page.text());
+    world.keep_secret(world.session_cookie(browser).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demand_made_after_a_step_up_has_worked_leads_to_another_one() {
+    // Proves that "at most once" is meant for one demand: after a token that works, the next demand is a new one.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    world.entra.set_mfa_required(true);
+    let browser = world.browser();
+    let page = browser.sign_in(&world.url, "alice").await.unwrap();
+    back_home(&world, &browser, page).await;
+    let token = world.token(&browser).await;
+    let steps = || {
+        let calls = world.entra.authorize_calls();
+        calls.iter().filter(|call| call.get("scope").is_some_and(|scope| scope.contains("6dae42f8"))).count()
+    };
+    for step_ups in 2..4 {
+        assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
+        world.advance(20 * HOUR);
+        world.entra.set_refused_with("alice", Some(50078));
+        let demand = world.call(Method::GET, PODS, &token).await;
+        assert_eq!((demand.status.as_u16(), demand.header("entrada-reason")), (401, "step_up_required"));
+        world.entra.set_refused_with("alice", None);
+        let page = browser.navigate(&world.at("/login")).await.unwrap();
+        back_home(&world, &browser, page).await;
+        assert_eq!(steps(), step_ups);
+    }
+    assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demand_that_no_step_up_meets_is_told_and_does_not_go_round() {
+    // Proves that a step-up whose token is too short to be used is not taken for one that met its demand.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(Duration::from_secs(5)));
+    world.entra.fail_always(Endpoint::TokenRefresh, Fault::Error(50076));
+    let browser = world.browser();
+    let page = browser.sign_in(&world.url, "alice").await.unwrap();
+    back_home(&world, &browser, page).await;
+    let html = [("accept", "text/html"), ("sec-fetch-mode", "navigate")];
+    for _ in 0..3 {
+        let page = browser.get_with(&world.at(PODS), &html).await.unwrap();
+        assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (403, "blocked_by_policy"));
+        world.advance(Duration::from_secs(61));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_of_a_blocked_user_waits_for_a_click_after_the_next_sign_in() {
+    // Proves that whoever was blocked gets nothing back but by hand, and by no hand where arming is off.
+    for rearm in ["ask", "off"] {
+        let world = World::start_with(|raw| raw.rearm = Some(rearm.to_owned())).await;
+        world.entra.set_access_token_lifetime(Some(HOUR));
+        let browser = world.signed_in("alice").await;
+        let token = world.token(&browser).await;
+        let reason = async || world.call(Method::GET, PODS, &token).await.header("entrada-reason").to_owned();
+        // A block that ended before the sign-in leaves no trace.
+        for passes in [true, false] {
+            world.advance(2 * HOUR);
+            world.entra.set_assigned("alice", false);
+            assert_eq!(reason().await, "blocked_by_policy");
+            world.entra.set_assigned("alice", true);
+            world.advance(Duration::from_secs(61));
+            if passes {
+                assert_eq!(reason().await, "");
+                browser.sign_in(&world.url, "alice").await.unwrap();
+                world.keep_secret(world.session_cookie(&browser).unwrap());
+                assert_eq!(reason().await, "", "{rearm}");
+            }
+        }
+        browser.sign_in(&world.url, "alice").await.unwrap();
+        world.keep_secret(world.session_cookie(&browser).unwrap());
+        assert_eq!(reason().await, "session_ended", "{rearm}: not without a click");
+        let origin = [("origin", world.url.as_str())];
+        let armed = browser.post_json(&world.at("/tokens/arm"), &json!({}), &origin).await.unwrap();
+        assert_eq!((armed.status == 200, reason().await.is_empty()), (rearm == "ask", rearm == "ask"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

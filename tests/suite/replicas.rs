@@ -135,6 +135,48 @@ async fn a_failure_is_told_to_all_replicas_and_asked_for_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_new_demand_after_a_step_up_is_one_at_a_replica_that_has_just_started_too() {
+    // Proves that the store tells whether a step-up has worked: what the replica knew that saw it is not needed.
+    let mut replicas = Replicas::start(0).await;
+    replicas.world.entra.set_mfa_required(true);
+    let browser = replicas.world.browser();
+    let page = browser.sign_in(&replicas.world.url, "alice").await.unwrap();
+    let page = browser.choose(page, "alice").await.unwrap();
+    assert_eq!(page.url.as_str(), replicas.world.at("/"), "{}", page.text());
+    replicas.add().await;
+    let (world, url) = (&replicas.world, replicas.urls().pop().unwrap());
+    let cookie = world.session_cookie(&browser).unwrap();
+    world.keep_secret(cookie.clone());
+    world.entra.set_refused_with("alice", Some(50078));
+    let cookie = format!("__Host-entrada={cookie}");
+    let headers = [("cookie", cookie.as_str()), ("origin", world.url.as_str())];
+    let refresh = format!("{url}/refresh");
+    let demand = browser.request(Method::POST, &refresh, &headers, bytes::Bytes::new()).await.unwrap();
+    assert_eq!((demand.status.as_u16(), demand.header("entrada-reason")), (401, "step_up_required"));
+    let login = replicas.get(&url, "/login", &headers[..1]).await.location().unwrap();
+    assert!(login.query().unwrap().contains("6dae42f8"), "{login}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_one_replica_was_told_of_counts_at_the_sign_in_at_another() {
+    // Proves that the tokens of a blocked user wait for a click also where nobody had heard of the block.
+    let mut replicas = Replicas::start(1).await;
+    let world = &replicas.world;
+    world.entra.set_access_token_lifetime(Some(Duration::from_secs(5)));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    world.entra.set_assigned("alice", false);
+    let blocked = replicas.list(&replicas.urls()[1], &token).await;
+    assert_eq!(blocked.header("entrada-reason"), "blocked_by_policy", "{}", blocked.text());
+    world.entra.set_assigned("alice", true);
+    replicas.others.remove(0).signal("-KILL");
+    let world = &replicas.world;
+    browser.sign_in(&world.url, "alice").await.unwrap();
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    assert_eq!(world.call(Method::GET, PODS, &token).await.header("entrada-reason"), "session_ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_at_one_ends_an_exec_through_another_within_a_second() {
     // Proves that live streams of other replicas end, with a real kubectl at one of them.
     let replicas = Replicas::start(1).await;

@@ -10,7 +10,7 @@ use super::super::{
 };
 use super::{
     Broken, Credential, CredentialId, CredentialKind, CredentialRecord, Identity, Opener, Owner, Records,
-    Session, SessionId, SessionRecord, UserKey, UserTag, seal_grant, session_context, write,
+    Session, SessionId, SessionRecord, Successor, UserKey, UserTag, seal_grant, session_context, write,
 };
 use crate::secret::{CredentialKey, Digest};
 use crate::session::seal::{CredentialKeys, DataKey, PublicKey};
@@ -23,9 +23,13 @@ pub(in crate::session) struct Begun {
 }
 
 impl Records {
-    /// Begins a session with its first credential. A session of the same user that it supersedes gives it the tokens that
-    /// its own seal lists, and ends.
-    pub(in crate::session) fn begin(&mut self, user: UserTag, new: &NewSession) -> Begun {
+    /// Begins a session with its first credential, in the place of the one that its browser had. Says which one of that
+    /// browser is still to end in another user's records.
+    pub(in crate::session) fn begin(
+        &mut self,
+        user: UserTag,
+        new: &NewSession,
+    ) -> (Begun, Option<Successor>) {
         let Opener { credential: cookie, session, key } = &new.opener;
         let (data_key, keys) = (DataKey::random(), CredentialKeys::of(key));
         let record = SessionRecord {
@@ -33,25 +37,22 @@ impl Records {
             expires_at: session.expires_at,
             identity: Vec::new(),
             data_keys: BTreeMap::new(),
+            blocked: false,
             other: serde_json::Map::new(),
         };
         self.sessions.insert(session.id.clone(), record);
         self.credentials.insert(cookie.id.clone(), CredentialRecord::new(user, cookie, &keys));
         let mut identity = Identity::new(session);
         self.bind(user, &cookie.id, &session.id, &data_key, &mut identity);
-        if let Some(old) = &new.supersedes {
-            for token in self.movable_tokens(user, old) {
-                self.bind(user, &token, &session.id, &data_key, &mut identity);
-            }
-            self.end(&old.session.id, Ending::Natural);
-        }
+        let elsewhere = self.succeed(user, new, &data_key, &mut identity);
         self.seal_identity(user, &session.id, &data_key, &identity);
         while self.sessions.len() > MAX_SESSIONS_PER_USER {
             let oldest = self.sessions.iter().min_by_key(|(_, record)| record.created_at);
             let Some(oldest) = oldest.map(|(id, _)| id.clone()) else { break };
             self.end(&oldest, Ending::Natural);
         }
-        Begun { grant: seal_grant(&data_key, user, session, &new.grant), sid: session.sid }
+        let grant = seal_grant(&data_key, user, session, &new.grant);
+        (Begun { grant, sid: session.sid }, elsewhere)
     }
 
     /// Adds a token to the opener's session.
@@ -126,6 +127,7 @@ impl Records {
     pub(in crate::session) fn end_all(&mut self) {
         self.sessions.clear();
         self.credentials.clear();
+        self.superseded.clear();
     }
 
     /// Ends sessions that have expired, and forgets credentials a day after their end.
@@ -139,22 +141,11 @@ impl Records {
         for id in old.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
             self.remove(&id);
         }
-    }
-
-    /// Live tokens of the session that a sign-in in the same browser supersedes, as far as its seal lists them: a record
-    /// that somebody planted in the store is not among them.
-    fn movable_tokens(&self, user: UserTag, old: &Opener) -> Vec<CredentialId> {
-        let Ok(Some((_, identity))) = self.unseal(user, old) else { return Vec::new() };
-        let is_movable = |(id, record): &(&CredentialId, &CredentialRecord)| {
-            record.kind == CredentialKind::Token
-                && record.session.as_ref() == Some(&old.session.id)
-                && identity.credentials.get(*id) == Some(&record.public_key)
-        };
-        self.credentials.iter().filter(is_movable).map(|(id, _)| id.clone()).collect()
+        self.forget_superseded(now);
     }
 
     /// Makes a credential open the session: seals the session's data key to it. One whose public key is none is left out.
-    fn bind(
+    pub(super) fn bind(
         &mut self,
         user: UserTag,
         credential: &CredentialId,

@@ -23,6 +23,24 @@ fn decode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Erro
     URL_SAFE_NO_PAD.decode(text).map_err(D::Error::custom)
 }
 
+pub(super) mod user {
+    use super::{Deserialize, Deserializer, Serializer};
+    use crate::session::UserTag;
+    use serde::de::Error as _;
+
+    pub(in super::super) fn serialize<S: Serializer>(
+        user: &UserTag,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(user)
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<UserTag, D::Error> {
+        let text = String::deserialize(from)?;
+        UserTag::parse(&text).ok_or_else(|| D::Error::custom("a user is 32 hexadecimal digits"))
+    }
+}
+
 pub(super) mod bytes {
     use super::{Deserializer, Serializer, decode, encode};
 

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::SealedStore;
-use crate::secret::{Digest, random_base62};
+use crate::secret::random_base62;
 use crate::session::backend::{Backend, StoredGrant, Swap, Version};
 use crate::session::near::{State, User};
 use crate::session::records::{Begun, Records};
@@ -77,13 +77,12 @@ impl<B: Backend> SealedStore<B> {
                 Ok(Changed::Credential(value, found)) => (value, (Some(found), None)),
                 Ok(Changed::Session(value, found, begun)) => (value, (Some(found), Some(begun))),
             };
-            let gone = state.records.credentials_beyond(&records);
+            let gone = state.records.digests_gone(&records);
             if self.put_back(&user, &mut state, records, made).await? {
                 drop(state);
                 if !gone.is_empty() {
-                    let digests: Vec<Digest> = gone.iter().map(|(_, digest, _)| *digest).collect();
                     // What stays leads to nothing, and expires.
-                    self.backend.forget(&digests).await;
+                    self.backend.forget(&gone).await;
                 }
                 return Ok(value);
             }

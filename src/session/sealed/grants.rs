@@ -48,7 +48,7 @@ impl<B: Backend> SealedStore<B> {
     /// Puts a newer grant back. `false` when the session has ended.
     pub(super) async fn put_grant(&self, opener: &Opener, grant: &Grant) -> Result<bool, StoreError> {
         let (session, tag) = (&opener.session, opener.session.user.tag());
-        let Some(key) = self.data_key(opener).await? else { return Ok(false) };
+        let Some((key, is_blocked)) = self.open(opener).await? else { return Ok(false) };
         let stored = StoredGrant {
             session: session.id.clone(),
             granted_at: grant.granted_at,
@@ -58,6 +58,10 @@ impl<B: Backend> SealedStore<B> {
         match self.backend.renew(tag, &stored).await {
             Ok(is_live) => {
                 self.unsent.remove(&session.id);
+                // Where this fails, the session is taken to be blocked until its next renewal.
+                if is_blocked && let Err(error) = self.set_blocked(session, false).await {
+                    tracing::warn!(session = %session.id, %error, "could not note that a user is let in again");
+                }
                 Ok(is_live)
             }
             Err(error) if self.may_be_stale() => {
@@ -137,6 +141,11 @@ impl<B: Backend> SealedStore<B> {
 
     /// The key of the opener's session; `None` when the session has ended.
     async fn data_key(&self, opener: &Opener) -> Result<Option<DataKey>, StoreError> {
+        Ok(self.open(opener).await?.map(|(key, _)| key))
+    }
+
+    /// The key of the opener's session, and whether its user was blocked at the last renewal.
+    async fn open(&self, opener: &Opener) -> Result<Option<(DataKey, bool)>, StoreError> {
         let user = self.near.user(opener.session.user.tag());
         let mut state = user.state.lock().await;
         if !self.near.is_fresh(&user) || !state.loaded {
@@ -145,7 +154,9 @@ impl<B: Backend> SealedStore<B> {
                 _ => {}
             }
         }
-        state.records.data_key(user.tag, opener).map_err(|broken| refuse(opener, broken))
+        let is_blocked = state.records.is_blocked(&opener.session.id);
+        let key = state.records.data_key(user.tag, opener).map_err(|broken| refuse(opener, broken))?;
+        Ok(key.map(|key| (key, is_blocked)))
     }
 }
 

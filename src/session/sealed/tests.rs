@@ -1,6 +1,7 @@
 //! The conformance suite over both backends, and what a thief or a forger of the store would have.
 
 mod outages;
+mod succession;
 mod theft;
 
 use std::sync::Arc;

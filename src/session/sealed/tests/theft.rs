@@ -19,7 +19,7 @@ async fn another<B: Backend>(backend: B) -> (Arc<SealedStore<B>>, Task) {
 }
 
 /// Alice signed in, with a token.
-async fn alice(store: &dyn SessionStore) -> (Opener, Opener) {
+pub(super) async fn alice(store: &dyn SessionStore) -> (Opener, Opener) {
     let now = crate::clock::Clock::system().now();
     let (new, opener) = new_session("0123-alice", now);
     let aks = AksGrant {
@@ -35,7 +35,7 @@ async fn alice(store: &dyn SessionStore) -> (Opener, Opener) {
 }
 
 /// The document as it stands in the backend.
-async fn document<B: Backend>(backend: &B, user: UserTag) -> (Version, String) {
+pub(super) async fn document<B: Backend>(backend: &B, user: UserTag) -> (Version, String) {
     let Stored { version, document, .. } = backend.load(user, &Version::default()).await.unwrap();
     (version, String::from_utf8(document.unwrap().to_vec()).unwrap())
 }
