@@ -63,9 +63,36 @@ pub(crate) struct Cache {
     misses: IntCounter,
 }
 
+/// What each metric tells, as `/metrics` shows it.
+const HELP: &[(&str, &str)] = &[
+    ("requests_total", "Requests answered, or left by their client (499)."),
+    ("request_seconds", "From a request's head to its answer's head."),
+    (
+        "added_seconds",
+        "Of that, Entrada's own part: without the API server, and without waiting for the client's body.",
+    ),
+    ("problems_total", "Refusals and errors of Entrada's own."),
+    ("limits_hit_total", "Requests that exceeded a limit."),
+    ("connections", "Open client connections."),
+    ("connections_refused_total", "Connections closed before they were served."),
+    ("streams", "Open streams."),
+    ("streams_ended_total", "Streams that have ended, by who or what ended them."),
+    ("credential_lookups_total", "Accepted credentials of requests, by where they were found."),
+    ("aks_tokens_total", "AKS tokens for requests: from memory, or after a wait for Entra."),
+    ("entra_token_calls_total", "Calls to Entra's token endpoint."),
+    ("entra_token_seconds", "Time of calls to the token endpoint."),
+    ("sign_ins_total", "Sign-ins that came back from Entra."),
+    ("sessions", "Sessions that this process knows."),
+    ("store_up", "Whether the session store answers: 1 or 0."),
+    ("store_seconds", "Time of calls to the session store, where it is Redis."),
+    ("store_failures_total", "Calls to the session store that failed."),
+    ("reloads_total", "Reloads of certificate and CA files."),
+    ("build_info", "The version that runs."),
+];
+
 impl Cache {
-    fn new(registry: &Registry, name: &str, help: &str, elsewhere: &str) -> Self {
-        let sources = counters(registry, name, help, &["source"]);
+    fn new(registry: &Registry, name: &str, elsewhere: &str) -> Self {
+        let sources = counters(registry, name, &["source"]);
         let source = |label| sources.with_label_values(&[label]);
         Self { hits: source("memory"), misses: source(elsewhere) }
     }
@@ -81,95 +108,27 @@ impl Default for Metrics {
         let r = &registry;
         build_info(r);
         process(r);
+        let request_seconds = HistogramVec::new(histogram("request_seconds", LATENCY_BUCKETS), &["kind"]);
         Self {
-            requests: counters(
-                r,
-                "requests_total",
-                "Requests answered, or left by their client (499).",
-                &["kind", "verb", "resource", "code"],
-            ),
-            request_seconds: add(
-                r,
-                HistogramVec::new(
-                    histogram(
-                        "request_seconds",
-                        "From a request's head to its answer's head.",
-                        LATENCY_BUCKETS,
-                    ),
-                    &["kind"],
-                ),
-            ),
-            added_seconds: seconds(
-                r,
-                "added_seconds",
-                "Of that, Entrada's own part: without the API server, and without waiting for the client's body.",
-                ADDED_BUCKETS,
-            ),
-            problems: counters(r, "problems_total", "Refusals and errors of Entrada's own.", &["reason"]),
-            limits_hit: counters(r, "limits_hit_total", "Requests that exceeded a limit.", &["limit"]),
-            connections: add(r, IntGauge::with_opts(opts("connections", "Open client connections."))),
-            connections_refused: counters(
-                r,
-                "connections_refused_total",
-                "Connections closed before they were served.",
-                &["reason"],
-            ),
-            streams: add(r, IntGaugeVec::new(opts("streams", "Open streams."), &["kind"])),
-            streams_ended: counters(
-                r,
-                "streams_ended_total",
-                "Streams that have ended, by who or what ended them.",
-                &["kind", "reason"],
-            ),
-            credential_lookups: Cache::new(
-                r,
-                "credential_lookups_total",
-                "Accepted credentials of requests, by where they were found.",
-                "store",
-            ),
-            aks_tokens: Cache::new(
-                r,
-                "aks_tokens_total",
-                "AKS tokens for requests: from memory, or after a wait for Entra.",
-                "entra",
-            ),
-            entra_calls: counters(
-                r,
-                "entra_token_calls_total",
-                "Calls to Entra's token endpoint.",
-                &["grant", "outcome"],
-            ),
-            entra_seconds: seconds(
-                r,
-                "entra_token_seconds",
-                "Time of calls to the token endpoint.",
-                LATENCY_BUCKETS,
-            ),
-            sign_ins: counters(r, "sign_ins_total", "Sign-ins that came back from Entra.", &["outcome"]),
-            sessions: add(r, IntGauge::with_opts(opts("sessions", "Sessions that this process knows."))),
-            store_up: add(
-                r,
-                IntGauge::with_opts(opts("store_up", "Whether the session store answers: 1 or 0.")),
-            ),
-            store_seconds: seconds(
-                r,
-                "store_seconds",
-                "Time of calls to the session store, where it is Redis.",
-                LATENCY_BUCKETS,
-            ),
-            store_failures: add(
-                r,
-                IntCounter::with_opts(opts(
-                    "store_failures_total",
-                    "Calls to the session store that failed.",
-                )),
-            ),
-            reloads: counters(
-                r,
-                "reloads_total",
-                "Reloads of certificate and CA files.",
-                &["file", "outcome"],
-            ),
+            requests: counters(r, "requests_total", &["kind", "verb", "resource", "code"]),
+            request_seconds: add(r, request_seconds),
+            added_seconds: seconds(r, "added_seconds", ADDED_BUCKETS),
+            problems: counters(r, "problems_total", &["reason"]),
+            limits_hit: counters(r, "limits_hit_total", &["limit"]),
+            connections: gauge(r, "connections"),
+            connections_refused: counters(r, "connections_refused_total", &["reason"]),
+            streams: add(r, IntGaugeVec::new(opts("streams"), &["kind"])),
+            streams_ended: counters(r, "streams_ended_total", &["kind", "reason"]),
+            credential_lookups: Cache::new(r, "credential_lookups_total", "store"),
+            aks_tokens: Cache::new(r, "aks_tokens_total", "entra"),
+            entra_calls: counters(r, "entra_token_calls_total", &["grant", "outcome"]),
+            entra_seconds: seconds(r, "entra_token_seconds", LATENCY_BUCKETS),
+            sign_ins: counters(r, "sign_ins_total", &["outcome"]),
+            sessions: gauge(r, "sessions"),
+            store_up: gauge(r, "store_up"),
+            store_seconds: seconds(r, "store_seconds", LATENCY_BUCKETS),
+            store_failures: add(r, IntCounter::with_opts(opts("store_failures_total"))),
+            reloads: counters(r, "reloads_total", &["file", "outcome"]),
             registry,
         }
     }
@@ -185,7 +144,7 @@ impl Metrics {
 
 /// Always 1; the version is a label.
 fn build_info(registry: &Registry) {
-    let opts = opts("build_info", "The version that runs.").const_label("version", env!("CARGO_PKG_VERSION"));
+    let opts = opts("build_info").const_label("version", env!("CARGO_PKG_VERSION"));
     add(registry, IntGauge::with_opts(opts)).set(1);
 }
 
@@ -200,20 +159,28 @@ fn process(registry: &Registry) {
 #[cfg(not(target_os = "linux"))]
 fn process(_registry: &Registry) {}
 
-fn opts(name: &str, help: &str) -> Opts {
-    Opts::new(name, help).namespace("entrada")
+fn opts(name: &str) -> Opts {
+    Opts::new(name, help(name)).namespace("entrada")
 }
 
-fn histogram(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts::new(name, help).namespace("entrada").buckets(buckets.to_vec())
+fn histogram(name: &str, buckets: &[f64]) -> HistogramOpts {
+    HistogramOpts::new(name, help(name)).namespace("entrada").buckets(buckets.to_vec())
 }
 
-fn seconds(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
-    add(registry, Histogram::with_opts(histogram(name, help, buckets)))
+fn help(name: &str) -> &'static str {
+    HELP.iter().find(|(known, _)| *known == name).expect("each metric stands in HELP").1
 }
 
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    add(registry, IntCounterVec::new(opts(name, help), labels))
+fn gauge(registry: &Registry, name: &str) -> IntGauge {
+    add(registry, IntGauge::with_opts(opts(name)))
+}
+
+fn seconds(registry: &Registry, name: &str, buckets: &[f64]) -> Histogram {
+    add(registry, Histogram::with_opts(histogram(name, buckets)))
+}
+
+fn counters(registry: &Registry, name: &str, labels: &[&str]) -> IntCounterVec {
+    add(registry, IntCounterVec::new(opts(name), labels))
 }
 
 fn add<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
