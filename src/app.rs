@@ -28,6 +28,7 @@ use crate::session::{Backend, Credentials, Endings, Login, Memory, Redis, Sealed
 use crate::shutdown::Shutdown;
 use crate::signin::SignIn;
 use crate::streams::Streams;
+use crate::trace::Tracer;
 use crate::transport::{Timeouts, Transport};
 use crate::upkeep::Upkeep;
 use crate::upstream::Upstream;
@@ -36,6 +37,8 @@ use crate::view::View;
 /// Of the drain window, for endpoints and load balancers to notice that we are not ready any more.
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
+/// For the last spans, after everything has ended.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// A running Entrada.
 #[derive(Debug)]
@@ -47,6 +50,7 @@ pub struct Running {
     shutdown: Shutdown,
     draining: Arc<AtomicBool>,
     drain: Duration,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// The ports, open before anything is started.
@@ -76,6 +80,7 @@ struct Foundation {
     clock: Clock,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
+    tracer: Option<Arc<Tracer>>,
     entra: Arc<Entra>,
     streams: Streams,
     store: Arc<dyn SessionStore>,
@@ -104,6 +109,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         clock,
         shutdown,
         metrics,
+        tracer,
         entra,
         streams,
         store,
@@ -143,7 +149,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| stages.clone().serve(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
-    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain })
+    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, tracer })
 }
 
 /// The store of sessions, and the task that keeps it.
@@ -218,12 +224,19 @@ impl Running {
     /// Closes everything at once.
     pub async fn kill(&self) {
         self.shutdown.finish().await;
+        // Only now have all exchanges ended, and with them their spans.
+        if let Some(tracer) = &self.tracer {
+            tracer.close(LAST_SPANS).await;
+        }
     }
 }
 
 impl Foundation {
     fn lay(config: &Config, clock: Clock, budget: Budget) -> anyhow::Result<Self> {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::default()));
+        let tracer = config.trace.as_ref();
+        let tracer =
+            tracer.map(|trace| Tracer::start(trace, clock.clone(), &metrics, &shutdown)).transpose()?;
         let redirect_uri = config.public_url.join("/callback");
         let entra = Entra::new(config.entra.clone(), redirect_uri, clock.clone(), metrics.clone())?;
         let entra = Arc::new(entra);
@@ -255,6 +268,7 @@ impl Foundation {
             clock,
             shutdown,
             metrics,
+            tracer,
             entra,
             streams,
             store,
@@ -291,6 +305,7 @@ impl Foundation {
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
         })
     }
 

@@ -85,3 +85,4 @@ mod reload;
 pub mod secret;
 mod shutdown;
 mod tls;
+mod trace;

@@ -1,8 +1,10 @@
-//! The record of one exchange: who asked for what, when, and what came of it. The log line and the metrics of requests
-//! are made from it.
+//! The record of one exchange: who asked for what, when, and what came of it. The log line, the metrics of requests and
+//! the spans of a trace are made from it.
 //!
 //! It lives as long as the exchange: an answer's body and a tunnel hold it until their last byte. A client that leaves
 //! before there is an answer is recorded as status 499, as nginx does.
+
+mod spans;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,21 +13,24 @@ use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
+use self::spans::Spans;
 use crate::metrics::{Metrics, labels};
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
 use crate::session::Credential;
+use crate::trace::Tracer;
 
 /// The API server's own header for the id of a request in its audit log.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 const MAX_AUDIT_ID_BYTES: usize = 64;
 
-/// Nobody got an answer: its client went away first. nginx's number for it.
-const CLIENT_GONE: u16 = 499;
+/// Nobody got an answer: its client went away first. nginx's number for it, and its reason.
+const CLIENT_GONE: (u16, &str) = (499, "client_gone");
 
 /// One exchange. What becomes known on the way is noted through a shared reference, so that each stage can hold one.
 #[derive(Debug)]
@@ -44,6 +49,8 @@ pub(crate) struct Record {
     credential: OnceLock<Arc<Credential>>,
     is_answered: AtomicBool,
     metrics: Arc<Metrics>,
+    /// `None`: there is no tracing.
+    spans: Option<Box<Spans>>,
 }
 
 impl Record {
@@ -55,6 +62,7 @@ impl Record {
         audit_id: HeaderValue,
         client: IpAddr,
         metrics: Arc<Metrics>,
+        tracer: Option<&Arc<Tracer>>,
     ) -> Self {
         let (facts, page) = match route {
             Route::Kubernetes(facts) => (Some(facts.clone()), ""),
@@ -73,6 +81,7 @@ impl Record {
             credential: OnceLock::new(),
             is_answered: AtomicBool::new(false),
             metrics,
+            spans: tracer.map(|tracer| Spans::begin(tracer, parts, route)),
         }
     }
 
@@ -94,6 +103,13 @@ impl Record {
         let _noted_already = self.credential.set(credential.clone());
     }
 
+    /// The request is about to be sent to the API server at `to`: tells it with these headers which trace it belongs to.
+    pub(crate) fn sending(&self, headers: &mut HeaderMap, to: &Authority) {
+        if let Some(spans) = &self.spans {
+            spans.sending(headers, to);
+        }
+    }
+
     /// So long it took from when the request was sent upstream to the head of the answer, the client's sending included.
     pub(crate) fn upstream_took(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -104,6 +120,9 @@ impl Record {
     pub(crate) fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
         self.is_answered.store(true, Ordering::Relaxed);
         self.tell(status.as_u16(), reason);
+        if let Some(spans) = &self.spans {
+            spans.answered(self.started.elapsed(), status.as_u16(), reason);
+        }
     }
 
     fn tell(&self, status: u16, reason: Option<&'static str>) {
@@ -154,7 +173,10 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_answered.load(Ordering::Relaxed) {
-            self.tell(CLIENT_GONE, Some("client_gone"));
+            self.tell(CLIENT_GONE.0, Some(CLIENT_GONE.1));
+        }
+        if let Some(spans) = &self.spans {
+            spans.end(self);
         }
     }
 }

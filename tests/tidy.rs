@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["budget", "log", "reload", "tls"],
+    &["trace"],
     &["entra", "session"],
     &["http", "route"],
     &["streams", "record"],

@@ -38,6 +38,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         c.choice("ENTRADA_SIGN_OUT", raw.sign_out.as_deref(), &[("here", false), ("entra", true)]);
     let limits = c.limits(raw);
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
+    let trace = c.trace(raw);
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
     // Without faults, each of these is there.
     let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server)) =
@@ -65,6 +66,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
         trusted_proxies,
+        trace,
         drain,
     })
 }
@@ -77,6 +79,12 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 impl Checker {
     pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
         self.faults.push(check, seen, fix);
+    }
+
+    /// What was found so far, as it is told.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> String {
+        self.faults.to_string()
     }
 
     /// What is set but not built yet must never be silently ignored.

@@ -26,5 +26,6 @@ mod replicas;
 mod sign_in;
 mod store_login;
 mod streams;
+mod tracing;
 mod troubles;
 mod upgrade;
