@@ -1,7 +1,7 @@
 //! How the process ends: a soft stop (finish what you do), a hard stop (leave now), and trackers of all tasks.
 //!
 //! Work for clients is waited for at a soft stop. What runs beside it (reloads, key refresh, the management listener)
-//! goes on meanwhile and ends with the hard stop.
+//! goes on meanwhile and ends with the hard stop. Only what tells others how all of this ended outlives both.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
