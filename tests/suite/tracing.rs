@@ -299,7 +299,8 @@ async fn a_stop_sends_the_last_spans_and_does_not_wait_for_a_collector_that_hang
         collector.set(mood);
         let mut settings = settings(&world);
         settings.insert("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.clone());
-        settings.insert("ENTRADA_DRAIN", "1s".to_owned());
+        // Shorter than a batch waits for more spans.
+        settings.insert("ENTRADA_DRAIN", "100ms".to_owned());
         settings.remove("ENTRADA_TLS_CERT_FILE");
         settings.remove("ENTRADA_TLS_KEY_FILE");
         settings.insert("ENTRADA_TLS", "off".to_owned());
