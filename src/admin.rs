@@ -1,6 +1,7 @@
 //! The management listener: `/livez`, `/readyz`, `/metrics`, in plain HTTP, never on the public port.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::clock::Clock;
 use crate::entra::Entra;
 use crate::metrics::Metrics;
 use crate::session::{SessionStore, StoreState};
@@ -22,6 +24,9 @@ use crate::shutdown::Shutdown;
 
 /// Probes and scrapers send a head at once, or are none.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A scraper that asks every few seconds connects anew after this; a client that reads no answers loses its seat.
+const CONNECTION_LIVES: Duration = Duration::from_secs(60);
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Probes and scrapers are few.
@@ -36,6 +41,8 @@ pub(crate) struct Admin {
     pub(crate) metrics: Arc<Metrics>,
     /// Counted when metrics are rendered.
     pub(crate) store: Arc<dyn SessionStore>,
+    /// Time.
+    pub(crate) clock: Clock,
     /// Set first thing at a graceful stop, so that no new clients are sent here.
     pub(crate) draining: Arc<AtomicBool>,
 }
@@ -56,13 +63,22 @@ impl Admin {
                 let this = this.clone();
                 async move { Ok::<_, Infallible>(this.respond(request.method(), request.uri().path()).await) }
             });
+            let clock = self.clock.clone();
             shutdown.spawn_beside("admin connection", async move {
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(HEAD_TIMEOUT)
                     .serve_connection(TokioIo::new(stream), service);
+                let mut connection = pin!(connection);
                 // A probe that goes away half-way is no event.
-                let _gone = connection.await;
+                tokio::select! {
+                    _gone = connection.as_mut() => return,
+                    () = clock.pause(CONNECTION_LIVES) => connection.as_mut().graceful_shutdown(),
+                }
+                tokio::select! {
+                    _gone = connection => {}
+                    () = clock.pause(HEAD_TIMEOUT) => {}
+                }
                 drop(seat);
             });
         }

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::net::TcpListener;
 
 use crate::admin::Admin;
+use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
@@ -40,6 +41,10 @@ const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
 /// For the last spans, after everything has ended.
 const LAST_SPANS: Duration = Duration::from_secs(2);
 
+/// For the last audit events, after everything has ended.
+const LAST_EVENTS: Duration = Duration::from_secs(5);
+const LAST_EVENTS_IN_A_HURRY: Duration = Duration::from_secs(1);
+
 /// A running Entrada.
 #[derive(Debug)]
 pub struct Running {
@@ -51,6 +56,7 @@ pub struct Running {
     draining: Arc<AtomicBool>,
     drain: Duration,
     tracer: Option<Arc<Tracer>>,
+    audit: Audit,
 }
 
 /// The ports, open before anything is started.
@@ -81,6 +87,7 @@ struct Foundation {
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
     tracer: Option<Arc<Tracer>>,
+    audit: Audit,
     entra: Arc<Entra>,
     streams: Streams,
     store: Arc<dyn SessionStore>,
@@ -110,6 +117,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         shutdown,
         metrics,
         tracer,
+        audit,
         entra,
         streams,
         store,
@@ -140,16 +148,17 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         let (stages, clock) = (stages.clone(), clock.clone());
         async move { stages.upstream.transport().keep_ca_fresh(&clock).await }
     });
-    let upkeep = Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock };
+    let upkeep =
+        Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock: clock.clone() };
     shutdown.spawn_vital("judging of streams", upkeep.clone().judge_streams());
     shutdown.spawn_vital("renewal for streams", upkeep.clone().renew_streams());
     shutdown.spawn_vital("uses", upkeep.clone().flush_uses());
     shutdown.spawn_vital("sweep", upkeep.sweep());
-    let admin = Arc::new(Admin { entra, metrics, store, draining: draining.clone() });
+    let admin = Arc::new(Admin { entra, metrics, store, clock, draining: draining.clone() });
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| stages.clone().serve(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
-    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, tracer })
+    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, tracer, audit })
 }
 
 /// The store of sessions, and the task that keeps it.
@@ -224,10 +233,18 @@ impl Running {
     /// Closes everything at once.
     pub async fn kill(&self) {
         self.shutdown.finish().await;
-        // Only now have all exchanges ended, and with them their spans.
-        if let Some(tracer) = &self.tracer {
-            tracer.close(LAST_SPANS).await;
-        }
+        // Only now has everything told how it ended.
+        let spans = async {
+            if let Some(tracer) = &self.tracer {
+                tracer.close(LAST_SPANS).await;
+            }
+        };
+        tokio::join!(self.audit.close(LAST_EVENTS), spans);
+    }
+
+    /// Writes what audit events there are, for a process that ends without waiting for what is under way.
+    pub async fn write_audit(&self) {
+        self.audit.close(LAST_EVENTS_IN_A_HURRY).await;
     }
 }
 
@@ -237,6 +254,8 @@ impl Foundation {
         let tracer = config.trace.as_ref();
         let tracer =
             tracer.map(|trace| Tracer::start(trace, clock.clone(), &metrics, &shutdown)).transpose()?;
+        let audit = config.audit.as_ref().map(|audit| Audit::start(audit, &clock, &metrics)).transpose()?;
+        let audit = audit.unwrap_or_default();
         let redirect_uri = config.public_url.join("/callback");
         let entra = Entra::new(config.entra.clone(), redirect_uri, clock.clone(), metrics.clone())?;
         let entra = Arc::new(entra);
@@ -249,7 +268,8 @@ impl Foundation {
             Streams::new(budget.streams_per_user, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let endings = Endings::default();
         let store = store(&config.store, &entra, &endings, &shutdown, &metrics);
-        let broker = Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone());
+        let broker =
+            Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone(), audit.clone());
         // What ends, wherever it was ended, ends its streams and is forgotten by the broker.
         endings.listen({
             let streams = streams.clone();
@@ -269,6 +289,7 @@ impl Foundation {
             shutdown,
             metrics,
             tracer,
+            audit,
             entra,
             streams,
             store,
@@ -306,6 +327,7 @@ impl Foundation {
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             tracer: self.tracer.clone(),
+            audit: self.audit.clone(),
         })
     }
 

@@ -21,7 +21,8 @@ use thiserror::Error;
 use self::backoff::Backoff;
 use self::renewal::Need;
 use self::slot::{Slot, Token};
-use crate::clock::{Clock, after, until};
+use crate::audit::Audit;
+use crate::clock::Clock;
 use crate::entra::{Class, Entra, EntraFault, Minted};
 use crate::identity::Identity;
 use crate::quota::{Admitted, Share};
@@ -89,6 +90,7 @@ pub(crate) struct Broker {
     store: Arc<dyn SessionStore>,
     clock: Clock,
     shutdown: Shutdown,
+    audit: Audit,
     slots: DashMap<SessionId, Arc<Slot>>,
     backoff: Backoff,
 }
@@ -137,18 +139,17 @@ impl Delegated {
     /// # Errors
     /// The request as it was.
     pub(crate) async fn renewed_after_401(self) -> Result<Self, Self> {
-        let (broker, now) = (self.broker.clone(), self.broker.clock.now());
-        let is_young = now < after(self.token.minted_at, RENEW_EVERY);
-        if is_young || self.facts().pod_answers {
+        let broker = self.broker.clone();
+        if self.token.age(&broker.clock) < RENEW_EVERY || self.facts().pod_answers {
             return Err(self);
         }
         let opener = self.identity().opener();
         let slot = broker.slot(&opener.session);
         // Another request may have renewed it meanwhile.
-        if let Some(current) = slot.current().filter(|current| current.minted_at > self.token.minted_at) {
+        if let Some(current) = slot.current().filter(|current| current.granted_at > self.token.granted_at) {
             return Ok(Self { token: current, ..self });
         }
-        if slot.force(now, RENEW_EVERY).is_err() {
+        if slot.force(broker.clock.instant(), RENEW_EVERY).is_err() {
             return Err(self);
         }
         match broker.renew_and_wait(&slot, opener, Need::newer_than(&self.token)).await {
@@ -166,9 +167,10 @@ impl Broker {
         store: Arc<dyn SessionStore>,
         clock: Clock,
         shutdown: Shutdown,
+        audit: Audit,
     ) -> Arc<Self> {
         let backoff = Backoff::default();
-        Arc::new(Self { minter, store, clock, shutdown, slots: DashMap::new(), backoff })
+        Arc::new(Self { minter, store, clock, shutdown, audit, slots: DashMap::new(), backoff })
     }
 
     /// Gives an admitted request its user's AKS token.
@@ -186,15 +188,15 @@ impl Broker {
     /// When it was done less than a minute ago, or failed.
     pub(crate) async fn renew(self: &Arc<Self>, opener: &Opener) -> Result<(), RenewError> {
         let slot = self.slot(&opener.session);
-        let now = self.clock.now();
-        slot.force(now, RENEW_EVERY).map_err(RenewError::TooSoon)?;
+        let need = Need::from_now(self.clock.now(), slot.current().as_deref());
+        slot.force(self.clock.instant(), RENEW_EVERY).map_err(RenewError::TooSoon)?;
         // Once a minute on all replicas together. A store that does not answer is no reason against it.
-        let left = self.store.claim(opener, RENEW_EVERY).await.unwrap_or_default();
+        let left = self.store.claim(opener, RENEW_EVERY).await.unwrap_or_default().min(RENEW_EVERY);
         if !left.is_zero() {
-            slot.forced_elsewhere(now, left, RENEW_EVERY);
+            slot.forced_elsewhere(self.clock.instant(), left);
             return Err(RenewError::TooSoon(left));
         }
-        self.renew_and_wait(&slot, opener, Need::from_now(now)).await?;
+        self.renew_and_wait(&slot, opener, need).await?;
         Ok(())
     }
 
@@ -223,7 +225,7 @@ impl Broker {
     pub(crate) fn waits_for_its_user(&self, session: &SessionId) -> bool {
         // While its token is still good it does not wait yet: only the renewal has met the demand.
         let current = self.slots.get(session).and_then(|slot| slot.current());
-        let works = current.is_some_and(|token| until(self.clock.now(), token.expires_at) > LAST_USE);
+        let works = current.is_some_and(|token| token.is_usable(&self.clock));
         !works && self.backoff.waits_for_its_user(session)
     }
 
@@ -245,7 +247,7 @@ impl Broker {
     pub(crate) fn sweep(&self) {
         let now = self.clock.now();
         self.slots.retain(|_, slot| now < slot.ends_at());
-        self.backoff.sweep(now);
+        self.backoff.sweep(self.clock.instant());
     }
 
     /// Whether a request of the opener's would get a token.
@@ -257,17 +259,19 @@ impl Broker {
     /// The token, and whether it was at hand.
     async fn token(self: &Arc<Self>, opener: &Opener) -> Result<(Arc<Token>, bool), BrokerError> {
         let slot = self.slot(&opener.session);
-        let now = self.clock.now();
-        if let Some(token) = slot.current()
-            && until(now, token.expires_at) > LAST_USE
-        {
-            if now >= token.renew_at && slot.try_ahead(now, RENEW_EVERY) {
-                // Nobody waits for it; where a call failed a moment ago, it is left for later.
-                let _under_way = self.start_or_join(&slot, opener, Need::newer_than(&token));
-            }
-            return Ok((token, true));
+        let Some(token) = slot.current() else {
+            return Ok((self.renew_and_wait(&slot, opener, Need::USABLE).await?, false));
+        };
+        // Where the clock was set back, the one in the store looks usable again: so not that one.
+        let newer = Need::newer_than(&token);
+        if !token.is_usable(&self.clock) {
+            return Ok((self.renew_and_wait(&slot, opener, newer).await?, false));
         }
-        Ok((self.renew_and_wait(&slot, opener, Need::USABLE).await?, false))
+        if token.is_due(&self.clock) && slot.try_ahead(self.clock.instant(), RENEW_EVERY) {
+            // Nobody waits for it; where a call failed a moment ago, it is left for later.
+            let _under_way = self.start_or_join(&slot, opener, newer);
+        }
+        Ok((token, true))
     }
 
     fn slot(&self, session: &Session) -> Arc<Slot> {

@@ -1,11 +1,14 @@
-//! Wall-clock time as a value that is passed in, so that tests can move it.
+//! Time as a value that is passed in, so that tests can move it: what the wall clock shows, by which expiries are judged
+//! that others must agree with, and a reading that is never set back, by which lengths of time are measured.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
@@ -15,12 +18,15 @@ pub struct Clock {
     shift: Option<Arc<Shift>>,
     /// In a simulation: what the clock showed when it began. From then on it goes with tokio's paused time.
     #[cfg(test)]
-    simulated: Option<(Timestamp, tokio::time::Instant)>,
+    simulated: Option<(Timestamp, Instant)>,
 }
 
 #[derive(Debug, Default)]
 struct Shift {
+    /// Of what the clock shows.
     millis: AtomicI64,
+    /// Of the time that has passed: what was set back has not come back.
+    passed_millis: AtomicU64,
     moved: Notify,
 }
 
@@ -44,7 +50,7 @@ impl Clock {
     /// A clock that goes with tokio's own time, which a simulation pauses.
     #[cfg(test)]
     pub(crate) fn simulated() -> Self {
-        let began = (Timestamp::from_second(1_800_000_000).unwrap(), tokio::time::Instant::now());
+        let began = (Timestamp::from_second(1_800_000_000).unwrap(), Instant::now());
         Self { shift: None, simulated: Some(began) }
     }
 
@@ -63,10 +69,27 @@ impl Clock {
         }
     }
 
+    /// The present for lengths of time: how long ago something was, or until when to wait. Unlike [`Clock::now`] it never
+    /// goes back, and it means nothing to another process.
+    pub(crate) fn instant(&self) -> Instant {
+        let shift = self.shift.as_ref().map_or(0, |shift| shift.passed_millis.load(Ordering::Acquire));
+        Instant::now() + Duration::from_millis(shift)
+    }
+
     /// Moves a movable clock forward and wakes all sleepers whose time has now come. The system's stays.
     pub fn advance(&self, by: Duration) {
         if let Some(shift) = &self.shift {
             shift.millis.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::AcqRel);
+            let passed = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+            shift.passed_millis.fetch_add(passed, Ordering::AcqRel);
+            shift.moved.notify_waiters();
+        }
+    }
+
+    /// Sets a movable clock back, as an administrator or a time server does with a clock that is ahead.
+    pub fn set_back(&self, by: Duration) {
+        if let Some(shift) = &self.shift {
+            shift.millis.fetch_sub(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::AcqRel);
             shift.moved.notify_waiters();
         }
     }
@@ -75,21 +98,38 @@ impl Clock {
     pub(crate) async fn sleep_until(&self, deadline: Timestamp) {
         loop {
             let moved = self.shift.as_ref().map(|shift| shift.moved.notified());
-            let Ok(left) = Duration::try_from(deadline.duration_since(self.now())) else { return };
+            let left = until(self.now(), deadline);
             if left.is_zero() {
                 return;
             }
             // In short steps, because the timer does not notice when the system's time is set or its machine resumed.
-            let nap = tokio::time::sleep(left.min(LONGEST_NAP));
-            match moved {
-                None => nap.await,
-                Some(moved) => tokio::select! { () = nap => {}, () = moved => {} },
+            nap(left.min(LONGEST_NAP), moved).await;
+        }
+    }
+
+    /// Waits until so much time has passed, also where the clock is set meanwhile: between two rounds of something.
+    pub(crate) async fn pause(&self, time: Duration) {
+        let began = self.instant();
+        loop {
+            let moved = self.shift.as_ref().map(|shift| shift.moved.notified());
+            let left = time.saturating_sub(self.instant().duration_since(began));
+            if left.is_zero() {
+                return;
             }
+            nap(left, moved).await;
         }
     }
 }
 
-/// Waits for so long, whatever the clock shows: between two tries at something outside this process.
+async fn nap(time: Duration, moved: Option<Notified<'_>>) {
+    let nap = tokio::time::sleep(time);
+    match moved {
+        None => nap.await,
+        Some(moved) => tokio::select! { () = nap => {}, () = moved => {} },
+    }
+}
+
+/// Waits for so long, whatever any clock shows: between two tries at something outside this process.
 pub(crate) async fn pause(time: Duration) {
     tokio::time::sleep(time).await;
 }
@@ -141,6 +181,25 @@ mod tests {
         assert!(!sleeper.is_finished());
         clock.advance(Duration::from_secs(1_801));
         sleeper.await.unwrap();
+    }
+
+    /// A clock that is set back delays who waits for a moment, but not who waits for a time to pass.
+    #[tokio::test]
+    async fn a_pause_does_not_wait_for_a_clock_that_was_set_back() {
+        let (clock, hour) = (Clock::movable(), Duration::from_secs(3_600));
+        let began = clock.instant();
+        let deadline = after(clock.now(), hour);
+        let mut pause = std::pin::pin!(clock.pause(hour));
+        let mut sleep = std::pin::pin!(clock.sleep_until(deadline));
+        assert!(futures_util::poll!(pause.as_mut()).is_pending());
+        clock.set_back(2 * hour);
+        assert!(futures_util::poll!(pause.as_mut()).is_pending());
+        clock.advance(hour);
+        assert!(futures_util::poll!(sleep.as_mut()).is_pending());
+        pause.await;
+        assert!(clock.instant().duration_since(began) < hour + Duration::from_secs(60));
+        clock.advance(2 * hour);
+        sleep.await;
     }
 
     /// Lengths of time are said in one unit, the nearest count of it.

@@ -26,7 +26,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     match parse().command {
-        Command::Serve(raw) => serve::serve(&raw),
+        Command::Serve(raw) => serve::serve(&raw.in_this_environment()),
     }
 }
 

@@ -3,8 +3,11 @@
 //! Every fault is reported in one message and nothing is opened before all are gone. Secrets come by file path only,
 //! so the `Debug` output of a `Config` is safe to log.
 
+mod audit;
 mod check;
 mod limits;
+mod log;
+mod names;
 mod raw;
 mod store;
 mod trace;
@@ -17,6 +20,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use url::Url;
 
+pub(crate) use self::audit::{
+    AuditConfig, AuditFile, AuditPolicy, AuditRule, AuditSink, AuditWebhook, GroupResources, Stages,
+};
 pub use self::raw::RawConfig;
 pub(crate) use self::store::{RedisConfig, StoreAuth, StoreConfig, Topology};
 pub(crate) use self::trace::{Sampler, TraceConfig};
@@ -59,6 +65,10 @@ pub struct Config {
     pub(crate) trace: Option<TraceConfig>,
     /// The window of a graceful stop.
     pub drain: Duration,
+    /// Which events are logged, as a directive of the log's filter.
+    pub log: String,
+    /// The audit log, if there is one.
+    pub(crate) audit: Option<AuditConfig>,
 }
 
 /// An https origin: scheme, host, and port where it is not 443.

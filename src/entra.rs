@@ -9,6 +9,7 @@ mod fault;
 mod http;
 mod id_token;
 mod provider;
+mod redemptions;
 mod token;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ pub(crate) use self::fault::EntraFault;
 pub use self::fault::{Class, error_table};
 pub(crate) use self::id_token::{IdTokenError, SignedIn};
 pub(crate) use self::provider::NotReady;
+pub(crate) use self::redemptions::{RedemptionTurn, TooManyRedemptions};
 pub(crate) use self::token::{Minted, Redeemed};
 
 use crate::clock::Clock;
@@ -34,6 +36,7 @@ pub(crate) struct Entra {
     redirect_uri: String,
     http: http::Http,
     provider: provider::ProviderCache,
+    redemptions: redemptions::Redemptions,
     clock: Clock,
     metrics: Arc<Metrics>,
 }
@@ -49,8 +52,11 @@ impl Entra {
         clock: Clock,
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
-        let http = http::Http::new(config.ca_file.as_deref(), config.timeout)?;
-        Ok(Self { config, redirect_uri, http, provider: provider::ProviderCache::default(), clock, metrics })
+        let http =
+            http::Http::new(config.ca_file.as_deref(), config.timeout, metrics.entra_calls_waiting.clone())?;
+        let (provider, redemptions) =
+            (provider::ProviderCache::default(), redemptions::Redemptions::new(&metrics));
+        Ok(Self { config, redirect_uri, http, provider, redemptions, clock, metrics })
     }
 
     /// Whether `issuer` is this tenant's, as discovery names it.

@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
+use crate::audit::Audit;
 use crate::broker::{Broker, Delegated};
 use crate::clock::Clock;
 use crate::http::body::Body;
@@ -52,6 +53,8 @@ pub(crate) struct Stages {
     pub(crate) metrics: Arc<Metrics>,
     /// Makes spans; `None`: nobody wants any.
     pub(crate) tracer: Option<Arc<Tracer>>,
+    /// Records who did what.
+    pub(crate) audit: Audit,
 }
 
 impl Stages {
@@ -73,13 +76,13 @@ impl Stages {
         let route = route(&parts);
         let metrics = self.metrics.clone();
         let (client, tracer) = (forwarded_headers.client, self.tracer.as_ref());
-        let record = Record::begin(&parts, &route, audit_id, client, metrics, tracer);
+        let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit, tracer);
         let record = Arc::new(record);
         let asker = Asker::of(&parts);
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
-        let mut reason = None;
+        let mut refusal = None;
         let mut response = handled.unwrap_or_else(|problem| {
-            reason = Some(problem.reason());
+            refusal = Some(problem.refusal());
             problem.note(&record, &self.metrics);
             problem.respond(&asker, &self.view)
         });
@@ -87,7 +90,7 @@ impl Stages {
         if let Some(rest) = rest {
             Unread::attach(rest, &mut response);
         }
-        record.answered(response.status(), reason);
+        record.answered(response.status(), refusal);
         response
     }
 
@@ -101,6 +104,7 @@ impl Stages {
         record: &Arc<Record>,
     ) -> (Result<Response<Body>, Problem>, Option<Incoming>) {
         if !has_one_meaning(&parts.headers) {
+            record.unidentified(&parts);
             return (Err(Problem::ambiguous_framing()), Some(body));
         }
         match route {
@@ -128,8 +132,10 @@ impl Stages {
         forwarded_headers: &ForwardedHeaders,
         record: &Record,
     ) -> Result<Delegated, Problem> {
-        let identity = self.authenticator.identify(&parts.headers).await?;
-        record.identified(identity.credential());
+        let identified = self.authenticator.identify(&parts.headers).await;
+        let identity = identified.inspect_err(|_| record.unidentified(parts))?;
+        record.identified(identity.credential(), identity.session());
+        record.received(parts)?;
         self.metrics.credential_lookups.count(identity.was_known());
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
         self.authenticator.note_use(permit.identity(), forwarded_headers.client);

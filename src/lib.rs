@@ -34,6 +34,8 @@
 //! - What ends, here or on another replica, is published once, as `session::Ended`. Cached tokens are dropped and open
 //!   streams end on that event. Streams also end at their credential's deadline, when `upkeep` finds that the user has
 //!   lost access or that a cookie went idle, and (watches) at a graceful stop.
+//! - Nobody waits for the log or the audit log: both are written by threads of their own. In strict mode of the audit
+//!   log, what cannot be recorded is refused before anything is done for it.
 //! - No secret type has a `Display`, and its `Debug` prints nothing of it. Queries are never logged.
 //! - A store or an Entra that does not answer is never mistaken for "signed out".
 //! - Nothing is buffered without a bound, and no stream has a total time limit.
@@ -70,6 +72,8 @@ mod view;
 pub mod entra;
 mod session;
 
+mod audit;
+
 mod admin;
 mod upkeep;
 
@@ -81,6 +85,7 @@ pub mod clock;
 pub mod config;
 pub mod log;
 mod metrics;
+mod outbox;
 mod reload;
 pub mod secret;
 mod shutdown;

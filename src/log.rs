@@ -1,6 +1,13 @@
-//! Structured logs: JSON lines on standard output.
+//! Structured logs: JSON lines on standard output, written by a thread of their own.
+//!
+//! Nobody waits for standard output: where its reader does not keep up, lines are dropped and counted, and the log says
+//! how many as soon as it flows again.
+
+mod stdout;
+mod writer;
 
 use std::fmt::{self, Write as _};
+use std::io;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
@@ -12,15 +19,17 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// Our own events from `info` up; of the libraries, warnings. `RUST_LOG` overrides it.
-const DEFAULT_FILTER: &str = "warn,entrada=info";
+pub(crate) use self::stdout::write_to_stdout;
+pub(crate) use self::writer::Log;
 
-/// Starts logging to standard output. Call it once.
-pub(crate) fn init() {
-    init_with(
-        std::io::stdout,
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER)),
-    );
+/// Starts logging to standard output, filtered by `filter`. Call it once. The log ends with what it returns.
+///
+/// # Errors
+/// When the writer's thread cannot be started.
+pub(crate) fn init(filter: EnvFilter) -> io::Result<Log> {
+    let log = Log::start(write_to_stdout)?;
+    init_with(log.writer(), filter);
+    Ok(log)
 }
 
 /// Starts logging to a writer of the caller's: tests read what was logged.
@@ -109,9 +118,9 @@ impl Visit for Fields<'_, '_> {
 }
 
 /// Writes text into a JSON string (RFC 8259, section 7).
-struct Escaped<'a, 'w>(&'a mut Writer<'w>);
+pub(crate) struct Escaped<'a, W>(pub(crate) &'a mut W);
 
-impl fmt::Write for Escaped<'_, '_> {
+impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let mut written = 0;
         for (at, byte) in text.bytes().enumerate() {

@@ -3,13 +3,18 @@
 //!
 //! Labels are small enumerations: never a path, a user or anything that a client chose.
 
+mod audit;
 pub(crate) mod labels;
+mod log;
 
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use self::audit::AuditMetrics;
+pub(crate) use self::log::{LOG_LINES, LOG_QUEUE_BYTES};
 
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
 const LATENCY_BUCKETS: &[f64] =
@@ -46,6 +51,9 @@ pub(crate) struct Metrics {
     /// By `grant` and `outcome`.
     pub(crate) entra_calls: IntCounterVec,
     pub(crate) entra_seconds: Histogram,
+    pub(crate) entra_calls_waiting: IntGauge,
+    /// By `state` (waiting, under_way).
+    pub(crate) redemptions: IntGaugeVec,
     /// By `outcome` (completed, refused).
     pub(crate) sign_ins: IntCounterVec,
     pub(crate) sessions: IntGauge,
@@ -56,6 +64,7 @@ pub(crate) struct Metrics {
     pub(crate) spans: IntCounterVec,
     /// By `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
+    pub(crate) audit: AuditMetrics,
 }
 
 /// What was at hand, and what had to be fetched. Looked up once, because each request counts here.
@@ -83,6 +92,8 @@ const HELP: &[(&str, &str)] = &[
     ("aks_tokens_total", "AKS tokens for requests: from memory, or after a wait for Entra."),
     ("entra_token_calls_total", "Calls to Entra's token endpoint."),
     ("entra_token_seconds", "Time of calls to the token endpoint."),
+    ("entra_calls_waiting", "Calls to Entra that wait for others to end."),
+    ("redemptions", "Codes that are, or wait to be, redeemed."),
     ("sign_ins_total", "Sign-ins that came back from Entra."),
     ("sessions", "Sessions that this process knows."),
     ("store_up", "Whether the session store answers: 1 or 0."),
@@ -90,6 +101,11 @@ const HELP: &[(&str, &str)] = &[
     ("store_failures_total", "Calls to the session store that failed."),
     ("spans_total", "Spans for the collector, by what became of them."),
     ("reloads_total", "Reloads of certificate and CA files."),
+    ("audit_events_total", "Audit events."),
+    ("audit_queue_bytes", "Bytes of audit events that are not written yet."),
+    ("audit_sink_failures_total", "Attempts to write audit events that failed."),
+    ("log_lines_total", "Lines of the log."),
+    ("log_queue_bytes", "Bytes of the log that wait for standard output."),
     ("build_info", "The version that runs."),
 ];
 
@@ -111,6 +127,7 @@ impl Default for Metrics {
         let r = &registry;
         build_info(r);
         process(r);
+        log::register(r);
         let request_seconds = HistogramVec::new(histogram("request_seconds", LATENCY_BUCKETS), &["kind"]);
         Self {
             requests: counters(r, "requests_total", &["kind", "verb", "resource", "code"]),
@@ -126,6 +143,8 @@ impl Default for Metrics {
             aks_tokens: Cache::new(r, "aks_tokens_total", "entra"),
             entra_calls: counters(r, "entra_token_calls_total", &["grant", "outcome"]),
             entra_seconds: seconds(r, "entra_token_seconds", LATENCY_BUCKETS),
+            entra_calls_waiting: gauge(r, "entra_calls_waiting"),
+            redemptions: add(r, IntGaugeVec::new(opts("redemptions"), &["state"])),
             sign_ins: counters(r, "sign_ins_total", &["outcome"]),
             sessions: gauge(r, "sessions"),
             store_up: gauge(r, "store_up"),
@@ -133,6 +152,7 @@ impl Default for Metrics {
             store_failures: add(r, IntCounter::with_opts(opts("store_failures_total"))),
             spans: counters(r, "spans_total", &["outcome"]),
             reloads: counters(r, "reloads_total", &["file", "outcome"]),
+            audit: AuditMetrics::new(r),
             registry,
         }
     }

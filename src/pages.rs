@@ -15,6 +15,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use hyper::body::Incoming;
 
+use crate::audit::Act;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::Lifetimes;
@@ -107,6 +108,19 @@ impl Pages {
     /// # Errors
     /// What the visitor is to be told instead.
     pub(crate) async fn visit(&self, page: Page, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
+        let (record, act) = (visit.record, page.clone());
+        let act = attempted(&act);
+        if act.as_ref().is_some_and(Act::gives) {
+            record.can_tell()?;
+        }
+        let answer = self.render(page, visit).await;
+        if let (Some(act), Err(problem)) = (act, &answer) {
+            record.tell_act(&act, &problem.refusal().outcome());
+        }
+        answer
+    }
+
+    async fn render(&self, page: Page, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         match page {
             Page::Portal => self.portal(&visit).await,
             Page::Login => {
@@ -138,11 +152,11 @@ impl Pages {
     /// The visitor with any credential; a cookie is guarded as it is for the cluster.
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
         let identity = self.authenticator.identify(visit.headers()).await?;
-        visit.record.identified(identity.credential());
+        visit.record.identified(identity.credential(), identity.session());
         if identity.is_cookie() {
             self.guard(&visit.parts)?;
         }
-        self.quotas.admit_visit(&identity.credential().user)?;
+        self.quotas.admit_visit(&identity.credential().user).await?;
         self.authenticator.note_use(&identity, visit.record.client());
         Ok(identity)
     }
@@ -161,4 +175,25 @@ impl Pages {
         };
         if passes { Ok(()) } else { Err(Denied::CrossOrigin.into()) }
     }
+}
+
+/// What a visit to the page is meant to do, where the audit log tells of it. What it succeeds in, the page itself tells.
+fn attempted(page: &Page) -> Option<Act<'_>> {
+    Some(match page {
+        Page::Callback => Act::SignIn(""),
+        Page::Logout => Act::SignOut(""),
+        Page::LogoutEverywhere => Act::SignOutEverywhere,
+        Page::FrontChannelLogout => Act::SignOutByEntra,
+        Page::Refresh => Act::AccessRenewed(""),
+        Page::CreateToken | Page::CreateKubeconfig => Act::TokenMade(""),
+        Page::ArmTokens => Act::TokenArmed(""),
+        Page::RevokeToken(id) => Act::TokenRevoked(id),
+        Page::Portal
+        | Page::Login
+        | Page::Whoami
+        | Page::ListTokens
+        | Page::PluginKubeconfig
+        | Page::Asset(_)
+        | Page::NotBuilt => return None,
+    })
 }

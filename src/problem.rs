@@ -24,7 +24,7 @@ use crate::clock::in_words;
 use crate::http::body::Body;
 use crate::identity::Ends;
 use crate::metrics::Metrics;
-use crate::record::Record;
+use crate::record::{Record, Refusal};
 use crate::route;
 use crate::view::{Action, Message, View, protect};
 
@@ -169,10 +169,15 @@ impl Problem {
         self
     }
 
-    /// The value of `Entrada-Reason`, also the metric's label.
+    /// What is recorded of it.
     #[must_use]
-    pub(crate) fn reason(&self) -> &'static str {
-        self.reason
+    pub(crate) fn refusal(&self) -> Refusal {
+        Refusal {
+            status: self.status.as_u16(),
+            reason: self.reason,
+            kubernetes_reason: kubernetes_reason(self.status),
+            sentence: self.sentence.clone(),
+        }
     }
 
     /// Told on a page, also to a client that did not ask for one: who comes back from Entra is a person in a browser.

@@ -96,7 +96,7 @@ impl Quotas {
             return Ok(Admitted { permit, share: None });
         }
         let user = &permit.identity().credential().user;
-        self.admit_visit(user)?;
+        self.admit_visit(user).await?;
         let share = Some(self.shares.take(user).await.ok_or(OverQuota::Requests)?);
         Ok(Admitted { permit, share })
     }
@@ -105,9 +105,11 @@ impl Quotas {
     ///
     /// # Errors
     /// When the user's rate is used up.
-    pub(crate) fn admit_visit(&self, user: &UserKey) -> Result<(), OverQuota> {
-        let is_within = self.rate.as_ref().is_none_or(|buckets| buckets.take(user));
-        if is_within { Ok(()) } else { Err(OverQuota::Rate) }
+    pub(crate) async fn admit_visit(&self, user: &UserKey) -> Result<(), OverQuota> {
+        match &self.rate {
+            Some(buckets) if !buckets.take_soon(user).await => Err(OverQuota::Rate),
+            _ => Ok(()),
+        }
     }
 
     /// Admits one step of a sign-in, by anyone.

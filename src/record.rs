@@ -1,9 +1,10 @@
 //! The record of one exchange: who asked for what, when, and what came of it. The log line, the metrics of requests and
-//! the spans of a trace are made from it.
+//! the audit events and the spans of a trace are made from it.
 //!
 //! It lives as long as the exchange: an answer's body and a tunnel hold it until their last byte. A client that leaves
 //! before there is an answer is recorded as status 499, as nginx does.
 
+mod recording;
 mod spans;
 
 use std::net::IpAddr;
@@ -17,11 +18,14 @@ use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
+use self::recording::Recording;
+pub(crate) use self::recording::session_ended;
 use self::spans::Spans;
+use crate::audit::{Audit, Outcome};
 use crate::metrics::{Metrics, labels};
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
-use crate::session::Credential;
+use crate::session::{Credential, Session};
 use crate::trace::Tracer;
 
 /// The API server's own header for the id of a request in its audit log.
@@ -29,8 +33,8 @@ pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 const MAX_AUDIT_ID_BYTES: usize = 64;
 
-/// Nobody got an answer: its client went away first. nginx's number for it, and its reason.
-const CLIENT_GONE: (u16, &str) = (499, "client_gone");
+/// Nobody got an answer: its client went away first. nginx's number for it.
+const CLIENT_GONE: u16 = 499;
 
 /// One exchange. What becomes known on the way is noted through a shared reference, so that each stage can hold one.
 #[derive(Debug)]
@@ -42,15 +46,42 @@ pub(crate) struct Record {
     client: IpAddr,
     /// `None` for a page of ours.
     facts: Option<Facts>,
+    user: OnceLock<(Arc<Credential>, Arc<Session>)>,
     /// The page's name; empty where it is none.
     page: &'static str,
     /// How long the API server had it, in microseconds; 0 when it never did.
     upstream_us: AtomicU64,
-    credential: OnceLock<Arc<Credential>>,
     is_answered: AtomicBool,
     metrics: Arc<Metrics>,
     /// `None`: there is no tracing.
     spans: Option<Box<Spans>>,
+    /// `None`: there is no audit log.
+    recording: Option<Box<Recording>>,
+}
+
+/// An error of ours that an exchange was answered with.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    /// The HTTP status.
+    pub(crate) status: u16,
+    /// As in the `Entrada-Reason` header.
+    pub(crate) reason: &'static str,
+    /// The `reason` of its `metav1.Status`.
+    pub(crate) kubernetes_reason: &'static str,
+    /// What the client is told.
+    pub(crate) sentence: Box<str>,
+}
+
+impl Refusal {
+    /// As the audit log tells it.
+    #[must_use]
+    pub(crate) fn outcome(&self) -> Outcome<'_> {
+        Outcome {
+            reason: Some(self.reason),
+            told: Some((self.kubernetes_reason, &self.sentence)),
+            ..Outcome::of(self.status)
+        }
+    }
 }
 
 impl Record {
@@ -62,6 +93,7 @@ impl Record {
         audit_id: HeaderValue,
         client: IpAddr,
         metrics: Arc<Metrics>,
+        audit: &Audit,
         tracer: Option<&Arc<Tracer>>,
     ) -> Self {
         let (facts, page) = match route {
@@ -75,10 +107,11 @@ impl Record {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             client,
+            recording: Recording::begin(audit, parts, client, facts.is_none()),
             facts,
+            user: OnceLock::new(),
             page,
             upstream_us: AtomicU64::new(0),
-            credential: OnceLock::new(),
             is_answered: AtomicBool::new(false),
             metrics,
             spans: tracer.map(|tracer| Spans::begin(tracer, parts, route)),
@@ -97,10 +130,10 @@ impl Record {
         self.client
     }
 
-    /// Notes with which credential, and so by whom, the request is made.
-    pub(crate) fn identified(&self, credential: &Arc<Credential>) {
+    /// Notes with which credential of which session, and so by whom, the request is made.
+    pub(crate) fn identified(&self, credential: &Arc<Credential>, session: &Arc<Session>) {
         // An exchange has one credential; the first one noted is it.
-        let _noted_already = self.credential.set(credential.clone());
+        let _noted_already = self.user.set((credential.clone(), session.clone()));
     }
 
     /// The request is about to be sent to the API server at `to`: tells it with these headers which trace it belongs to.
@@ -116,12 +149,16 @@ impl Record {
         self.upstream_us.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// The answer's head is ready: counts and logs the exchange. `reason` is that of an error of ours.
-    pub(crate) fn answered(&self, status: StatusCode, reason: Option<&'static str>) {
+    /// The answer's head is ready: counts and logs the exchange. `refusal`: it is an error of ours.
+    pub(crate) fn answered(&self, status: StatusCode, refusal: Option<Refusal>) {
         self.is_answered.store(true, Ordering::Relaxed);
+        let reason = refusal.as_ref().map(|refusal| refusal.reason);
         self.tell(status.as_u16(), reason);
         if let Some(spans) = &self.spans {
             spans.answered(self.started.elapsed(), status.as_u16(), reason);
+        }
+        if let Some(recording) = &self.recording {
+            recording.answered(status.as_u16(), refusal);
         }
     }
 
@@ -129,7 +166,7 @@ impl Record {
         let elapsed = self.started.elapsed();
         self.count(status, elapsed);
         let seconds = elapsed.as_secs_f64();
-        let credential = self.credential.get();
+        let credential = self.user.get().map(|(credential, _)| credential);
         let facts = self.facts.as_ref();
         let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
         tracing::info!(
@@ -173,12 +210,22 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_answered.load(Ordering::Relaxed) {
-            self.tell(CLIENT_GONE.0, Some(CLIENT_GONE.1));
+            let (status, reason) = unanswered();
+            self.tell(status, Some(reason));
         }
         if let Some(spans) = &self.spans {
             spans.end(self);
         }
+        if let Some(recording) = &self.recording {
+            recording.complete();
+        }
     }
+}
+
+/// What to say of an exchange that ends before there is an answer: its client went away, or its handler panicked, which
+/// the layers around it answer with 500.
+fn unanswered() -> (u16, &'static str) {
+    if std::thread::panicking() { (500, "internal_error") } else { (CLIENT_GONE, "client_gone") }
 }
 
 /// The caller's audit id, or a new one. It goes upstream and comes back, and stands in both logs.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// The kubelet itself takes about a minute to bring a changed Secret to a pod.
@@ -36,7 +36,7 @@ impl Reload<'_> {
                 self.note(published);
                 last = Some(read);
             }
-            self.clock.sleep_until(after(self.clock.now(), LOOK_EVERY)).await;
+            self.clock.pause(LOOK_EVERY).await;
         }
     }
 

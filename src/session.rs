@@ -10,7 +10,7 @@
 
 pub(crate) mod backend;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod ended;
 mod near;
 mod records;
@@ -346,7 +346,28 @@ impl Credential {
     }
 }
 
+impl CredentialKind {
+    /// As logs and audit events name it.
+    #[must_use]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Cookie => "cookie",
+            Self::Token => "token",
+        }
+    }
+}
+
 impl Session {
+    /// The name that the API server knows the user by: a guest's object id, and everybody else's user name.
+    #[must_use]
+    pub(crate) fn kubernetes_name(&self) -> &str {
+        let home = self.home_account_id.as_deref().and_then(|id| id.split_once('.'));
+        let is_guest = home.is_some_and(|(oid, tid)| {
+            !oid.eq_ignore_ascii_case(&self.user.oid) || !tid.eq_ignore_ascii_case(&self.user.tid)
+        });
+        if is_guest || self.username.is_empty() { &self.user.oid } else { &self.username }
+    }
+
     /// Whether its cap has come.
     #[must_use]
     pub(crate) fn is_over(&self, now: Timestamp) -> bool {

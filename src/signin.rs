@@ -70,6 +70,8 @@ pub(crate) struct Finished {
     pub(crate) cookies: Vec<HeaderValue>,
     /// The new session's cookie, where there is a session.
     pub(crate) credential: Option<Arc<Credential>>,
+    /// The new session.
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 /// What to show after a callback.
@@ -131,10 +133,12 @@ impl SignIn {
         let finished = match attempt {
             None => Finished::refused(SignInError::NoAttempt, "/".to_owned()),
             Some(attempt) => {
-                // Whatever becomes of it: a state is used once.
+                // A state is used once, whatever becomes of it; but not while its code waits to be redeemed.
                 let end = attempt.end();
                 let mut finished = self.finish_attempt(attempt, query, headers).await;
-                finished.cookies.push(end);
+                if !matches!(finished.outcome, Outcome::Refused(SignInError::Busy(_))) {
+                    finished.cookies.push(end);
+                }
                 finished
             }
         };
@@ -160,11 +164,19 @@ impl SignIn {
             before => before.ok().filter(Identity::is_cookie),
         };
         let supersedes = before.map(|old| old.opener().clone());
+        // Waited for here, and not in the task: for a browser that goes away meanwhile, Entra is not asked.
+        let turn = match self.entra.turn_to_redeem().await {
+            Ok(turn) => turn,
+            Err(busy) => return Finished::refused(busy.into(), return_to),
+        };
         // A code can be redeemed once, so what follows must not be lost because the browser went away.
         let (sender, receiver) = oneshot::channel();
         let this = self.clone();
         self.shutdown.spawn("sign-in", async move {
-            let result = match Tokens::redeem(&this.entra, &code, &attempt).await {
+            let tokens = Tokens::redeem(&this.entra, &turn, &code, &attempt).await;
+            // What follows asks the store alone.
+            drop(turn);
+            let result = match tokens {
                 Ok(tokens) => this.begin_session(tokens, attempt.step_up, supersedes).await,
                 Err(error) => Err(error),
             };
@@ -249,7 +261,8 @@ impl SignIn {
                 _ => {}
             }
         }
-        Finished { outcome, return_to, cookies, credential: Some(opener.credential) }
+        let (credential, session) = (Some(opener.credential), Some(opener.session));
+        Finished { outcome, return_to, cookies, credential, session }
     }
 
     fn to_entra(
@@ -321,6 +334,7 @@ impl Demand {
 
 impl Finished {
     fn refused(error: SignInError, return_to: String) -> Self {
-        Self { outcome: Outcome::Refused(error), return_to, cookies: Vec::new(), credential: None }
+        let outcome = Outcome::Refused(error);
+        Self { outcome, return_to, cookies: Vec::new(), credential: None, session: None }
     }
 }

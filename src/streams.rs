@@ -10,7 +10,7 @@ use prometheus::IntGauge;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::secret::random_share;
 use crate::session::{CredentialId, Ended, Fate, Opener, UserKey};
@@ -298,7 +298,7 @@ impl Stream {
     async fn its_turn_to_leave(&self) {
         self.inner.shutdown.begun().await;
         let delay = self.inner.drain.mul_f64(SPREAD * random_share());
-        self.inner.clock.sleep_until(after(self.inner.clock.now(), delay)).await;
+        self.inner.clock.pause(delay).await;
     }
 }
 

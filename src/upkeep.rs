@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 
 use crate::broker::Broker;
-use crate::clock::{Clock, after};
+use crate::clock::Clock;
 use crate::identity::{Authenticator, Identity};
 use crate::quota::Quotas;
 use crate::session::{Fate, Opener, SessionStore, Uses};
@@ -46,7 +46,7 @@ impl Upkeep {
     /// a session that lives longer, or shorter.
     pub(crate) async fn judge_streams(self) {
         loop {
-            self.pause(JUDGE_EVERY).await;
+            self.clock.pause(JUDGE_EVERY).await;
             for opener in self.streams.openers() {
                 if let Some(identity) = self.judge(&opener).await {
                     self.streams.set_deadline(&opener.credential.id, identity.ends_at());
@@ -59,11 +59,16 @@ impl Upkeep {
     /// of users who are not let in any more. Beside [`Upkeep::judge_streams`], because each renewal may wait for Entra.
     pub(crate) async fn renew_streams(self) {
         loop {
-            self.pause(JUDGE_EVERY).await;
+            self.clock.pause(JUDGE_EVERY).await;
             let open = futures_util::stream::iter(self.streams.openers());
             let renew = async |opener: Opener| {
                 let Some(identity) = self.judge(&opener).await else { return };
-                if self.broker.has_lost_access(identity.opener()).await {
+                if !self.broker.has_lost_access(identity.opener()).await {
+                    return;
+                }
+                // Meanwhile the credential may have moved to another session, which has lost nothing.
+                let now = self.judge(&opener).await;
+                if now.is_some_and(|now| now.session().id == identity.session().id) {
                     self.end(&opener, Fate::Dormant);
                 }
             };
@@ -74,7 +79,7 @@ impl Upkeep {
     /// Tells the store who used what.
     pub(crate) async fn flush_uses(self) {
         loop {
-            self.pause(FLUSH_EVERY).await;
+            self.clock.pause(FLUSH_EVERY).await;
             if let Err(error) = self.uses.flush().await {
                 tracing::warn!(%error, "could not note last uses; they are kept for the next time");
             }
@@ -84,7 +89,7 @@ impl Upkeep {
     /// Forgets what has expired.
     pub(crate) async fn sweep(self) {
         loop {
-            self.pause(SWEEP_EVERY).await;
+            self.clock.pause(SWEEP_EVERY).await;
             if let Err(error) = self.store.sweep(self.clock.now()).await {
                 tracing::warn!(%error, "could not forget what has expired");
             }
@@ -114,9 +119,5 @@ impl Upkeep {
         let credential = &opener.credential;
         tracing::info!(user = %credential.user.oid, credential = %credential.id, ?fate, "streams ended");
         self.streams.end_of(&credential.id, fate);
-    }
-
-    async fn pause(&self, pause: Duration) {
-        self.clock.sleep_until(after(self.clock.now(), pause)).await;
     }
 }

@@ -7,15 +7,18 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use dashmap::DashMap;
 use jiff::Timestamp;
+use tokio::time::Instant;
 
-use crate::clock::after;
+use crate::clock::Clock;
 use crate::entra::{Class, EntraFault};
 use crate::session::{Session, SessionId, UserKey};
 
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LATER_PAUSE: Duration = Duration::from_secs(60);
-/// Entra's `Retry-After` is honoured up to this.
+/// Entra's `Retry-After` is honoured up to this, and so is what another replica left in the store.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// How long a failure is remembered after its pause, for the portal and the next sign-in.
+const LAST_FAULT_IS_KNOWN_FOR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
@@ -29,14 +32,15 @@ pub(super) struct Backoff {
 #[derive(Clone, Debug)]
 struct Remembered {
     fault: Arc<EntraFault>,
+    /// By the wall clock, as it is compared with the beginnings of sessions, maybe at other replicas.
     at: Timestamp,
-    until: Timestamp,
+    until: Instant,
     count: u32,
 }
 
 impl Backoff {
     /// The failure that makes a call pointless right now.
-    pub(super) fn active(&self, session: &Session, now: Timestamp) -> Option<Arc<EntraFault>> {
+    pub(super) fn active(&self, session: &Session, now: Instant) -> Option<Arc<EntraFault>> {
         self.all(session).into_iter().flatten().find(|held| now < held.until).map(|held| held.fault)
     }
 
@@ -51,14 +55,14 @@ impl Backoff {
     }
 
     /// Remembers a failure as far as it reaches, and says for how long nobody need try again.
-    pub(super) fn remember(&self, session: &Session, fault: &Arc<EntraFault>, now: Timestamp) -> Duration {
+    pub(super) fn remember(&self, session: &Session, fault: &Arc<EntraFault>, clock: &Clock) -> Duration {
         let before = match fault.class {
             Class::Admin => self.process.load().as_ref().map(|held| held.count),
             Class::StepUp | Class::Blocked => self.sessions.get(&session.id).map(|held| held.count),
             _ => self.users.get(&session.user).map(|held| held.count),
         };
         let pause = pause(fault, before.unwrap_or(0));
-        self.keep(session, fault, now, pause, before.unwrap_or(0).saturating_add(1));
+        self.keep(session, fault, clock, pause, before.unwrap_or(0).saturating_add(1));
         pause
     }
 
@@ -67,14 +71,17 @@ impl Backoff {
         &self,
         session: &Session,
         fault: &Arc<EntraFault>,
-        now: Timestamp,
+        clock: &Clock,
         left: Duration,
     ) {
-        self.keep(session, fault, now, left, 1);
+        // What is left is the store's word, which no seal covers.
+        self.keep(session, fault, clock, left.min(LONGEST_PAUSE), 1);
     }
 
-    fn keep(&self, session: &Session, fault: &Arc<EntraFault>, at: Timestamp, pause: Duration, count: u32) {
-        let held = Remembered { fault: fault.clone(), at, until: after(at, pause), count };
+    fn keep(&self, session: &Session, fault: &Arc<EntraFault>, clock: &Clock, pause: Duration, count: u32) {
+        // Where the clock was set back since the session began, the failure still came after that.
+        let at = clock.now().max(session.created_at);
+        let held = Remembered { fault: fault.clone(), at, until: clock.instant() + pause, count };
         match held.fault.class {
             Class::Admin => self.process.store(Some(Arc::new(held))),
             Class::StepUp | Class::Blocked => {
@@ -104,9 +111,9 @@ impl Backoff {
         }
     }
 
-    /// Drops what is long over; the last fault is kept for an hour for the portal and the next sign-in.
-    pub(super) fn sweep(&self, now: Timestamp) {
-        let is_kept = |held: &Remembered| now < after(held.until, Duration::from_secs(3_600));
+    /// Drops what is long over; the last fault is kept a while for the portal and the next sign-in.
+    pub(super) fn sweep(&self, now: Instant) {
+        let is_kept = |held: &Remembered| now < held.until + LAST_FAULT_IS_KNOWN_FOR;
         self.users.retain(|_, held| is_kept(held));
         self.sessions.retain(|_, held| is_kept(held));
         if self.process.load().as_deref().is_some_and(|held| !is_kept(held)) {
@@ -136,10 +143,10 @@ fn pause(fault: &EntraFault, before: u32) -> Duration {
 mod tests {
     use super::*;
 
-    /// A pause grows once, and Entra's own wish is honoured within bounds.
-    #[test]
-    fn pauses_back_off() {
-        let fault = |seconds: Option<u64>| EntraFault {
+    use crate::session::conformance::new_session;
+
+    fn fault(seconds: Option<u64>) -> EntraFault {
+        EntraFault {
             class: Class::Transient,
             sentence: String::new(),
             code: None,
@@ -148,7 +155,23 @@ mod tests {
             trace_id: None,
             claims: None,
             retry_after: seconds.map(Duration::from_secs),
-        };
+        }
+    }
+
+    /// Who writes to the store cannot keep a user away from Entra for longer than Entra itself could.
+    #[test]
+    fn a_pause_from_the_store_is_bounded() {
+        let (backoff, clock) = (Backoff::default(), Clock::movable());
+        let session = new_session("alice", clock.now()).0.opener.session;
+        backoff.remember_for(&session, &Arc::new(fault(None)), &clock, Duration::MAX);
+        assert!(backoff.active(&session, clock.instant()).is_some());
+        clock.advance(LONGEST_PAUSE);
+        assert!(backoff.active(&session, clock.instant()).is_none());
+    }
+
+    /// A pause grows once, and Entra's own wish is honoured within bounds.
+    #[test]
+    fn pauses_back_off() {
         assert_eq!(pause(&fault(None), 0).as_secs(), 30);
         assert_eq!(pause(&fault(None), 1).as_secs(), 60);
         assert_eq!(pause(&fault(Some(120)), 0).as_secs(), 120);

@@ -8,9 +8,10 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::slot::{Renewal, Slot, Token};
-use super::{Broker, BrokerError, LAST_USE};
-use crate::clock::until;
+use super::{Broker, BrokerError};
 use crate::entra::{Class, EntraFault, Minted};
+use crate::record::session_ended;
+use crate::secret::random_guid;
 use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn};
 
 /// While a failure is remembered, how often the store is asked whether another replica has a token all the same.
@@ -19,7 +20,7 @@ const STORED_EVERY: Duration = Duration::from_secs(1);
 /// Which token will do.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
-    /// One that was asked for then or later.
+    /// One that was granted then or later.
     not_before: Timestamp,
     /// Its user asks for it: a failure of a moment ago is no reason not to try.
     insists: bool,
@@ -34,14 +35,29 @@ impl Need {
 
     /// A newer one than `old`.
     pub(super) fn newer_than(old: &Token) -> Self {
-        let next = old.minted_at.saturating_add(SignedDuration::from_nanos(1));
-        Self { not_before: next.unwrap_or(Timestamp::MAX), insists: false }
+        Self { not_before: just_after(old.granted_at), insists: false }
     }
 
-    /// One that is asked for now, because its user wants it so.
-    pub(super) fn from_now(now: Timestamp) -> Self {
-        Self { not_before: now, insists: true }
+    /// One that is asked for now, because its user wants it so. `current` came before that, whatever the clock said then.
+    pub(super) fn from_now(now: Timestamp, current: Option<&Token>) -> Self {
+        let newer = current.map_or(Timestamp::MIN, |current| just_after(current.granted_at));
+        Self { not_before: newer.max(now), insists: true }
     }
+
+    /// Whether a grant that stands in the store at this time will do.
+    fn is_met_by(self, granted_at: Timestamp, now: Timestamp) -> bool {
+        // One from the future was granted before a clock was set back: nothing says that it was asked for just now.
+        granted_at >= self.not_before && (!self.insists || granted_at <= now)
+    }
+
+    /// Whether what meets this meets the other, too.
+    fn covers(self, other: Self) -> bool {
+        self.not_before >= other.not_before && (self.insists || !other.insists)
+    }
+}
+
+fn just_after(granted_at: Timestamp) -> Timestamp {
+    granted_at.saturating_add(SignedDuration::from_nanos(1)).unwrap_or(Timestamp::MAX)
 }
 
 impl Broker {
@@ -66,7 +82,7 @@ impl Broker {
             let token = result?;
             // Example: after a 401 we need a newer token, but the renewal that we joined had been started for "any good
             // one" and found the refused token in the store. Then a second one is started.
-            if renewal.not_before >= need.not_before || token.minted_at >= need.not_before {
+            if renewal.need.covers(need) || need.is_met_by(token.granted_at, self.clock.now()) {
                 return Ok(token);
             }
         }
@@ -80,7 +96,7 @@ impl Broker {
         opener: &Opener,
         need: Need,
     ) -> Result<Arc<Token>, BrokerError> {
-        if !slot.try_stored(self.clock.now(), STORED_EVERY) {
+        if !slot.try_stored(self.clock.instant(), STORED_EVERY) {
             return Err(refused);
         }
         match self.stored(slot, opener, need).await {
@@ -104,14 +120,14 @@ impl Broker {
         if let Some(renewal) = state.renewal.as_ref().filter(|renewal| renewal.result.has_changed().is_ok()) {
             return Ok(renewal.clone());
         }
-        if let Some(fault) = self.backoff.active(&opener.session, self.clock.now()) {
+        if let Some(fault) = self.backoff.active(&opener.session, self.clock.instant()) {
             // A user may insist on a new call, but not against a time that Entra itself asked for.
             if !need.insists || fault.retry_after.is_some() {
                 return Err(BrokerError::Entra(fault));
             }
         }
         let (sender, result) = watch::channel(None);
-        let renewal = Renewal { result, not_before: need.not_before, by: opener.credential.id.clone() };
+        let renewal = Renewal { result, need, by: opener.credential.id.clone() };
         state.renewal = Some(renewal.clone());
         drop(state);
         let (this, slot, opener) = (self.clone(), slot.clone(), opener.clone());
@@ -195,9 +211,9 @@ impl Broker {
     }
 
     fn acceptable(&self, grant: &Grant, need: Need) -> Option<Arc<Token>> {
-        let aks = grant.aks.as_ref().filter(|aks| aks.minted_at >= need.not_before)?;
-        let is_good = until(self.clock.now(), aks.expires_at) > LAST_USE;
-        is_good.then(|| Token::new(aks).map(Arc::new))?
+        let aks = grant.aks.as_ref().filter(|_| need.is_met_by(grant.granted_at, self.clock.now()))?;
+        let token = Token::new(aks, grant.granted_at, &self.clock)?;
+        token.is_usable(&self.clock).then(|| Arc::new(token))
     }
 
     /// Drops the session's slot: a request that had found the session just before its end may have made it again.
@@ -220,13 +236,13 @@ impl Broker {
             expires_at: minted.expires_at,
             refresh_in: minted.refresh_in,
         };
+        // It was granted after the one that it came for, also where the clock was set back between the two: of two grants the
+        // store keeps the later one.
+        let granted_at = aks.minted_at.max(just_after(old.granted_at));
         let malformed = || BrokerError::Entra(Arc::new(EntraFault::unusable_token()));
-        let token = Arc::new(Token::new(&aks).ok_or_else(malformed)?);
-        let grant = Grant {
-            refresh_token: minted.refresh_token.unwrap_or(old.refresh_token),
-            granted_at: aks.minted_at,
-            aks: Some(aks),
-        };
+        let token = Arc::new(Token::new(&aks, granted_at, &self.clock).ok_or_else(malformed)?);
+        let refresh_token = minted.refresh_token.unwrap_or(old.refresh_token);
+        let grant = Grant { refresh_token, granted_at, aks: Some(aks) };
         // Someone who signed out meanwhile stays signed out: nothing is handed out and nothing comes back.
         if !self.store.renew(opener, grant).await? {
             return Err(self.session_ended(opener));
@@ -253,12 +269,16 @@ impl Broker {
             Class::StepUp | Class::Blocked | Class::Admin | Class::AdminForUser | Class::Transient => {
                 let told = serde_json::to_vec(&fault).unwrap_or_default();
                 let fault = Arc::new(fault);
-                let pause = self.backoff.remember(session, &fault, self.clock.now());
+                let pause = self.backoff.remember(session, &fault, &self.clock);
                 return (Err(BrokerError::Entra(fault)), Some((told, pause)));
             }
         };
         tracing::info!(user = %session.user.oid, session = %session.id, ?ending, "Entra ended a session");
         let ended = self.store.end_session(session, ending).await;
+        if ended.is_ok() {
+            let cause = if ending == Ending::Final { "revoked_by_entra" } else { "refused_by_entra" };
+            session_ended(&self.audit, session, cause, &random_guid());
+        }
         (Err(ended.map_or_else(BrokerError::Store, |_| BrokerError::Entra(Arc::new(fault)))), None)
     }
 
@@ -267,7 +287,7 @@ impl Broker {
         let fault = serde_json::from_slice::<EntraFault>(told);
         // Another version's words that this one does not understand: still no reason to ask at once.
         let fault = Arc::new(fault.unwrap_or_else(|_| EntraFault::unusable_token()));
-        self.backoff.remember_for(session, &fault, self.clock.now(), left);
+        self.backoff.remember_for(session, &fault, &self.clock, left);
         fault
     }
 }

@@ -7,9 +7,11 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use jiff::Timestamp;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::BrokerError;
-use crate::clock::{after, until};
+use super::renewal::Need;
+use super::{BrokerError, LAST_USE};
+use crate::clock::{Clock, until};
 use crate::secret::random_share;
 use crate::session::{AksGrant, CredentialId};
 
@@ -19,12 +21,21 @@ const AHEAD_SHARE: u32 = 5;
 const AHEAD_AT_LEAST: Duration = Duration::from_secs(300);
 
 /// An AKS token, ready to be sent.
+///
+/// Its age is judged in two ways, and the one that makes it older counts: by the time that has passed since it came here,
+/// because the wall clock may be set back; and by the wall clock, because no time passes for a machine that is asleep.
 #[derive(Debug)]
 pub(super) struct Token {
     pub(super) authorization: HeaderValue,
-    pub(super) minted_at: Timestamp,
-    pub(super) expires_at: Timestamp,
-    pub(super) renew_at: Timestamp,
+    /// Of two tokens of a session, the one that was granted later is the newer one.
+    pub(super) granted_at: Timestamp,
+    minted_at: Timestamp,
+    /// When it came here, and how old it was then.
+    came_at: Instant,
+    age_then: Duration,
+    lifetime: Duration,
+    /// The age at which renewal begins.
+    renewed_at_age: Duration,
 }
 
 /// A renewal that is under way.
@@ -32,8 +43,8 @@ pub(super) struct Token {
 pub(super) struct Renewal {
     /// `None` until it is done.
     pub(super) result: watch::Receiver<Option<Result<Arc<Token>, BrokerError>>>,
-    /// Its token was asked for then or later.
-    pub(super) not_before: Timestamp,
+    /// What its token will meet.
+    pub(super) need: Need,
     /// The credential that it was started for.
     pub(super) by: CredentialId,
 }
@@ -48,34 +59,53 @@ pub(super) struct Slot {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) renewal: Option<Renewal>,
-    forced_at: Option<Timestamp>,
-    ahead_at: Option<Timestamp>,
-    stored_at: Option<Timestamp>,
+    /// From when on the next one is allowed.
+    force: Option<Instant>,
+    ahead: Option<Instant>,
+    stored: Option<Instant>,
 }
 
 impl Token {
     /// `None` for a token that cannot stand in a header.
-    pub(super) fn new(minted: &AksGrant) -> Option<Self> {
+    pub(super) fn new(minted: &AksGrant, granted_at: Timestamp, clock: &Clock) -> Option<Self> {
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", minted.token.expose())).ok()?;
         authorization.set_sensitive(true);
         Some(Self {
             authorization,
+            granted_at,
             minted_at: minted.minted_at,
-            expires_at: minted.expires_at,
-            renew_at: renew_at(minted),
+            came_at: clock.instant(),
+            age_then: until(minted.minted_at, clock.now()),
+            lifetime: until(minted.minted_at, minted.expires_at),
+            renewed_at_age: renewed_at_age(minted),
         })
+    }
+
+    /// Whether it will still be good when it arrives at the API server.
+    pub(super) fn is_usable(&self, clock: &Clock) -> bool {
+        self.lifetime.saturating_sub(self.age(clock)) > LAST_USE
+    }
+
+    /// Whether its renewal should begin.
+    pub(super) fn is_due(&self, clock: &Clock) -> bool {
+        self.age(clock) >= self.renewed_at_age
+    }
+
+    pub(super) fn age(&self, clock: &Clock) -> Duration {
+        let passed = self.age_then.saturating_add(clock.instant().duration_since(self.came_at));
+        passed.max(until(self.minted_at, clock.now()))
     }
 }
 
-/// When renewal begins: as Entra says, else with a fifth of the lifetime left; spread over a tenth of that time, so
+/// The age at which renewal begins: as Entra says, else with a fifth of the lifetime left; spread over a tenth of that time, so
 /// that tokens of one morning do not all come due at once; at the latest with five minutes left.
-fn renew_at(minted: &AksGrant) -> Timestamp {
+fn renewed_at_age(minted: &AksGrant) -> Duration {
     let lifetime = until(minted.minted_at, minted.expires_at);
     let planned = minted.refresh_in.unwrap_or(lifetime - lifetime / AHEAD_SHARE).min(lifetime);
     let spread = planned / 10;
     let earlier = spread.mul_f64(random_share());
     let latest = lifetime.saturating_sub(AHEAD_AT_LEAST);
-    after(minted.minted_at, (planned - earlier).min(latest))
+    (planned - earlier).min(latest)
 }
 
 impl Slot {
@@ -101,39 +131,39 @@ impl Slot {
     }
 
     /// Allows one forced renewal every `every`, after a 401 or by `/refresh` alike; the error says how long to wait.
-    pub(super) fn force(&self, now: Timestamp, every: Duration) -> Result<(), Duration> {
-        take(&mut self.state().forced_at, now, every)
+    pub(super) fn force(&self, now: Instant, every: Duration) -> Result<(), Duration> {
+        take(&mut self.state().force, now, every)
     }
 
     /// Allows one attempt ahead of need every `every`.
-    pub(super) fn try_ahead(&self, now: Timestamp, every: Duration) -> bool {
-        take(&mut self.state().ahead_at, now, every).is_ok()
+    pub(super) fn try_ahead(&self, now: Instant, every: Duration) -> bool {
+        take(&mut self.state().ahead, now, every).is_ok()
     }
 
     /// Allows one look at the store every `every` while a failure is remembered.
-    pub(super) fn try_stored(&self, now: Timestamp, every: Duration) -> bool {
-        take(&mut self.state().stored_at, now, every).is_ok()
+    pub(super) fn try_stored(&self, now: Instant, every: Duration) -> bool {
+        take(&mut self.state().stored, now, every).is_ok()
     }
 
     /// A forced renewal was not made: it may be tried again in so long.
-    pub(super) fn forced_elsewhere(&self, now: Timestamp, left: Duration, every: Duration) {
-        let at = now.checked_add(left).and_then(|at| at.checked_sub(every)).unwrap_or(now);
-        self.state().forced_at = Some(at);
+    pub(super) fn forced_elsewhere(&self, now: Instant, left: Duration) {
+        self.state().force = Some(now + left);
     }
 }
 
-fn take(last: &mut Option<Timestamp>, now: Timestamp, every: Duration) -> Result<(), Duration> {
-    let left = last.map_or(Duration::ZERO, |last| until(now, after(last, every)));
+fn take(next: &mut Option<Instant>, now: Instant, every: Duration) -> Result<(), Duration> {
+    let left = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(now));
     if !left.is_zero() {
         return Err(left);
     }
-    *last = Some(now);
+    *next = Some(now + every);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::after;
     use crate::secret::AksToken;
 
     fn minted(lifetime: u64, refresh_in: Option<u64>) -> AksGrant {
@@ -150,7 +180,7 @@ mod tests {
     #[test]
     fn renewal_is_planned_ahead_of_need() {
         for _ in 0..50 {
-            let at = |lifetime, refresh_in| renew_at(&minted(lifetime, refresh_in)).as_second();
+            let at = |lifetime, refresh_in| renewed_at_age(&minted(lifetime, refresh_in)).as_secs();
             assert!((2_592..=2_880).contains(&at(3_600, None)));
             assert!((38_880..=43_200).contains(&at(86_400, Some(43_200))));
             assert!(at(600, None) <= 300);
@@ -158,11 +188,37 @@ mod tests {
         }
     }
 
+    /// A token ages while the clock is set back, and also while only the clock goes on. One from the future is as good as new,
+    /// and no better.
+    #[test]
+    fn a_token_ages_by_whichever_clock_makes_it_older() {
+        let (clock, hour) = (Clock::movable(), Duration::from_secs(3_600));
+        let at = |minted_at| {
+            let aks = AksGrant { minted_at, expires_at: after(minted_at, hour), ..minted(0, None) };
+            Token::new(&aks, minted_at, &clock).unwrap()
+        };
+        let token = at(clock.now());
+        clock.set_back(2 * hour);
+        let from_the_future = at(after(clock.now(), 2 * hour));
+        for token in [&token, &from_the_future] {
+            assert!(token.is_usable(&clock) && !token.is_due(&clock));
+        }
+        clock.advance(Duration::from_secs(3_000));
+        for token in [&token, &from_the_future] {
+            assert!(token.is_usable(&clock) && token.is_due(&clock));
+        }
+        clock.advance(Duration::from_secs(595));
+        assert!(!token.is_usable(&clock) && !from_the_future.is_usable(&clock));
+        // No time passes for a machine that is asleep, but the clock goes on.
+        let slept = Token { came_at: clock.instant(), age_then: Duration::ZERO, ..at(clock.now() - hour) };
+        assert!(!slept.is_usable(&clock));
+    }
+
     /// A token that could break out of its header is none.
     #[test]
     fn a_token_with_line_breaks_is_refused() {
         let mut evil = minted(3_600, None);
         evil.token = AksToken::new("a\r\nImpersonate-User: admin");
-        assert!(Token::new(&evil).is_none());
+        assert!(Token::new(&evil, evil.minted_at, &Clock::movable()).is_none());
     }
 }

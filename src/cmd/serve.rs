@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use crate::app::{self, Sockets};
 use crate::clock::Clock;
@@ -20,7 +21,13 @@ pub(super) fn serve(raw: &RawConfig) -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    crate::log::init();
+    let _log = match crate::log::init(EnvFilter::new(&config.log)) {
+        Ok(log) => log,
+        Err(error) => {
+            let _closed = writeln!(std::io::stderr(), "entrada: the log cannot be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match run(&config) {
         Ok(code) => code,
         Err(error) => {
@@ -46,11 +53,13 @@ fn run(config: &Config) -> anyhow::Result<ExitCode> {
             _ = interrupt.recv() => {}
         }
         tokio::select! {
-            () = running.stop() => Ok(ExitCode::SUCCESS),
+            () = running.stop() => return Ok(ExitCode::SUCCESS),
             // A second signal cuts the window short.
-            _ = terminate.recv() => Ok(ExitCode::FAILURE),
-            _ = interrupt.recv() => Ok(ExitCode::FAILURE),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
+        running.write_audit().await;
+        Ok(ExitCode::FAILURE)
     });
     // What has ended in time has ended. What may be left is the lookup of a host's name, on a thread that nothing can
     // interrupt: with a name server that does not answer, waiting for it would outlast the pod's grace period.

@@ -22,6 +22,7 @@ pub(super) struct Checker {
 
 pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let mut c = Checker::default();
+    c.names(raw);
     c.refuse_unbuilt(raw);
     let public_url = c.public_url(raw.public_url.as_deref());
     let listen = c.address("ENTRADA_LISTEN", raw.listen.as_deref(), "0.0.0.0:8443");
@@ -40,6 +41,8 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let trace = c.trace(raw);
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
+    let log = c.log_filter(raw.log.as_deref());
+    let audit = c.audit(raw);
     // Without faults, each of these is there.
     let (Some(public_url), Some(listen), Some(admin_listen), Some(api_server)) =
         (public_url, listen, admin_listen, api_server)
@@ -68,6 +71,8 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         trusted_proxies,
         trace,
         drain,
+        log,
+        audit,
     })
 }
 
@@ -77,6 +82,11 @@ pub(super) fn given(value: Option<&str>) -> Option<&str> {
 }
 
 impl Checker {
+    #[cfg(test)]
+    pub(super) fn into_faults(self) -> Faults {
+        self.faults
+    }
+
     pub(super) fn fault(&mut self, check: &str, seen: impl Into<String>, fix: impl Into<String>) {
         self.faults.push(check, seen, fix);
     }

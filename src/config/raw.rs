@@ -1,5 +1,7 @@
 //! The settings as strings: one flag and one environment variable each.
 
+use std::env;
+
 use clap::Args;
 
 /// Settings as they were given. Each is a flag in kebab case or an environment variable; the flag wins.
@@ -183,10 +185,49 @@ pub struct RawConfig {
     /// The share, from 0 to 1, for the samplers that take one [default: 1]
     #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", hide_env_values = true)]
     pub otel_traces_sampler_arg: Option<String>,
+    /// Which events are logged: a level, or a list such as `warn,entrada=debug` [default: warn,entrada=info]
+    #[arg(long, env = "ENTRADA_LOG", hide_env_values = true)]
+    pub log: Option<String>,
+    /// Where audit events go: `off`, `stdout`, `file:<path>` or `https://…` [default: off]
+    #[arg(long, env = "ENTRADA_AUDIT", hide_env_values = true)]
+    pub audit: Option<String>,
+    /// Which are recorded: an audit.k8s.io/v1 Policy in YAML or JSON [default: everything]
+    #[arg(long, env = "ENTRADA_AUDIT_POLICY_FILE", hide_env_values = true)]
+    pub audit_policy_file: Option<String>,
+    /// `on`: a request that cannot be recorded is refused [default: off]
+    #[arg(long, env = "ENTRADA_AUDIT_STRICT", hide_env_values = true)]
+    pub audit_strict: Option<String>,
+    /// Events that wait for the sink, in bytes [default: 16777216]
+    #[arg(long, env = "ENTRADA_AUDIT_QUEUE_BYTES", hide_env_values = true)]
+    pub audit_queue_bytes: Option<String>,
+    /// Size of the audit file before it is put aside [default: 104857600]
+    #[arg(long, env = "ENTRADA_AUDIT_FILE_BYTES", hide_env_values = true)]
+    pub audit_file_bytes: Option<String>,
+    /// Audit files that were put aside and are kept [default: 10]
+    #[arg(long, env = "ENTRADA_AUDIT_FILES", hide_env_values = true)]
+    pub audit_files: Option<String>,
+    /// PEM of the webhook's authority [default: the public ones]
+    #[arg(long, env = "ENTRADA_AUDIT_CA_FILE", hide_env_values = true)]
+    pub audit_ca_file: Option<String>,
+    /// Bearer token for the webhook; read anew for each batch
+    #[arg(long, env = "ENTRADA_AUDIT_TOKEN_FILE", hide_env_values = true)]
+    pub audit_token_file: Option<String>,
     /// Set by Kubernetes in every pod
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", hide = true, hide_env_values = true)]
     pub kubernetes_service_host: Option<String>,
     /// Set by Kubernetes in every pod
     #[arg(long, env = "KUBERNETES_SERVICE_PORT", hide = true, hide_env_values = true)]
     pub kubernetes_service_port: Option<String>,
+    /// The names of all environment variables, to find those that no setting has
+    #[arg(skip)]
+    pub environment: Vec<String>,
+}
+
+impl RawConfig {
+    /// The same settings, of a process whose environment is looked through for names that no setting has.
+    #[must_use]
+    pub fn in_this_environment(self) -> Self {
+        let environment = env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).collect();
+        Self { environment, ..self }
+    }
 }

@@ -12,11 +12,17 @@ use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use prometheus::IntGauge;
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
+use super::redemptions::Counted;
 use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls at once, each on a connection of its own: within the reserve that the bounds on connections leave of the file limit
+/// (`budget`). A crowd whose tokens have expired is served at several hundred calls a second.
+const CALLS_AT_ONCE: usize = 128;
 /// Keys and discovery are about 20 KB, a token answer with hundreds of groups about 10 KB.
 const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
@@ -49,11 +55,13 @@ pub(super) struct Reply {
 pub(super) struct Http {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     timeout: Duration,
+    seats: Semaphore,
+    waiting: IntGauge,
 }
 
 impl Http {
-    /// `timeout`: for one call, from connecting to the last byte.
-    pub(super) fn new(extra_ca: Option<&Path>, timeout: Duration) -> anyhow::Result<Self> {
+    /// `timeout`: for one call, from the wait for a connection to the last byte. `waiting`: how many wait for theirs.
+    pub(super) fn new(extra_ca: Option<&Path>, timeout: Duration, waiting: IntGauge) -> anyhow::Result<Self> {
         let mut roots = tls::public_roots();
         if let Some(path) = extra_ca {
             let pem = std::fs::read(path).context("ENTRADA_ENTRA_CA_FILE")?;
@@ -73,7 +81,7 @@ impl Http {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_secs(60))
             .build(connector);
-        Ok(Self { client, timeout })
+        Ok(Self { client, timeout, seats: Semaphore::new(CALLS_AT_ONCE), waiting })
     }
 
     pub(super) async fn get(&self, url: &str) -> Result<Reply, CallError> {
@@ -106,6 +114,10 @@ impl Http {
         let request =
             request.body(Full::new(body)).map_err(|error| CallError::Connection(error.to_string()))?;
         let exchange = async {
+            let waiting = Counted::new(&self.waiting);
+            let _seat =
+                self.seats.acquire().await.map_err(|error| CallError::Connection(error.to_string()))?;
+            drop(waiting);
             let response =
                 self.client.request(request).await.map_err(|error| CallError::Connection(chain(&error)))?;
             let (head, body) = response.into_parts();

@@ -4,17 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use jiff::Timestamp;
 use openidconnect::core::CoreJsonWebKeySet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use url::Url;
 
 use super::Entra;
 use super::http::CallError;
-use crate::clock::after;
 
 /// Entra rolls keys without notice and asks for a refresh at least daily; hourly is its own libraries' habit.
 const REFRESH_EVERY: Duration = Duration::from_secs(3_600);
@@ -39,7 +38,7 @@ pub(super) struct ProviderCache {
     /// Why the last fetch failed, for readiness.
     failure: ArcSwapOption<FetchError>,
     /// One fetch at a time; holds when an unknown key last caused one.
-    fetching: Mutex<Option<Timestamp>>,
+    fetching: Mutex<Option<Instant>>,
 }
 
 /// Discovery has not succeeded yet; holds the last reason.
@@ -75,7 +74,7 @@ impl Entra {
         loop {
             self.fetch().await;
             let pause = if self.provider.current.load().is_some() { REFRESH_EVERY } else { RETRY_EVERY };
-            self.clock.sleep_until(after(self.clock.now(), pause)).await;
+            self.clock.pause(pause).await;
         }
     }
 
@@ -97,8 +96,8 @@ impl Entra {
     /// Called for an unknown key: fetches again at once, but at most once in five minutes.
     pub(super) async fn look_for_new_keys(&self) {
         let mut last = self.provider.fetching.lock().await;
-        let now = self.clock.now();
-        if last.is_some_and(|last| now < after(last, UNKNOWN_KEY_EVERY)) {
+        let now = self.clock.instant();
+        if last.is_some_and(|last| now.duration_since(last) < UNKNOWN_KEY_EVERY) {
             return;
         }
         *last = Some(now);

@@ -9,6 +9,7 @@ use super::Entra;
 use super::authorize::scopes;
 use super::fault::{Class, EntraFault};
 use super::id_token::home_account_id;
+use super::redemptions::RedemptionTurn;
 use crate::clock::after;
 use crate::secret::{
     AksToken, AttemptSecret, AuthorizationCode, ClientAssertion, RawIdToken, RefreshToken, StoreToken,
@@ -94,12 +95,13 @@ struct TokenResponse {
 }
 
 impl Entra {
-    /// Redeems the code of an authorization response. `with_aks`: the sign-in named the AKS server.
+    /// Redeems the code of an authorization response, in the caller's turn. `with_aks`: the sign-in named the AKS server.
     ///
     /// # Errors
     /// Entra's refusal, or that it could not be asked.
     pub(crate) async fn redeem_code(
         &self,
+        _turn: &RedemptionTurn,
         code: &AuthorizationCode,
         verifier: &AttemptSecret,
         with_aks: bool,

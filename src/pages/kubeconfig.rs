@@ -7,6 +7,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue};
 use minijinja::context;
 
 use super::{Pages, Visit, body};
+use crate::audit::{Act, Outcome};
 use crate::http::body::Body;
 use crate::problem::Problem;
 use crate::view::protect;
@@ -18,6 +19,7 @@ impl Pages {
         let request =
             body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "kubeconfig").await?;
+        visit.record.tell_act(&Act::TokenMade(&fresh.id), &Outcome::of(200));
         let username = &identity.session().username;
         let file = self.view.render(
             "token.yaml",

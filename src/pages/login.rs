@@ -4,6 +4,7 @@ use http::Response;
 use http::header::{HeaderValue, SET_COOKIE};
 
 use super::{Pages, Visit};
+use crate::audit::{self, Act};
 use crate::http::body::Body;
 use crate::problem::{Problem, redirect};
 use crate::signin::Outcome;
@@ -20,8 +21,9 @@ impl Pages {
     /// `GET /callback`: a session and its cookie, or a page that says why not.
     pub(super) async fn callback(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let finished = self.sign_in.finish(visit.query(), visit.headers()).await;
-        if let Some(credential) = &finished.credential {
-            visit.record.identified(credential);
+        if let (Some(credential), Some(session)) = (&finished.credential, &finished.session) {
+            visit.record.identified(credential, session);
+            visit.record.tell_act(&Act::SignIn(session.id.as_str()), &audit::Outcome::of(302));
         }
         let response = match finished.outcome {
             Outcome::SignedIn => redirect(&self.view.public_url().join(&finished.return_to)),

@@ -5,10 +5,10 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{Pages, Visit};
+use crate::audit::{Act, Outcome};
 use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response, redirect};
-use crate::session::CredentialKind;
 use crate::signin::SignIn;
 use crate::view::protect;
 
@@ -23,7 +23,9 @@ impl Pages {
     pub(super) async fn refresh(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.visitor(visit).await?;
         self.broker.renew(identity.opener()).await?;
-        tracing::info!(user = %identity.session().user.oid, "access renewed");
+        let session = identity.session();
+        visit.record.tell_act(&Act::AccessRenewed(session.id.as_str()), &Outcome::of(200));
+        tracing::info!(user = %session.user.oid, "access renewed");
         Ok(if visit.wants_page() { self.home("#renewed") } else { describe(&identity) })
     }
 
@@ -32,7 +34,8 @@ impl Pages {
         self.guard(&visit.parts)?;
         let identity = self.sign_in.sign_out(visit.headers()).await?;
         if let Some(identity) = &identity {
-            visit.record.identified(identity.credential());
+            visit.record.identified(identity.credential(), identity.session());
+            visit.record.tell_act(&Act::SignOut(identity.session().id.as_str()), &Outcome::of(303));
         }
         Ok(self.signed_out(identity.as_ref()))
     }
@@ -41,6 +44,7 @@ impl Pages {
     pub(super) async fn logout_everywhere(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(visit).await?;
         self.sign_in.sign_out_everywhere(&identity).await?;
+        visit.record.tell_act(&Act::SignOutEverywhere, &Outcome::of(303));
         Ok(self.signed_out(Some(&identity)))
     }
 
@@ -52,7 +56,9 @@ impl Pages {
             pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
         };
         let (sid, issuer) = (parameter("sid"), parameter("iss"));
-        self.sign_in.front_channel(sid.as_deref(), issuer.as_deref()).await?;
+        if self.sign_in.front_channel(sid.as_deref(), issuer.as_deref()).await? > 0 {
+            visit.record.tell_act(&Act::SignOutByEntra, &Outcome::of(200));
+        }
         let mut response = Response::new(Body::empty());
         protect(response.headers_mut());
         let headers = response.headers_mut();
@@ -91,10 +97,6 @@ impl Pages {
 /// The contract's JSON about a caller: never a token.
 fn describe(identity: &Identity) -> Response<Body> {
     let (session, credential) = (identity.session(), identity.credential());
-    let kind = match credential.kind {
-        CredentialKind::Cookie => "cookie",
-        CredentialKind::Token => "token",
-    };
     json_response(
         StatusCode::OK,
         &json!({
@@ -106,7 +108,7 @@ fn describe(identity: &Identity) -> Response<Body> {
             },
             "session": { "expires_at": whole(session.expires_at) },
             "credential": {
-                "kind": kind,
+                "kind": credential.kind.name(),
                 "id": credential.id.as_str(),
                 "name": credential.name,
                 "expires_at": whole(credential.expires_at),

@@ -12,6 +12,7 @@ use serde_json::json;
 use super::body::{self, TokenRequest};
 use super::sessions::whole;
 use super::{Pages, Visit};
+use crate::audit::{Act, Outcome};
 use crate::clock::{in_words, until};
 use crate::http::body::Body;
 use crate::identity::Identity;
@@ -69,6 +70,7 @@ impl Pages {
         let request =
             body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "token").await?;
+        visit.record.tell_act(&Act::TokenMade(&fresh.id), &Outcome::of(201));
         if wants_page {
             return self.portal_page(&identity, Some(fresh)).await;
         }
@@ -88,6 +90,7 @@ impl Pages {
         if !self.store.revoke(user, &CredentialId::from(id)).await? {
             return Err(Problem::not_found());
         }
+        visit.record.tell_act(&Act::TokenRevoked(id), &Outcome::of(204));
         tracing::info!(user = %user.oid, credential = id, "token revoked");
         if is_form {
             return Ok(self.home(""));
@@ -121,6 +124,9 @@ impl Pages {
         };
         let dormant: Vec<Arming> = tokens.iter().filter(is_wanted).map(arming).collect();
         self.store.arm(identity.opener(), &dormant, now).await?;
+        for arming in &dormant {
+            visit.record.tell_act(&Act::TokenArmed(arming.token.as_str()), &Outcome::of(200));
+        }
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
         if wants_page { Ok(self.home("")) } else { self.tokens_json(&identity).await }
     }

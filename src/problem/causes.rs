@@ -16,6 +16,7 @@ use crate::upstream::UpstreamError;
 /// client-go repeats up to ten times and waits this long each time: short, and only where waiting helps.
 const SOON: u32 = 1;
 const SHORTLY: u32 = 5;
+const MANY_SIGN_IN: &str = "Many people sign in right now. Reload this page in a moment.";
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
@@ -266,7 +267,7 @@ impl From<NotReady> for Problem {
 }
 
 impl From<&SignInError> for Problem {
-    /// Whatever went wrong at the callback is a 400 with a link that starts anew.
+    /// What goes wrong at the callback is a 400 with a link that starts anew; where the code was not spent, a 503.
     fn from(error: &SignInError) -> Self {
         let problem = |reason, side, sentence: &str| Self {
             help: Help::SignIn,
@@ -311,6 +312,11 @@ impl From<&SignInError> for Problem {
             SignInError::Store(error) => {
                 Self { status: StatusCode::BAD_REQUEST, help: Help::SignIn, ..Self::from(*error) }
             }
+            SignInError::Busy(_) => Self {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                retry_after_seconds: Some(SHORTLY),
+                ..problem("sign_in_busy", Side::Entra, MANY_SIGN_IN)
+            },
             SignInError::Stopping => problem("stopping", Side::Us, "Entrada is restarting."),
         }
     }

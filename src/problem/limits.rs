@@ -1,8 +1,9 @@
-//! A user's or an address's limit that is used up, as a [`Problem`].
+//! A limit that is used up, and an audit log that takes no more, as a [`Problem`].
 
 use http::StatusCode;
 
 use super::{Limit, Problem, Side};
+use crate::audit::NotRecorded;
 use crate::quota::OverQuota;
 
 /// The buckets fill, and requests end, all the time. kubectl and client-go wait so long and try again, up to ten times.
@@ -28,6 +29,20 @@ impl From<OverQuota> for Problem {
             limit: Some(limit),
             retry_after_seconds: Some(RETRY_AFTER_SECONDS),
             ..Self::new(StatusCode::TOO_MANY_REQUESTS, reason, Side::Client, sentence)
+        }
+    }
+}
+
+/// A full disk or a collector that is away may take a while; whoever waits for it is told soon.
+const AUDIT_RETRY_AFTER_SECONDS: u32 = 5;
+
+impl From<NotRecorded> for Problem {
+    fn from(error: NotRecorded) -> Self {
+        let sentence = "The audit log cannot record your request, so it was refused.";
+        Self {
+            log: error.to_string(),
+            retry_after_seconds: Some(AUDIT_RETRY_AFTER_SECONDS),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "audit_unavailable", Side::Us, sentence)
         }
     }
 }

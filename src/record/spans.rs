@@ -11,7 +11,7 @@ use http::{Method, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{CLIENT_GONE, Record};
+use super::{CLIENT_GONE, Record, unanswered};
 use crate::clock::after;
 use crate::metrics::labels;
 use crate::route::Route;
@@ -90,7 +90,12 @@ impl Spans {
         if !self.trace.is_sampled {
             return;
         }
-        let ended = after(self.began, record.started.elapsed());
+        let elapsed = record.started.elapsed();
+        let (status, reason) = unanswered();
+        if status != CLIENT_GONE {
+            self.answered(elapsed, status, Some(reason));
+        }
+        let ended = after(self.began, elapsed);
         let (name, address) = (self.name(record), record.client.to_string());
         if let Some((at, authority)) = self.sent.get() {
             let began = after(self.began, at.duration_since(record.started));
@@ -119,7 +124,7 @@ impl Spans {
         text("network.protocol.version", version(self.version));
         let user_agent = self.user_agent.as_ref().and_then(|value| value.to_str().ok());
         text("user_agent.original", user_agent.unwrap_or_default());
-        text("enduser.id", record.credential.get().map_or("", |credential| &*credential.user.oid));
+        text("enduser.id", record.user.get().map_or("", |(credential, _)| &*credential.user.oid));
         text("entrada.audit_id", record.audit_id.to_str().unwrap_or_default());
         text("entrada.reason", reason.unwrap_or_default());
         if let Some(facts) = &record.facts {
@@ -198,7 +203,7 @@ impl Spans {
 
     /// That of an error of ours, or that the client left before the answer.
     fn reason(&self) -> Option<&'static str> {
-        self.answered.get().map_or(Some(CLIENT_GONE.1), |answered| answered.reason)
+        self.answered.get().map_or_else(|| Some(unanswered().1), |answered| answered.reason)
     }
 
     /// `list pods`, `create pods/exec`, `GET /login`; `GET` alone where the path is anything else.

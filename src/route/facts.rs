@@ -53,6 +53,7 @@ enum Text {
 #[derive(Clone, Debug, Default)]
 struct Named {
     group: Range<usize>,
+    version: Range<usize>,
     namespace: Range<usize>,
     resource: Range<usize>,
     subresource: Range<usize>,
@@ -67,6 +68,7 @@ struct Info<'a> {
     is_resource: bool,
     verb: &'static str,
     group: &'a str,
+    version: &'a str,
     namespace: &'a str,
     resource: &'a str,
     subresource: &'a str,
@@ -120,6 +122,12 @@ impl Facts {
         self.part(&self.named.group)
     }
 
+    /// The version of the API group; empty for paths that name no resource.
+    #[must_use]
+    pub(crate) fn version(&self) -> &str {
+        self.part(&self.named.version)
+    }
+
     /// The namespace; empty where none is named.
     #[must_use]
     pub(crate) fn namespace(&self) -> &str {
@@ -159,9 +167,12 @@ impl<'a> Info<'a> {
         let mut info = Self { verb: of_method(method), ..Self::default() };
         // `/api/{version}/{resource}…` and `/apis/{group}/{version}/{resource}…`; anything shorter names no resource.
         let rest = match segments {
-            ["api", _, rest @ ..] if !rest.is_empty() => rest,
-            ["apis", group, _, rest @ ..] if !rest.is_empty() => {
-                info.group = group;
+            ["api", version, rest @ ..] if !rest.is_empty() => {
+                info.version = version;
+                rest
+            }
+            ["apis", group, version, rest @ ..] if !rest.is_empty() => {
+                (info.group, info.version) = (group, version);
                 rest
             }
             _ => return info,
@@ -213,6 +224,7 @@ impl<'a> Info<'a> {
         };
         Named {
             group: range(self.group),
+            version: range(self.version),
             namespace: range(self.namespace),
             resource: range(self.resource),
             subresource: range(self.subresource),

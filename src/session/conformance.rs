@@ -70,7 +70,7 @@ fn user(name: &str) -> UserKey {
     UserKey { tid: "t".into(), oid: name.into() }
 }
 
-pub(super) fn new_session(name: &str, now: Timestamp) -> (NewSession, Opener) {
+pub(crate) fn new_session(name: &str, now: Timestamp) -> (NewSession, Opener) {
     let session = Arc::new(Session {
         id: SessionId::random(),
         user: user(name),

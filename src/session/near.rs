@@ -203,14 +203,13 @@ impl Near {
         self.users.iter().filter(|user| is_due(user)).map(|user| user.clone()).collect()
     }
 
-    /// Forgets users who are not used any more, and says which sessions they had.
-    pub(super) fn forget_unused(&self) -> Vec<SessionId> {
+    /// Forgets users who are not used any more.
+    pub(super) fn forget_unused(&self) {
         let idle = if self.users.len() > MAX_USERS { FORGET_AFTER_WHEN_FULL } else { FORGET_AFTER };
         let now = self.channel.now();
         let is_unused =
             |user: &User| now.saturating_sub(user.used.load(Ordering::Relaxed) * 1_000) >= millis(idle);
         let unused = self.users.iter().filter(|user| is_unused(user)).map(|user| user.clone());
-        let mut sessions = Vec::new();
         for user in unused.collect::<Vec<_>>() {
             // Whoever holds its state is using it right now.
             let Ok(mut state) = user.state.try_lock() else { continue };
@@ -218,13 +217,11 @@ impl Near {
                 self.found.remove(&digest);
             }
             self.distrust(&user);
-            sessions.extend(state.records.session_ids().cloned());
             *state = State::default();
             drop(state);
             // Not while somebody holds it, who would go on with a place that no news reaches. Two are the map's and ours.
             self.users.remove_if(&user.tag, |_, known| Arc::strong_count(known) == 2);
         }
-        sessions
     }
 
     /// What to wait at for another replica's renewal of the session.

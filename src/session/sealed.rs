@@ -361,20 +361,7 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     }
 
     async fn sweep(&self, now: Timestamp) -> Result<(), StoreError> {
-        for session in self.near.forget_unused() {
-            self.grants.remove(&session);
-        }
-        self.near.forget_renewals();
-        for user in self.near.users() {
-            let is_due = user.state.lock().await.records.has_expired(now);
-            if is_due {
-                self.change(user.tag, |records| {
-                    records.prune(now);
-                    Ok::<_, StoreError>(Changed::Yes(()))
-                })
-                .await?;
-            }
-        }
+        self.forget_old(now).await?;
         self.backend.sweep(now).await
     }
 

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::attempt::Attempt;
-use crate::entra::{Entra, EntraFault, IdTokenError, Redeemed, SignedIn};
+use crate::entra::{Entra, EntraFault, IdTokenError, Redeemed, RedemptionTurn, SignedIn, TooManyRedemptions};
 use crate::secret::{AttemptSecret, AuthorizationCode};
 use crate::session::StoreError;
 
@@ -25,6 +25,9 @@ pub(crate) enum SignInError {
     /// Neither a code nor an error.
     #[error("the callback holds neither a code nor an error")]
     Malformed,
+    /// Others were first. The code was not spent, and the attempt stands.
+    #[error(transparent)]
+    Busy(#[from] TooManyRedemptions),
     /// The code was not redeemed.
     #[error("the code was not redeemed: {0}")]
     Redeem(Box<EntraFault>),
@@ -94,10 +97,11 @@ impl Tokens {
     /// Redeems the code of an attempt and verifies the ID token that comes for it.
     pub(super) async fn redeem(
         entra: &Entra,
+        turn: &RedemptionTurn,
         code: &AuthorizationCode,
         attempt: &Attempt,
     ) -> Result<Self, SignInError> {
-        let redeemed = entra.redeem_code(code, &attempt.verifier, attempt.step_up).await;
+        let redeemed = entra.redeem_code(turn, code, &attempt.verifier, attempt.step_up).await;
         let redeemed = redeemed.map_err(|fault| SignInError::Redeem(Box::new(fault)))?;
         let who = entra.verify_id_token(&redeemed.id_token, &attempt.nonce).await?;
         Ok(Self { who, redeemed })

@@ -42,7 +42,8 @@ impl SignIn {
         Ok(())
     }
 
-    /// Ends, naturally, the sessions that Entra knows by `sid`, unless `issuer` is given and is not our tenant's.
+    /// Ends, naturally, the sessions that Entra knows by `sid`, unless `issuer` is given and is not our tenant's. How many
+    /// they were.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -50,15 +51,16 @@ impl SignIn {
         &self,
         sid: Option<&str>,
         issuer: Option<&str>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let is_ours = issuer.is_none_or(|issuer| self.entra.is_issuer(issuer));
         if let Some(sid) = sid.filter(|_| is_ours) {
             let sessions = self.store.end_by_sid(&Digest::of(sid)).await?;
             if sessions > 0 {
                 tracing::info!(sessions, "signed out by Entra's front channel");
             }
+            return Ok(sessions);
         }
-        Ok(())
+        Ok(0)
     }
 
     /// Where the browser also signs out of Entra itself and then comes back to `home`; `None` while discovery names no

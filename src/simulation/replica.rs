@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Broken;
 use super::net::{Net, Wire};
+use crate::audit::Audit;
 use crate::broker::{Broker, Minter};
 use crate::clock::Clock;
 use crate::identity::{Authenticator, Identity, Refused};
@@ -40,7 +41,7 @@ impl Replica {
         if broken.no_recheck {
             streams.skip_recheck();
         }
-        let broker = Broker::new(minter, store.clone(), clock.clone(), shutdown.clone());
+        let broker = Broker::new(minter, store.clone(), clock.clone(), shutdown.clone(), Audit::default());
         endings.listen({
             let (streams, broker) = (streams.clone(), Arc::downgrade(&broker));
             move |ended| {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::clock::after;
 use crate::secret::CredentialSecret;
 use crate::session::{Credential, CredentialKind, Session, SessionId};
 

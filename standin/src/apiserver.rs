@@ -11,6 +11,7 @@
 
 mod accept;
 mod archive;
+mod audit;
 mod auth;
 mod call;
 mod channels;
@@ -21,6 +22,7 @@ mod faults;
 mod files;
 mod handle;
 mod impersonate;
+mod kinds;
 mod logs;
 mod made;
 mod openapi;
@@ -45,6 +47,7 @@ mod upgrade;
 mod watch;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde_json::Value;
@@ -91,6 +94,8 @@ impl ApiServer {
             not_issued_before: Mutex::new(None),
             record: record::Record::default(),
             faults: faults::Faults::default(),
+            kinds: AtomicUsize::new(0),
+            audit: audit::Audit::default(),
         });
         let tls = ca.issue(&[])?.server_config()?;
         let run = Run::start(addr, &tls, &server).await?;
@@ -136,6 +141,12 @@ impl ApiServer {
         self.server.record.all()
     }
 
+    /// The server's own audit events, in the order in which they came to be.
+    #[must_use]
+    pub fn audit_events(&self) -> Vec<Value> {
+        self.server.audit.events()
+    }
+
     /// Waits until the recorded requests satisfy `is_enough`, and returns them: for tests that must not guess a time.
     pub async fn requests_until(&self, is_enough: impl Fn(&[Recorded]) -> bool) -> Vec<Recorded> {
         self.server.record.until(is_enough).await
@@ -156,6 +167,11 @@ impl ApiServer {
     /// Replaces the rules of RBAC.
     pub fn set_rules(&self, rules: Vec<Rule>) {
         *self.server.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// From now on there are so many more kinds, of which there are no objects, in the category `all`.
+    pub fn set_kinds(&self, count: usize) {
+        self.server.kinds.store(count, Ordering::Relaxed);
     }
 
     /// Adds a rule.

@@ -3,6 +3,7 @@
 //! - [`entra`]: a Microsoft Entra tenant that verifies what the real one verifies and refuses what it refuses.
 //! - [`apiserver`]: a Kubernetes API server with a small memory of objects and real RBAC decisions.
 //! - [`browser`]: a person's browser reduced to a cookie jar and the sign-in page's form.
+//! - [`collector`]: a web server that audit events are posted to.
 //! - [`redis`]: no stand-in, but real Redis servers, started and broken.
 //!
 //! Invariants: a stand-in never trusts its caller (every token and assertion is verified by signature); it records
@@ -10,6 +11,7 @@
 
 pub mod apiserver;
 pub mod browser;
+pub mod collector;
 pub mod entra;
 pub mod pki;
 pub mod redis;

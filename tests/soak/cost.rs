@@ -1,4 +1,5 @@
-//! What sharing sessions costs: processor time of a request beside the memory store, and commands and bytes at Redis.
+//! What is paid for: processor time of a request with an audit log and limits, and with sessions that are shared;
+//! commands and bytes at Redis.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -29,6 +30,10 @@ async fn cost_of(world: &World, program: &Program, account: &Account) -> f64 {
     (program.held().cpu - before).as_secs_f64() * 1e6 / spread.count as f64
 }
 
+fn each(values: &[f64]) -> String {
+    values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(", ")
+}
+
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
@@ -50,12 +55,37 @@ async fn a_known_session_costs_the_same_with_redis_as_with_memory() {
         with_memory.push(cost_of(&world, &memory, &own).await);
         with_redis.push(cost_of(&world, &shared, &common).await);
     }
-    let each =
-        |values: &[f64]| values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(", ");
     print("cost", "processor time of a request, memory store, each round (µs)", each(&with_memory));
     print("cost", "the same, Redis store (µs)", each(&with_redis));
     let ratio = median(with_redis) / median(with_memory);
     print("cost", "Redis to memory, ratio of the medians", format!("{ratio:.3}"));
+    assert!(ratio <= MAX_RATIO, "{ratio}");
+    world.upstream.assert_nobody_was_taken_for_another();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_audit_log_and_limits_cost_little() {
+    // Prints the processor time of a request with and without audit to a file and limits, measured in turn; asserts what
+    // noise cannot break.
+    let world = World::start().await;
+    let audit = format!("file:{}", world.dir.path().join("audit.log").display());
+    // A limit that the load does not meet costs as much as one that it does.
+    let on = [("ENTRADA_AUDIT", audit.as_str()), ("ENTRADA_RATE_LIMIT", "1000000/s burst 1000000")];
+    let (bare, guarded) = (Program::start(&world, &[]).await, Program::start(&world, &on).await);
+    let own = world.accounts(&bare, 1).await.remove(0);
+    let other = world.accounts(&guarded, 1).await.remove(0);
+    let _warm = (cost_of(&world, &bare, &own).await, cost_of(&world, &guarded, &other).await);
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        without.push(cost_of(&world, &bare, &own).await);
+        with.push(cost_of(&world, &guarded, &other).await);
+    }
+    print("cost", "processor time of a request, no audit and no limits, each round (µs)", each(&without));
+    print("cost", "the same, audit to a file and limits (µs)", each(&with));
+    let ratio = median(with) / median(without);
+    print("cost", "audit and limits to none, ratio of the medians", format!("{ratio:.3}"));
+    let dropped = guarded.metric(r#"entrada_audit_events_total{outcome="dropped"}"#).await;
+    assert_eq!(dropped, 0.0, "what is not written costs nothing");
     assert!(ratio <= MAX_RATIO, "{ratio}");
     world.upstream.assert_nobody_was_taken_for_another();
 }

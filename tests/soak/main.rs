@@ -14,6 +14,7 @@ mod client;
 mod cost;
 mod failover;
 mod figures;
+mod floods;
 mod frames;
 mod hostile;
 mod load;

@@ -174,6 +174,8 @@ impl State {
         if let Some(protocol) = request.headers().get(UPGRADE).cloned() {
             return Ok(tunnel(protocol, hyper::upgrade::on(&mut request), stop));
         }
+        // As the API server: what is to be created is read first.
+        while let Some(Ok(_)) = request.body_mut().frame().await {}
         let body = match path.rsplit('/').next() {
             Some("configmaps") => self.topic(namespace).follow(),
             Some("secrets") => self.big_list(),

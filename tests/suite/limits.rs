@@ -7,14 +7,20 @@ use futures_util::future::join_all;
 use http::Method;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use standin::apiserver::Fault;
+use serde_json::json;
+use standin::apiserver::{Fault, Rule, Subject};
 use tokio::io::AsyncReadExt;
 
+use super::support::kubectl::Kubectl;
 use super::support::wire::Wire;
 use super::support::{World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
 const BOBS: &str = "/api/v1/namespaces/team-b/pods";
+/// As docs/settings.md says.
+const RECOMMENDED: &str = "100/s burst 3000";
+/// What kubectl keeps to within one of its clients.
+const LOW: &str = "50/s burst 300";
 const LARGE: usize = 64 * 1024 * 1024;
 
 async fn get(world: &World, path: &str, token: &str) -> Wire {
@@ -46,6 +52,53 @@ async fn a_users_rate_is_a_limit_of_that_user_alone() {
     assert!(watch.head().await.starts_with("HTTP/1.1 200"));
     assert_eq!(world.call(Method::GET, BOBS, &bob).await.status, 200);
     assert!(world.metric(r#"entrada_problems_total{reason="rate_limited"}"#).await >= 2.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectls_own_burst_does_not_meet_a_rate_of_the_same_numbers() {
+    // Proves it with the burst that kubectl is known for: one list for each of 300 kinds, and discovery before it.
+    let world = World::start_with(|raw| raw.rate_limit = Some(LOW.to_owned())).await;
+    world.api.set_kinds(300);
+    let subject = Subject::user(world.entra.user("alice").unwrap().kubernetes_name());
+    world.api.add_rule(Rule::new(&subject, &["*"], &["list"], &["*"], &["*"]));
+    let kubectl = Kubectl::new(&world.kubeconfig(&world.signed_in("alice").await).await);
+    let listed = kubectl.run(&["get", "all", "--all-namespaces"]).await;
+    assert_eq!(listed.code, Some(0), "{}", listed.stderr);
+    let lists = world.api.requests().iter().filter(|seen| seen.target.contains("/kind")).count();
+    assert_eq!(lists, 300);
+    assert_eq!(world.metric(r#"entrada_limits_hit_total{limit="rate_limit"}"#).await, 0.0);
+}
+
+/// Has alice's kubectl apply so many objects at this rate limit; never a 429.
+async fn apply(count: usize, rate: &str) {
+    let world = World::start_with(|raw| raw.rate_limit = Some(rate.to_owned())).await;
+    let kubectl = Kubectl::new(&world.kubeconfig(&world.signed_in("alice").await).await);
+    let object = |n: usize| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": format!("map-{n}"), "namespace": "team-a" },
+            "data": { "n": n.to_string() },
+        })
+    };
+    let items: Vec<_> = (0..count).map(object).collect();
+    let list = json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string();
+    let applied = kubectl.run_with(&["apply", "-f", "-"], list.as_bytes()).await;
+    assert_eq!(applied.code, Some(0), "{}", applied.stderr);
+    assert_eq!(applied.stdout.lines().filter(|line| line.ends_with(" created")).count(), count);
+    assert_eq!(world.metric(r#"entrada_limits_hit_total{limit="rate_limit"}"#).await, 0.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_objects_are_applied_within_the_recommended_rate() {
+    // Proves that kubectl, which sends three requests for each object as fast as they are answered, does not meet it.
+    apply(1_000, RECOMMENDED).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_low_rate_slows_kubectl_and_does_not_refuse_it() {
+    // Proves that a client which waits for its answers never sees a 429: 603 requests where 300 may come at once.
+    apply(200, LOW).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,8 @@
 
 mod support;
 
+mod audit;
+mod audit_process;
 mod broker;
 mod chromium;
 mod copy;
@@ -14,18 +16,23 @@ mod credentials;
 mod drain;
 mod early;
 mod endings;
+mod full_pipe;
 mod hour;
 mod kubectl;
 mod limits;
+mod management;
 mod metrics;
 mod port_forward;
 mod process;
 mod proxy;
+mod redemptions;
 mod reload;
 mod replicas;
+mod set_back;
 mod sign_in;
 mod store_login;
 mod streams;
 mod tracing;
 mod troubles;
 mod upgrade;
+mod upkeep;

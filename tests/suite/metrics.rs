@@ -12,6 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::support::collector::Collector;
+use super::support::events::AuditLog;
 use super::support::wire::Wire;
 use super::support::{World, eventually};
 
@@ -61,12 +62,19 @@ fn scraped(text: &str) -> BTreeMap<String, (Shape, f64)> {
 }
 
 /// Everything that is counted happens once.
-async fn live_a_little(world: &World) {
+async fn live_a_little(world: &World, audit: &AuditLog) {
     let token = world.token(&world.signed_in("alice").await).await;
     assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
     assert_eq!(world.call_with(Method::GET, "/callback?code=x&state=y", &[]).await.status, 400);
     world.api.fault("/version", Fault::NoAnswer);
     assert_eq!(world.call(Method::GET, "/version", &token).await.status, 502);
+    // An audit log whose disk is full for a while.
+    let failures = "entrada_audit_sink_failures_total";
+    eventually("a failure", || async { world.metric(failures).await > 0.0 }).await;
+    assert!(world.metric("entrada_audit_queue_bytes").await > 0.0);
+    std::fs::remove_file(audit.path()).unwrap();
+    let written = r#"entrada_audit_events_total{outcome="written"}"#;
+    eventually("events", || async { world.metric(written).await > 0.0 }).await;
     // A watch that stays, and one that its client leaves.
     let get = format!("GET {PODS}?watch=1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\r\n");
     let mut left = Wire::open(world).await;
@@ -94,13 +102,16 @@ async fn every_documented_metric_moves() {
     let mut redis = Redis::start(directory.path()).await.unwrap();
     let store = format!("redis://{}", redis.address());
     let collector = Collector::start().await;
+    let audit = AuditLog::new();
+    std::os::unix::fs::symlink("/dev/full", audit.path()).unwrap();
     let world = World::start_with(|raw| {
         raw.otel_exporter_otlp_endpoint = Some(collector.url.clone());
+        raw.audit = Some(audit.setting());
         raw.store = Some(store);
         raw.rate_limit = Some("1/h burst 20".to_owned());
     })
     .await;
-    live_a_little(&world).await;
+    live_a_little(&world, &audit).await;
     let exported = r#"entrada_spans_total{outcome="exported"}"#;
     eventually("spans", || async { world.metric(exported).await >= 1.0 }).await;
     let watch = Wire::open(&world).await;
@@ -121,7 +132,19 @@ async fn every_documented_metric_moves() {
         found.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect();
     assert_eq!(documented(), shapes);
     // Gauges of what is over by now are 0 again, and were looked at above.
-    let over = ["entrada_streams", "entrada_connections", "entrada_store_up", "entrada_sessions"];
+    let over = [
+        "entrada_streams",
+        "entrada_connections",
+        "entrada_store_up",
+        "entrada_sessions",
+        // These move in `redemptions` and wherever calls to Entra wait.
+        "entrada_redemptions",
+        "entrada_entra_calls_waiting",
+        "entrada_audit_queue_bytes",
+        // Of a process's standard output; this one logs elsewhere. `full_pipe` sees both move.
+        "entrada_log_lines_total",
+        "entrada_log_queue_bytes",
+    ];
     for (name, (_, value)) in found.iter().filter(|(name, _)| !over.contains(&name.as_str())) {
         assert!(*value > 0.0, "{name} has not moved");
     }

@@ -37,6 +37,36 @@ async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_the_environment_that_no_setting_has_is_a_fault() {
+    // Proves exit code 64 for a misspelt setting, with the name that was meant and without the value; beside the other
+    // faults, and not for what Kubernetes adds for Services called entrada and entrada-redis.
+    let settings = BTreeMap::from([
+        ("ENTRADA_RATE_LIMITT", "hunter2/s".to_owned()),
+        ("ENTRADA_MAX_STREAM_PER_USER", "hunter2".to_owned()),
+        ("ENTRADA_TLS", "maybe".to_owned()),
+        ("ENTRADA_SERVICE_HOST", "10.0.0.1".to_owned()),
+        ("ENTRADA_SERVICE_PORT_HTTPS", "443".to_owned()),
+        ("ENTRADA_PORT", "tcp://10.0.0.1:443".to_owned()),
+        ("ENTRADA_PORT_443_TCP_ADDR", "10.0.0.1".to_owned()),
+        ("ENTRADA_REDIS_SERVICE_HOST", "10.0.0.2".to_owned()),
+        ("ENTRADA_REDIS_PORT", "tcp://10.0.0.2:6379".to_owned()),
+    ]);
+    let output = command(&settings).output().await.unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    let told = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "ENTRADA_RATE_LIMITT: did you mean ENTRADA_RATE_LIMIT? (no setting has this name)",
+        "ENTRADA_MAX_STREAM_PER_USER: did you mean ENTRADA_MAX_STREAMS_PER_USER?",
+        "ENTRADA_TLS: must be `on` or `off`",
+    ] {
+        assert!(told.contains(part), "{part} is missing in:\n{told}");
+    }
+    for absent in ["hunter2", "_SERVICE_", "_PORT:", "_ADDR"] {
+        assert!(!told.contains(absent), "{absent} stands in:\n{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn it_starts_logs_in_json_and_stops_cleanly() {
     // Proves readiness, the form of the log, and exit code 0 after SIGTERM.
     let world = World::start().await;

@@ -12,9 +12,9 @@ use tokio::time::Instant;
 use super::SealedStore;
 use crate::config::{RedisConfig, StoreAuth, Topology};
 use crate::session::backend::{Backend, Login, Memory, Redis};
-use crate::session::conformance::World;
+use crate::session::conformance::{World, begin};
 use crate::session::records::Records;
-use crate::session::{Endings, SessionStore, StoreState};
+use crate::session::{Ending, Endings, SessionStore, StoreState};
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -82,4 +82,22 @@ async fn until(mut condition: impl FnMut() -> bool) {
         }
     });
     waited.await.expect("the condition comes to hold");
+}
+
+/// A grant that was kept just after its session had ended goes with the next sweep; one of a session that stands stays.
+#[tokio::test]
+async fn the_grant_of_an_ended_session_is_not_kept() {
+    let (store, _task) = running(Memory::default(), &Endings::default()).await;
+    let now = crate::clock::Clock::system().now();
+    let (ended, stands) = (begin(&*store, "alice", now).await, begin(&*store, "alice", now).await);
+    for opener in [&ended, &stands] {
+        assert!(store.grant(opener).await.unwrap().is_some());
+    }
+    let kept = store.grants.get(&ended.session.id).unwrap().clone();
+    store.end_session(&ended.session, Ending::Natural).await.unwrap();
+    // As by a renewal that had looked at the records a moment before.
+    store.grants.insert(ended.session.id.clone(), kept);
+    store.sweep(now).await.unwrap();
+    assert!(!store.grants.contains_key(&ended.session.id));
+    assert!(store.grants.contains_key(&stands.session.id));
 }

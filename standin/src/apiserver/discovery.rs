@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::accept::accepted;
 use super::call::{Answer, Call};
+use super::kinds;
 use super::status::Failure;
 use crate::serve::full;
 
@@ -143,12 +144,23 @@ fn parse(text: &str) -> Document {
     serde_json::from_str(text).expect("the discovery documents in the source are discovery documents")
 }
 
+fn with_kinds(count: usize) -> Document {
+    let mut document = parse(GROUPS);
+    if count > 0 {
+        let group = serde_json::from_value(kinds::discovered(count));
+        document.items.push(group.expect("it has a group's shape"));
+    }
+    document
+}
+
 /// Answers `/api…` and `/apis…` above the resources.
-pub(crate) fn answer(call: &Call) -> Answer {
+///
+/// `kinds`: how many of [`kinds`] there are.
+pub(crate) fn answer(call: &Call, kinds: usize) -> Answer {
     let path = call.target.path.trim_matches('/');
     match path.split('/').collect::<Vec<_>>().as_slice() {
-        ["api"] => document(call, CORE, &core_versions()),
-        ["apis"] => document(call, GROUPS, &group_list()),
+        ["api"] => document(call, parse(CORE), &core_versions()),
+        ["apis"] => document(call, with_kinds(kinds), &group_list()),
         ["api", version] => resource_list(call, "", version),
         ["apis", group] => {
             let groups = parse(GROUPS).items;
@@ -164,13 +176,13 @@ pub(crate) fn answer(call: &Call) -> Answer {
 }
 
 /// The aggregated document where it is accepted, else the old form. Both are cached by clients by their `ETag`.
-fn document(call: &Call, text: &str, old: &Value) -> Answer {
+fn document(call: &Call, document: Document, old: &Value) -> Answer {
     for wanted in accepted(call.headers()) {
         if wanted.is_json_as("APIGroupDiscoveryList", "v2") {
-            return Ok(aggregated(call, &parse(text), AS_V2));
+            return Ok(aggregated(call, &document, AS_V2));
         }
         if wanted.is_json_as("APIGroupDiscoveryList", "v2beta1") {
-            let document = Document { api_version: "apidiscovery.k8s.io/v2beta1".into(), ..parse(text) };
+            let document = Document { api_version: "apidiscovery.k8s.io/v2beta1".into(), ..document };
             return Ok(aggregated(call, &document, AS_V2BETA1));
         }
         if wanted.is_plain_json() {

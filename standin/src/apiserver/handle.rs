@@ -1,5 +1,6 @@
 //! The path of one request: record, authenticate, suffer what is scripted, impersonate, authorize, answer.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
 use http::request::Parts;
@@ -8,6 +9,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
 
+use super::audit::Audit;
 use super::auth::{Trust, User};
 use super::call::{self, Answer, Call, bytes, is_for_eyes};
 use super::cluster::Cluster;
@@ -20,7 +22,7 @@ use super::status::Failure;
 use super::store::uid;
 use super::target::Target;
 use super::tunnel::{self, Tunnels};
-use super::{exec, impersonate, logs, openapi, portforward, resources, review};
+use super::{exec, impersonate, kinds, logs, openapi, portforward, resources, review};
 use crate::serve::{Body, Wire};
 use crate::time::Time;
 
@@ -34,7 +36,9 @@ pub(crate) struct Server {
     pub(crate) not_issued_before: Mutex<Option<i64>>,
     pub(crate) record: Record,
     pub(crate) faults: Faults,
+    pub(crate) audit: Audit,
     pub(crate) cluster: Arc<Cluster>,
+    pub(crate) kinds: AtomicUsize,
 }
 
 impl Server {
@@ -53,6 +57,11 @@ impl Server {
 
         let caller = self.authenticate(&head);
         entry.edit(|own| own.user = caller.as_ref().map(|user| user.name.clone()));
+        if let Some(caller) = &caller {
+            let target = Target::read(&head.method, head.uri.path(), &query);
+            let id = audit_id.to_str().unwrap_or_default();
+            entry.audit(self.audit.receive(id, &head, caller, &target));
+        }
         let script = self.faults.strike(head.uri.path());
         let answer = match (script.before(&wire).await?, caller) {
             (Some(instead), _) => Ok(instead),
@@ -69,7 +78,7 @@ impl Server {
             response.headers_mut().insert(AUDIT_ID, audit_id);
         }
         let response = script.after(response);
-        entry.edit(|own| own.status = Some(response.status().as_u16()));
+        entry.answered(response.status().as_u16());
         // The body keeps the entry, and so the exchange counts as open for as long as the body lives.
         Ok(response.map(|body| entry.keep(body)))
     }
@@ -88,6 +97,9 @@ impl Server {
             return self.answer_path(&call, tunnels, upgrade);
         }
         let target = &call.target;
+        if target.group == kinds::GROUP {
+            return kinds::answer(&call, self.kinds.load(Ordering::Relaxed));
+        }
         let resource = Resource::find(&target.group, &target.version, &target.resource)
             .ok_or_else(Failure::no_such_path)?;
         if !target.subresource.is_empty() {
@@ -104,7 +116,7 @@ impl Server {
         let path = call.target.path.as_str();
         let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
         match first {
-            "api" | "apis" => discovery::answer(call),
+            "api" | "apis" => discovery::answer(call, self.kinds.load(Ordering::Relaxed)),
             "version" => call.ok(&json!({
                 "major": "1", "minor": "36", "gitVersion": "v1.36.2", "gitCommit": "", "gitTreeState": "clean",
                 "buildDate": "2026-10-01T00:00:00Z", "goVersion": "", "compiler": "", "platform": "linux/amd64",

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::watch;
 
+use super::audit::Audited;
 use crate::serve::{Body, Peer};
 
 /// The head of one request as it came, and what became of it.
@@ -75,6 +76,7 @@ pub(crate) struct Entry(Arc<Place>);
 struct Place {
     record: Record,
     number: usize,
+    audited: OnceLock<Audited>,
 }
 
 impl Record {
@@ -120,13 +122,27 @@ impl Record {
                 own.forgotten += 1;
             }
         });
-        Entry(Arc::new(Place { record: self.clone(), number }))
+        Entry(Arc::new(Place { record: self.clone(), number, audited: OnceLock::new() }))
     }
 }
 
 impl Entry {
     pub(crate) fn edit(&self, change: impl FnOnce(&mut Recorded)) {
         self.0.edit(change);
+    }
+
+    /// From now on the exchange is told of in the audit log, too.
+    pub(crate) fn audit(&self, audited: Audited) {
+        // An exchange has one caller.
+        let _told_already = self.0.audited.set(audited);
+    }
+
+    /// The answer's head is ready.
+    pub(crate) fn answered(&self, status: u16) {
+        self.edit(|own| own.status = Some(status));
+        if let Some(audited) = self.0.audited.get() {
+            audited.start(status);
+        }
     }
 
     /// The same body, which keeps the entry for as long as it lives.

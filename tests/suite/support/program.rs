@@ -55,7 +55,29 @@ pub(crate) fn settings(world: &World) -> BTreeMap<&'static str, String> {
 
 /// Starts it, and waits until it says so.
 pub(crate) async fn start(settings: &BTreeMap<&str, String>) -> Program {
-    let mut child = command(settings).spawn().unwrap();
+    start_unread(settings).await.reading()
+}
+
+/// A running program whose log nobody reads after the line that says that it has started.
+pub(crate) struct Unread {
+    child: Child,
+    log: Lines<BufReader<ChildStdout>>,
+    pub(crate) addr: String,
+    admin: String,
+}
+
+/// Starts it, waits until it says so, and reads no further.
+pub(crate) async fn start_unread(settings: &BTreeMap<&str, String>) -> Unread {
+    spawn(command(settings)).await
+}
+
+/// The same, started by this command.
+pub(crate) async fn start_as(command: Command) -> Program {
+    spawn(command).await.reading()
+}
+
+async fn spawn(mut command: Command) -> Unread {
+    let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stdout.take().unwrap()).lines();
     loop {
         let line = log.next_line().await.unwrap().expect("it ended before it had started");
@@ -63,9 +85,36 @@ pub(crate) async fn start(settings: &BTreeMap<&str, String>) -> Program {
         if event["message"] == "started" {
             let text = |name: &str| event[name].as_str().unwrap().to_owned();
             let (addr, admin) = (text("addr"), text("admin_addr"));
-            return Program { child, log: tokio::spawn(read(log)), addr, admin };
+            return Unread { child, log, addr, admin };
         }
     }
+}
+
+impl Unread {
+    /// From now on its log is read.
+    pub(crate) fn reading(self) -> Program {
+        let Self { child, log, addr, admin } = self;
+        Program { child, log: tokio::spawn(read(log)), addr, admin }
+    }
+
+    pub(crate) async fn probe(&self, path: &str) -> String {
+        probe(&self.admin, path).await
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Its exit code, without a look at its log.
+    pub(crate) async fn ended_unread(mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait()).await;
+        ended.expect("it does not end").unwrap().code()
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let pid = child.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
 }
 
 async fn read(mut log: Lines<BufReader<ChildStdout>>) -> Vec<Value> {
@@ -78,8 +127,12 @@ async fn read(mut log: Lines<BufReader<ChildStdout>>) -> Vec<Value> {
 
 impl Program {
     pub(crate) fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+        signal(&self.child, name);
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().unwrap()
     }
 
     /// Its exit code, and the rest of its log.
@@ -89,11 +142,15 @@ impl Program {
     }
 
     pub(crate) async fn probe(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.admin).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).await.unwrap();
-        text
+        probe(&self.admin, path).await
     }
+}
+
+async fn probe(admin: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    text
 }

@@ -15,7 +15,7 @@ use standin::browser::{Browser, Page};
 use standin::entra::{AKS_SERVER_APP, Entra, Options};
 use standin::pki::Ca;
 use standin::time::Time;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 use tokio::net::TcpListener;
 
 use super::{eventually, log};
@@ -83,7 +83,10 @@ impl World {
     /// Moves everybody's clock; the kubelet keeps our projected token fresh meanwhile.
     pub(crate) fn advance(&self, by: Duration) {
         self.advance_without_kubelet(by);
-        std::fs::write(self.dir.path().join("assertion"), self.entra.assertion()).unwrap();
+        // Replaced as a whole, as the kubelet does it: a renewal that is under way reads the old one or the new one.
+        let (file, newer) = (self.dir.path().join("assertion"), NamedTempFile::new_in(&self.dir).unwrap());
+        std::fs::write(&newer, self.entra.assertion()).unwrap();
+        newer.persist(file).unwrap();
     }
 
     pub(crate) fn advance_without_kubelet(&self, by: Duration) {
@@ -91,8 +94,18 @@ impl World {
         self.clock.advance(by);
     }
 
+    /// Sets Entrada's clock back, and nobody else's: as where a machine's time was ahead and is put right.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.clock.set_back(by);
+    }
+
     pub(crate) fn now(&self) -> jiff::Timestamp {
         self.clock.now()
+    }
+
+    /// The time that the stand-ins have.
+    pub(crate) fn true_now(&self) -> jiff::Timestamp {
+        self.time.now()
     }
 
     /// A browser without cookies.

@@ -26,7 +26,7 @@ pub(crate) const DRAIN: &str = "3s";
 const GONE_WITHIN: Duration = Duration::from_secs(10);
 const TAIL_LINES: usize = 15;
 /// Settings of ours that reach Entrada. Anything else in this environment might be somebody's real cluster.
-const HANDED_ON: [&str; 2] = ["RUST_LOG", "RUST_BACKTRACE"];
+const HANDED_ON: [&str; 2] = ["ENTRADA_LOG", "RUST_BACKTRACE"];
 
 /// A running `entrada serve`. Dropping it kills it.
 pub(crate) struct Proxy {

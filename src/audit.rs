@@ -1,0 +1,257 @@
+//! The audit log: who did what, as `audit.k8s.io/v1` Events at level Metadata, one JSON object in a line.
+//!
+//! A request has the same stages here as in the API server's own audit log, and the same Audit-ID, so that the two can be
+//! joined. What people do with their sign-in (sessions, tokens) is told in events of the same shape, about resources of
+//! the API group `entrada.io`.
+//!
+//! Recording never waits: an event is put into a bounded queue, and one thread writes it to the sink. What that cannot
+//! write is tried again until it can. Meanwhile, when the queue is full, events are dropped and counted; in strict mode,
+//! requests are refused instead, and what an accepted request still has to say is never dropped.
+
+mod event;
+mod exchange;
+mod file;
+mod policy;
+mod uri;
+mod webhook;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use thiserror::Error;
+
+use self::event::{EventText, with_line};
+pub(crate) use self::exchange::{Act, Exchange, Object, Outcome, User};
+use crate::clock::{Clock, pause};
+use crate::config::{AuditConfig, AuditPolicy, AuditSink, Stages};
+use crate::metrics::Metrics;
+use crate::outbox::{Counters, Outbox, outbox};
+
+/// Between two looks at whether all exchanges have ended.
+const ENDING_NAP: Duration = Duration::from_millis(10);
+/// About the length of an event, where it is asked whether one would be accepted.
+const TYPICAL_EVENT_BYTES: usize = 1024;
+
+/// The entrance: everything that is recorded passes here. Cloning gives another handle to the same.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Audit(Option<Arc<Recorder>>);
+
+#[derive(Debug)]
+struct Recorder {
+    policy: AuditPolicy,
+    strict: bool,
+    outbox: Outbox,
+    /// The sink's last attempt failed.
+    failing: Arc<AtomicBool>,
+    clock: Clock,
+    /// Each exchange that will be told of again holds a clone.
+    under_way: Arc<()>,
+}
+
+/// The request cannot be recorded, and must not be served.
+#[derive(Clone, Copy, Debug, Error)]
+#[error("the audit log cannot record the request")]
+pub(crate) struct NotRecorded;
+
+/// What an exchange's later events need, made once when it is received. Nothing where the policy records nothing.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(Option<Box<Recorded>>);
+
+#[derive(Debug)]
+struct Recorded {
+    text: EventText,
+    omit: Stages,
+    is_received: bool,
+    _under_way: Arc<()>,
+    /// The stage ResponseStarted is told, or never is.
+    started: AtomicBool,
+}
+
+impl Audit {
+    /// Opens the sink and starts the thread that writes to it.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, the webhook's CA file cannot be read, or the thread cannot be started.
+    pub(crate) fn start(config: &AuditConfig, clock: &Clock, metrics: &Metrics) -> anyhow::Result<Self> {
+        let sink: Box<dyn writer::Sink> = match &config.sink {
+            AuditSink::Stdout => Box::new(writer::Stdout),
+            AuditSink::File(file) => Box::new(file::FileSink::open(file.clone(), clock.clone())?),
+            AuditSink::Webhook(webhook) => Box::new(webhook::WebhookSink::new(webhook.clone())?),
+        };
+        Self::start_with(sink, config, clock, metrics)
+    }
+
+    fn start_with(
+        sink: Box<dyn writer::Sink>,
+        config: &AuditConfig,
+        clock: &Clock,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let counters = Counters {
+            written: metrics.audit.events.with_label_values(&["written"]),
+            dropped: metrics.audit.events.with_label_values(&["dropped"]),
+            queued: metrics.audit.queue_bytes.clone(),
+        };
+        let (outbox, inbox) = outbox(config.queue_bytes, sink.gathering(), counters);
+        let failing = Arc::new(AtomicBool::new(false));
+        let writer = writer::Writer {
+            inbox,
+            sink,
+            failing: failing.clone(),
+            failures: metrics.audit.sink_failures.clone(),
+        };
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || writer.run())
+            .context("the audit log's thread")?;
+        Ok(Self(Some(Arc::new(Recorder {
+            policy: config.policy.clone(),
+            strict: config.strict,
+            outbox,
+            failing,
+            clock: clock.clone(),
+            under_way: Arc::default(),
+        }))))
+    }
+
+    /// Whether anything is recorded at all: where not, nobody need gather what an event says.
+    #[must_use]
+    pub(crate) fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// The user is known, and nothing else is done yet. What this returns is for the exchange's later stages.
+    ///
+    /// # Errors
+    /// In strict mode, when the event cannot be recorded.
+    pub(crate) fn received(&self, exchange: &Exchange<'_>) -> Result<Trail, NotRecorded> {
+        let Some(recorder) = &self.0 else { return Ok(Trail::default()) };
+        let Some(rule) = policy::rule(&recorder.policy, exchange) else { return Ok(Trail::default()) };
+        let text = EventText::of(exchange);
+        if rule.omit.contains(Stages::RECEIVED) {
+            recorder.ready(TYPICAL_EVENT_BYTES)?;
+        } else {
+            with_line(|line| {
+                text.write_received(line);
+                recorder.ready(line.len())?;
+                recorder.record(line, recorder.strict);
+                Ok(())
+            })?;
+        }
+        Ok(recorder.trail(text, rule.omit, true, exchange.is_long_running()))
+    }
+
+    /// The answer's head is there. Recorded of long-running requests only, as the API server does.
+    pub(crate) fn started(&self, trail: &Trail, outcome: &Outcome<'_>) {
+        let (Some(recorder), Some(own)) = (&self.0, &trail.0) else { return };
+        if !own.started.swap(true, Ordering::Relaxed) && !own.omit.contains(Stages::STARTED) {
+            let now = recorder.clock.now();
+            with_line(|line| {
+                own.text.write_stage(line, "ResponseStarted", outcome, now);
+                recorder.record(line, recorder.strict);
+            });
+        }
+    }
+
+    /// The answer's last byte is sent, the tunnel has ended, or the client is gone.
+    pub(crate) fn complete(&self, trail: &Trail, outcome: &Outcome<'_>) {
+        // A long-running request that was refused has started, too.
+        self.started(trail, outcome);
+        let (Some(recorder), Some(own)) = (&self.0, &trail.0) else { return };
+        if !own.omit.contains(Stages::COMPLETE) {
+            let now = recorder.clock.now();
+            with_line(|line| {
+                own.text.write_stage(line, "ResponseComplete", outcome, now);
+                recorder.record(line, own.is_received && recorder.strict);
+            });
+        }
+    }
+
+    /// The exchange will be refused, because nobody knows whose it is. It has one event, at its end; for a stranger's
+    /// requests the queue's bound holds.
+    pub(crate) fn unidentified(&self, exchange: &Exchange<'_>) -> Trail {
+        let Some(recorder) = &self.0 else { return Trail::default() };
+        let Some(rule) = policy::rule(&recorder.policy, exchange) else { return Trail::default() };
+        recorder.trail(EventText::of(exchange), rule.omit, false, false)
+    }
+
+    /// Whether what a page is about to do could be recorded. It must be asked before a session or token is changed.
+    ///
+    /// # Errors
+    /// In strict mode, when it could not.
+    pub(crate) fn ready(&self) -> Result<(), NotRecorded> {
+        self.0.as_ref().map_or(Ok(()), |recorder| recorder.ready(TYPICAL_EVENT_BYTES))
+    }
+
+    /// Somebody did something with a session or a token. `exchange` says who and from where; what is known of its object is
+    /// replaced by that of the act.
+    pub(crate) fn account(&self, exchange: &Exchange<'_>, act: &Act<'_>, outcome: &Outcome<'_>) {
+        if self.is_on() {
+            let exchange = Exchange { verb: act.verb(), object: Some(act.object()), ..*exchange };
+            // A sign-in that is refused costs a stranger nothing: the queue's bound holds for its event.
+            self.tell(&exchange, &outcome.caused_by(act.cause()), outcome.status < 400);
+        }
+    }
+
+    fn tell(&self, exchange: &Exchange<'_>, outcome: &Outcome<'_>, accepted: bool) {
+        let Some(recorder) = &self.0 else { return };
+        let Some(rule) = policy::rule(&recorder.policy, exchange) else { return };
+        if !rule.omit.contains(Stages::COMPLETE) {
+            let (text, now) = (EventText::of(exchange), recorder.clock.now());
+            with_line(|line| {
+                text.write_stage(line, "ResponseComplete", outcome, now);
+                recorder.record(line, accepted && recorder.strict);
+            });
+        }
+    }
+
+    /// The present, by which events are stamped.
+    #[must_use]
+    pub(crate) fn now(&self) -> Timestamp {
+        self.0.as_ref().map_or(Timestamp::UNIX_EPOCH, |recorder| recorder.clock.now())
+    }
+
+    /// Records nothing more, and waits until all is written, at most for `patience`. What is lost is counted and logged.
+    pub(crate) async fn close(&self, patience: Duration) {
+        let Some(recorder) = self.0.clone() else { return };
+        // A connection that was closed a moment ago may still have requests that are about to end.
+        let ends = Instant::now() + patience / 2;
+        while Arc::strong_count(&recorder.under_way) > 1 && Instant::now() < ends {
+            pause(ENDING_NAP).await;
+        }
+        let closed = tokio::task::spawn_blocking(move || recorder.outbox.close(patience)).await;
+        match closed {
+            Ok(0) => {}
+            Ok(lost) => tracing::error!(lost, "audit events were lost: the sink did not take them in time"),
+            Err(error) => tracing::error!(%error, "the audit log could not be closed"),
+        }
+    }
+}
+
+impl Recorder {
+    fn trail(&self, text: EventText, omit: Stages, is_received: bool, is_long_running: bool) -> Trail {
+        let (started, under_way) = (AtomicBool::new(!is_long_running), self.under_way.clone());
+        Trail(Some(Box::new(Recorded { text, omit, is_received, started, _under_way: under_way })))
+    }
+
+    fn ready(&self, bytes: usize) -> Result<(), NotRecorded> {
+        if self.strict && (self.failing.load(Ordering::Relaxed) || !self.outbox.has_room(bytes)) {
+            return Err(NotRecorded);
+        }
+        Ok(())
+    }
+
+    /// `beyond`: also where the queue is full.
+    fn record(&self, line: &str, beyond: bool) {
+        // What is not accepted is counted by the queue.
+        let _accepted =
+            if beyond { self.outbox.push_beyond(line.as_bytes()) } else { self.outbox.push(line.as_bytes()) };
+    }
+}
+
+#[cfg(test)]
+mod tests;

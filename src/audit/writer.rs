@@ -1,0 +1,129 @@
+//! The thread that writes events to the sink.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use prometheus::IntCounter;
+
+use crate::log::write_to_stdout;
+use crate::outbox::{Batch, Gathering, Inbox};
+
+/// While a sink fails, the log says so this often.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// Where events are written to.
+pub(super) trait Sink: Send {
+    /// How long events gather before they are written.
+    fn gathering(&self) -> Gathering {
+        Gathering { time: Duration::from_millis(2), lines: 1_000 }
+    }
+
+    /// The most that is written at once: bytes and events. One event is always written, however long.
+    fn portion(&self) -> (usize, u64) {
+        (256 * 1024, u64::MAX)
+    }
+
+    /// Writes whole lines: all of them, or none.
+    ///
+    /// # Errors
+    /// When it could not; it is tried again.
+    fn write(&mut self, events: &[u8]) -> anyhow::Result<()>;
+
+    /// How long to wait after so many failures.
+    fn pause(&self, _failures: u32) -> Duration {
+        Duration::from_secs(1)
+    }
+}
+
+/// Standard output.
+pub(super) struct Stdout;
+
+impl Sink for Stdout {
+    fn write(&mut self, events: &[u8]) -> anyhow::Result<()> {
+        Ok(write_to_stdout(events)?)
+    }
+}
+
+/// Takes events from the queue and writes them.
+pub(super) struct Writer {
+    pub(super) inbox: Inbox,
+    pub(super) sink: Box<dyn Sink>,
+    /// The last attempt failed: in strict mode, requests are refused.
+    pub(super) failing: Arc<AtomicBool>,
+    /// Counts attempts that failed.
+    pub(super) failures: IntCounter,
+}
+
+impl Writer {
+    pub(super) fn run(mut self) {
+        let mut batch = Batch::default();
+        while self.inbox.next(&mut batch) {
+            if batch.dropped > 0 {
+                tracing::warn!(
+                    dropped = batch.dropped,
+                    "audit events were dropped: the sink is not fast enough"
+                );
+            }
+            let mut left = &batch.bytes[..];
+            while !left.is_empty() {
+                let (portion, lines) = first(left, self.sink.portion());
+                if !self.write(portion) {
+                    return;
+                }
+                self.inbox.written(portion.len(), lines);
+                left = &left[portion.len()..];
+            }
+        }
+    }
+
+    /// Tries until it succeeds. `false`: there is no time left.
+    fn write(&mut self, events: &[u8]) -> bool {
+        let (mut failures, mut said) = (0, None::<Instant>);
+        loop {
+            let Err(error) = self.sink.write(events) else { break };
+            self.failing.store(true, Ordering::Relaxed);
+            self.failures.inc();
+            if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
+                said = Some(Instant::now());
+                let error = format!("{error:#}");
+                tracing::error!(error, failures, "audit events cannot be written; trying again");
+            }
+            if !self.inbox.nap(self.sink.pause(failures)) {
+                return false;
+            }
+            failures += 1;
+        }
+        if self.failing.swap(false, Ordering::Relaxed) {
+            tracing::info!(failures, "audit events are written again");
+        }
+        true
+    }
+}
+
+/// The first lines that are a portion, and how many they are.
+fn first(lines: &[u8], (most_bytes, most_lines): (usize, u64)) -> (&[u8], u64) {
+    let (mut end, mut count) = (0, 0);
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        if count > 0 && (count == most_lines || end + line.len() > most_bytes) {
+            break;
+        }
+        end += line.len();
+        count += 1;
+    }
+    (&lines[..end], count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A portion is whole lines, within both bounds where one line is.
+    #[test]
+    fn a_portion_is_whole_lines() {
+        assert_eq!(first(b"a\nbc\nd\n", (5, 9)), (&b"a\nbc\n"[..], 2));
+        assert_eq!(first(b"a\nbc\nd\n", (100, 1)), (&b"a\n"[..], 1));
+        assert_eq!(first(b"a\nbc\nd\n", (100, 9)), (&b"a\nbc\nd\n"[..], 3));
+        assert_eq!(first(b"longer than that\nb\n", (5, 9)), (&b"longer than that\n"[..], 1));
+    }
+}

@@ -1,0 +1,130 @@
+use std::thread;
+
+use super::*;
+
+const AT_ONCE: Gathering = Gathering { time: Duration::ZERO, lines: 1 };
+const LONG: Duration = Duration::from_secs(60);
+
+fn counters() -> Counters {
+    Counters {
+        written: IntCounter::new("written", "x").unwrap(),
+        dropped: IntCounter::new("dropped", "x").unwrap(),
+        queued: IntGauge::new("queued", "x").unwrap(),
+    }
+}
+
+fn lines_of(batch: &Batch) -> Vec<String> {
+    String::from_utf8(batch.bytes.clone()).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// What has gathered is taken whole and in order, also where several producers pushed it.
+#[test]
+fn all_that_gathered_is_taken_at_once() {
+    let (outbox, inbox) = outbox(1 << 20, AT_ONCE, counters());
+    thread::scope(|scope| {
+        for producer in 0..4 {
+            let outbox = outbox.clone();
+            scope.spawn(move || {
+                for number in 0..1_000 {
+                    assert!(outbox.push(format!("{producer} {number}\n").as_bytes()));
+                }
+            });
+        }
+    });
+    let mut batch = Batch::default();
+    assert!(inbox.next(&mut batch));
+    assert_eq!((batch.lines, batch.dropped), (4_000, 0));
+    for producer in 0..4 {
+        let prefix = format!("{producer} ");
+        let own = lines_of(&batch).into_iter().filter(|line| line.starts_with(&prefix));
+        assert!(own.eq((0..1_000).map(|number| format!("{producer} {number}"))));
+    }
+    inbox.written(batch.bytes.len(), batch.lines);
+    assert_eq!((inbox.shared.counters.written.get(), inbox.shared.counters.queued.get()), (4_000, 0));
+}
+
+/// The bound holds for what the writer has in hand, too; what does not fit is dropped whole, counted, and told with the
+/// next batch; what must not be lost is accepted all the same.
+#[test]
+fn what_does_not_fit_is_dropped_and_told() {
+    let (outbox, inbox) = outbox(8, AT_ONCE, counters());
+    assert!(outbox.push(b"abc\n") && outbox.has_room(4) && !outbox.has_room(5));
+    let mut batch = Batch::default();
+    assert!(inbox.next(&mut batch));
+    assert!(outbox.push(b"def\n"));
+    assert!(!outbox.push(b"\n") && !outbox.push(b"ghi\n"));
+    assert!(outbox.push_beyond(b"jkl\n"));
+    assert_eq!(inbox.shared.counters.dropped.get(), 2);
+    inbox.written(4, 1);
+    assert!(inbox.next(&mut batch));
+    assert_eq!((lines_of(&batch), batch.dropped), (vec!["def".to_owned(), "jkl".to_owned()], 2));
+    inbox.lost(8, 2);
+    assert!(inbox.next(&mut batch), "the loss is told, although there is no line");
+    assert_eq!((batch.lines, batch.dropped), (0, 2));
+    assert_eq!(inbox.shared.counters.dropped.get(), 4);
+}
+
+/// A writer that waits is woken by a line, and a close waits until all is written.
+#[test]
+fn a_close_waits_for_the_writer() {
+    let rules = Gathering { time: LONG, lines: 3 };
+    let (outbox, inbox) = outbox(1 << 20, rules, counters());
+    let writer = thread::spawn(move || {
+        let (mut batch, mut seen) = (Batch::default(), Vec::new());
+        while inbox.next(&mut batch) {
+            seen.push(batch.lines);
+            inbox.written(batch.bytes.len(), batch.lines);
+        }
+        seen
+    });
+    for _ in 0..3 {
+        assert!(outbox.push(b"enough of them are not waited with\n"));
+    }
+    while outbox.0.counters.written.get() < 3 {
+        thread::yield_now();
+    }
+    assert!(outbox.push(b"too few to go, but for the close\n"));
+    assert_eq!(outbox.close(LONG), 0);
+    assert!(!outbox.push_beyond(b"too late\n"));
+    assert_eq!(writer.join().unwrap(), [3, 1]);
+}
+
+/// Where the writer cannot write, a close gives up in time, says what is lost, and the writer gives up, too.
+#[test]
+fn a_close_does_not_wait_for_ever() {
+    let (outbox, inbox) = outbox(1 << 20, AT_ONCE, counters());
+    assert!(outbox.push(b"taken\n"));
+    let mut batch = Batch::default();
+    assert!(inbox.next(&mut batch));
+    assert!(outbox.push(b"waiting\n"));
+    assert_eq!(outbox.close(Duration::from_millis(1)), 2);
+    assert_eq!(outbox.close(Duration::from_millis(1)), 0, "nothing is counted twice");
+    assert!(!inbox.nap(LONG) && !inbox.next(&mut batch));
+    inbox.written(6, 1);
+    assert_eq!((outbox.0.counters.dropped.get(), outbox.0.counters.written.get()), (2, 0));
+}
+
+/// A nap is cut short by the close, so that a last attempt is made at once.
+#[test]
+fn a_close_ends_a_nap() {
+    let (outbox, inbox) = outbox(1 << 20, AT_ONCE, counters());
+    assert!(outbox.push(b"line\n"));
+    let mut batch = Batch::default();
+    assert!(inbox.next(&mut batch));
+    let writer = thread::spawn(move || {
+        assert!(inbox.nap(LONG), "there is time for an attempt");
+        inbox.written(5, 1);
+    });
+    assert_eq!(outbox.close(LONG), 0);
+    writer.join().unwrap();
+}
+
+/// Without a writer nothing is accepted: lines that nobody will write do not pile up.
+#[test]
+fn nothing_is_accepted_without_a_writer() {
+    let (outbox, inbox) = outbox(1 << 20, AT_ONCE, counters());
+    assert!(outbox.push(b"line\n"));
+    drop(inbox);
+    assert!(!outbox.push(b"line\n"));
+    assert_eq!(outbox.close(LONG), 1);
+}

@@ -1,0 +1,122 @@
+//! The audit log of a process that is stopped, killed, or runs out of disk.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::process::Command;
+
+use super::support::World;
+use super::support::events::AuditLog;
+use super::support::eventually;
+use super::support::program::{self, Program};
+
+/// The settings of an Entrada without TLS, so that a request is quickly made, that records in `log`.
+fn settings(world: &World, log: &AuditLog) -> BTreeMap<&'static str, String> {
+    let mut settings = program::settings(world);
+    settings.remove("ENTRADA_TLS_CERT_FILE");
+    settings.remove("ENTRADA_TLS_KEY_FILE");
+    settings.insert("ENTRADA_TLS", "off".to_owned());
+    settings.insert("ENTRADA_DRAIN", "1s".to_owned());
+    settings.insert("ENTRADA_AUDIT", log.setting());
+    settings
+}
+
+/// So many requests without a credential on one connection, or fewer when the process goes: how many were answered.
+async fn refused(addr: &str, count: usize) -> usize {
+    let mut stream = TcpStream::connect(addr).await.unwrap();
+    let mut answer = vec![0; 64 * 1024];
+    for number in 0..count {
+        let request = b"GET /api/v1/namespaces/team-a/pods HTTP/1.1\r\nhost: x\r\n\r\n";
+        if stream.write_all(request).await.is_err() {
+            return number;
+        }
+        match stream.read(&mut answer).await {
+            Ok(read) if read > 0 => assert!(answer.starts_with(b"HTTP/1.1 401")),
+            _ => return number,
+        }
+    }
+    count
+}
+
+fn metric(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    line.map_or(0, |value| value.parse().unwrap())
+}
+
+async fn failures(program: &Program) -> u64 {
+    metric(&program.probe("/metrics").await, "entrada_audit_sink_failures_total")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_loses_no_event() {
+    // Proves that every request that was answered before a SIGTERM is in the file afterwards.
+    let (world, log) = (World::start().await, AuditLog::new());
+    let program = program::start(&settings(&world, &log)).await;
+    let answered = refused(&program.addr, 500).await;
+    program.signal("-TERM");
+    assert_eq!(program.ended().await.0, Some(0));
+    assert_eq!((answered, log.events().len()), (500, 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_leaves_no_broken_line_but_the_last() {
+    // Proves what a kill -9 costs: the last moment's events, and at most one broken line, which the next start ends.
+    let (world, log) = (World::start().await, AuditLog::new());
+    let settings = settings(&world, &log);
+    let program = program::start(&settings).await;
+    let addr = program.addr.clone();
+    let load = tokio::spawn(async move { refused(&addr, 1_000_000).await });
+    eventually("a busy log", || async { log.text().lines().count() > 1_000 }).await;
+    program.signal("-KILL");
+    program.ended().await;
+    assert!(load.await.unwrap() > 1_000);
+    assert!(AuditLog::events_after_a_crash(&log.path()).len() > 1_000);
+
+    // As it would be, had the kill come in the middle of a line.
+    let mut text = log.text();
+    text.push_str("{\"kind\":\"Eve");
+    std::fs::write(log.path(), &text).unwrap();
+    let program = program::start(&settings).await;
+    refused(&program.addr, 1).await;
+    program.signal("-TERM");
+    program.ended().await;
+    let after = log.text();
+    let last = after.strip_prefix(&text).unwrap().strip_prefix('\n').unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(last).unwrap()["responseStatus"]["code"], 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_counted_and_recovered_from() {
+    // Proves that where a disk is full no half of a line stays, requests go on, and all events are written when there is
+    // space again. The limit on the size of files acts as a full disk does: part of a write is written.
+    let (world, log) = (World::start().await, AuditLog::new());
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -S -f 100; exec \"$0\" serve", env!("CARGO_BIN_EXE_entrada")])
+        .env_clear()
+        .envs(settings(&world, &log))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let program = program::start_as(command).await;
+    let mut answered = 0;
+    while failures(&program).await == 0 {
+        assert!(answered < 100_000, "the disk is never full");
+        answered += refused(&program.addr, 200).await;
+    }
+    answered += refused(&program.addr, 200).await;
+    assert!(log.text().ends_with('\n'));
+    let told = log.events().len();
+    assert!(told < answered && told > 0);
+
+    let pid = Pid::from_raw(i32::try_from(program.id()).unwrap()).unwrap();
+    prlimit(Some(pid), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+    eventually("all events", || async { log.text().lines().count() >= answered }).await;
+    program.signal("-TERM");
+    assert_eq!(program.ended().await.0, Some(0));
+    assert_eq!(log.events().len(), answered);
+}
