@@ -29,6 +29,7 @@ use crate::session::{Backend, Credentials, Endings, Login, Memory, Redis, Sealed
 use crate::shutdown::Shutdown;
 use crate::signin::SignIn;
 use crate::streams::Streams;
+use crate::trace::Tracer;
 use crate::transport::{Timeouts, Transport};
 use crate::upkeep::Upkeep;
 use crate::upstream::Upstream;
@@ -37,6 +38,8 @@ use crate::view::View;
 /// Of the drain window, for endpoints and load balancers to notice that we are not ready any more.
 const NOTICE_SHARE: u32 = 5;
 const NOTICE_AT_MOST: Duration = Duration::from_secs(5);
+/// For the last spans, after everything has ended.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// For the last audit events, after everything has ended.
 const LAST_EVENTS: Duration = Duration::from_secs(5);
@@ -52,6 +55,7 @@ pub struct Running {
     shutdown: Shutdown,
     draining: Arc<AtomicBool>,
     drain: Duration,
+    tracer: Option<Arc<Tracer>>,
     audit: Audit,
 }
 
@@ -82,6 +86,7 @@ struct Foundation {
     clock: Clock,
     shutdown: Shutdown,
     metrics: Arc<Metrics>,
+    tracer: Option<Arc<Tracer>>,
     audit: Audit,
     entra: Arc<Entra>,
     streams: Streams,
@@ -111,6 +116,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         clock,
         shutdown,
         metrics,
+        tracer,
         audit,
         entra,
         streams,
@@ -152,7 +158,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("admin", admin.serve(sockets.admin, shutdown.clone()));
     shutdown.spawn_vital("listener", listener.run(move |peer| stages.clone().serve(peer)));
     tracing::info!(%addr, %admin_addr, ?config, "started");
-    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, audit })
+    Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, tracer, audit })
 }
 
 /// The store of sessions, and the task that keeps it.
@@ -228,7 +234,12 @@ impl Running {
     pub async fn kill(&self) {
         self.shutdown.finish().await;
         // Only now has everything told how it ended.
-        self.audit.close(LAST_EVENTS).await;
+        let spans = async {
+            if let Some(tracer) = &self.tracer {
+                tracer.close(LAST_SPANS).await;
+            }
+        };
+        tokio::join!(self.audit.close(LAST_EVENTS), spans);
     }
 
     /// Writes what audit events there are, for a process that ends without waiting for what is under way.
@@ -240,6 +251,9 @@ impl Running {
 impl Foundation {
     fn lay(config: &Config, clock: Clock, budget: Budget) -> anyhow::Result<Self> {
         let (shutdown, metrics) = (Shutdown::default(), Arc::new(Metrics::default()));
+        let tracer = config.trace.as_ref();
+        let tracer =
+            tracer.map(|trace| Tracer::start(trace, clock.clone(), &metrics, &shutdown)).transpose()?;
         let audit = config.audit.as_ref().map(|audit| Audit::start(audit, &clock, &metrics)).transpose()?;
         let audit = audit.unwrap_or_default();
         let redirect_uri = config.public_url.join("/callback");
@@ -274,6 +288,7 @@ impl Foundation {
             clock,
             shutdown,
             metrics,
+            tracer,
             audit,
             entra,
             streams,
@@ -311,6 +326,7 @@ impl Foundation {
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
+            tracer: self.tracer.clone(),
             audit: self.audit.clone(),
         })
     }

@@ -34,7 +34,7 @@ pub fn run() -> ExitCode {
 fn parse() -> Cli {
     let command = Cli::command().mut_subcommand("serve", |serve| {
         serve.mut_args(|arg| match arg.get_long() {
-            Some(long) if !long.starts_with("azure") => {
+            Some(long) if !long.starts_with("azure") && !long.starts_with("otel") => {
                 let alias = format!("entrada-{long}");
                 arg.alias(alias)
             }

@@ -10,6 +10,7 @@ mod log;
 mod names;
 mod raw;
 mod store;
+mod trace;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -24,6 +25,7 @@ pub(crate) use self::audit::{
 };
 pub use self::raw::RawConfig;
 pub(crate) use self::store::{RedisConfig, StoreAuth, StoreConfig, Topology};
+pub(crate) use self::trace::{Sampler, TraceConfig};
 
 /// Exit code for faulty settings (`EX_USAGE` of sysexits).
 pub const EXIT_USAGE: u8 = 64;
@@ -59,6 +61,8 @@ pub struct Config {
     pub limits: Limits,
     /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Where spans go; `None`: nowhere, and none are made.
+    pub(crate) trace: Option<TraceConfig>,
     /// The window of a graceful stop.
     pub drain: Duration,
     /// Which events are logged, as a directive of the log's filter.

@@ -24,6 +24,7 @@ use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
 use crate::route::{Facts, Route, route};
+use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::view::View;
 
@@ -50,6 +51,8 @@ pub(crate) struct Stages {
     pub(crate) clock: Clock,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
+    /// Makes spans; `None`: nobody wants any.
+    pub(crate) tracer: Option<Arc<Tracer>>,
     /// Records who did what.
     pub(crate) audit: Audit,
 }
@@ -72,8 +75,8 @@ impl Stages {
         let audit_id = audit_id(&mut parts.headers);
         let route = route(&parts);
         let metrics = self.metrics.clone();
-        let client = forwarded_headers.client;
-        let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit);
+        let (client, tracer) = (forwarded_headers.client, self.tracer.as_ref());
+        let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit, tracer);
         let record = Arc::new(record);
         let asker = Asker::of(&parts);
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;

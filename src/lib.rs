@@ -90,3 +90,4 @@ mod reload;
 pub mod secret;
 mod shutdown;
 mod tls;
+mod trace;

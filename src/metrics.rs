@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     pub(crate) store_up: IntGauge,
     pub(crate) store_seconds: Histogram,
     pub(crate) store_failures: IntCounter,
+    /// By `outcome` (exported, failed, dropped).
+    pub(crate) spans: IntCounterVec,
     /// By `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
     pub(crate) audit: AuditMetrics,
@@ -97,6 +99,7 @@ const HELP: &[(&str, &str)] = &[
     ("store_up", "Whether the session store answers: 1 or 0."),
     ("store_seconds", "Time of calls to the session store, where it is Redis."),
     ("store_failures_total", "Calls to the session store that failed."),
+    ("spans_total", "Spans for the collector, by what became of them."),
     ("reloads_total", "Reloads of certificate and CA files."),
     ("audit_events_total", "Audit events."),
     ("audit_queue_bytes", "Bytes of audit events that are not written yet."),
@@ -147,6 +150,7 @@ impl Default for Metrics {
             store_up: gauge(r, "store_up"),
             store_seconds: seconds(r, "store_seconds", LATENCY_BUCKETS),
             store_failures: add(r, IntCounter::with_opts(opts("store_failures_total"))),
+            spans: counters(r, "spans_total", &["outcome"]),
             reloads: counters(r, "reloads_total", &["file", "outcome"]),
             audit: AuditMetrics::new(r),
             registry,

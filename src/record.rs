@@ -1,10 +1,11 @@
 //! The record of one exchange: who asked for what, when, and what came of it. The log line, the metrics of requests and
-//! the audit events are made from it.
+//! the audit events and the spans of a trace are made from it.
 //!
 //! It lives as long as the exchange: an answer's body and a tunnel hold it until their last byte. A client that leaves
 //! before there is an answer is recorded as status 499, as nginx does.
 
 mod recording;
+mod spans;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -13,16 +14,19 @@ use std::time::Duration;
 
 use http::header::{HeaderName, HeaderValue};
 use http::request::Parts;
+use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
 
 use self::recording::Recording;
 pub(crate) use self::recording::session_ended;
+use self::spans::Spans;
 use crate::audit::{Audit, Outcome};
 use crate::metrics::{Metrics, labels};
 use crate::route::{Facts, Route};
 use crate::secret::random_guid;
 use crate::session::{Credential, Session};
+use crate::trace::Tracer;
 
 /// The API server's own header for the id of a request in its audit log.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -49,6 +53,8 @@ pub(crate) struct Record {
     upstream_us: AtomicU64,
     is_answered: AtomicBool,
     metrics: Arc<Metrics>,
+    /// `None`: there is no tracing.
+    spans: Option<Box<Spans>>,
     /// `None`: there is no audit log.
     recording: Option<Box<Recording>>,
 }
@@ -88,6 +94,7 @@ impl Record {
         client: IpAddr,
         metrics: Arc<Metrics>,
         audit: &Audit,
+        tracer: Option<&Arc<Tracer>>,
     ) -> Self {
         let (facts, page) = match route {
             Route::Kubernetes(facts) => (Some(facts.clone()), ""),
@@ -107,6 +114,7 @@ impl Record {
             upstream_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
             metrics,
+            spans: tracer.map(|tracer| Spans::begin(tracer, parts, route)),
         }
     }
 
@@ -128,6 +136,13 @@ impl Record {
         let _noted_already = self.user.set((credential.clone(), session.clone()));
     }
 
+    /// The request is about to be sent to the API server at `to`: tells it with these headers which trace it belongs to.
+    pub(crate) fn sending(&self, headers: &mut HeaderMap, to: &Authority) {
+        if let Some(spans) = &self.spans {
+            spans.sending(headers, to);
+        }
+    }
+
     /// So long it took from when the request was sent upstream to the head of the answer, the client's sending included.
     pub(crate) fn upstream_took(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
@@ -137,7 +152,11 @@ impl Record {
     /// The answer's head is ready: counts and logs the exchange. `refusal`: it is an error of ours.
     pub(crate) fn answered(&self, status: StatusCode, refusal: Option<Refusal>) {
         self.is_answered.store(true, Ordering::Relaxed);
-        self.tell(status.as_u16(), refusal.as_ref().map(|refusal| refusal.reason));
+        let reason = refusal.as_ref().map(|refusal| refusal.reason);
+        self.tell(status.as_u16(), reason);
+        if let Some(spans) = &self.spans {
+            spans.answered(self.started.elapsed(), status.as_u16(), reason);
+        }
         if let Some(recording) = &self.recording {
             recording.answered(status.as_u16(), refusal);
         }
@@ -193,6 +212,9 @@ impl Drop for Record {
         if !self.is_answered.load(Ordering::Relaxed) {
             let (status, reason) = unanswered();
             self.tell(status, Some(reason));
+        }
+        if let Some(spans) = &self.spans {
+            spans.end(self);
         }
         if let Some(recording) = &self.recording {
             recording.complete();

@@ -78,6 +78,21 @@ impl Page {
             Self::NotBuilt => "not_built",
         }
     }
+
+    /// The pattern of its path, for traces.
+    #[must_use]
+    pub(crate) fn pattern(&self) -> Option<&'static str> {
+        match self {
+            Self::Portal => Some("/"),
+            Self::RevokeToken(_) => Some("/tokens/{id}"),
+            Self::Asset(_) => Some("/assets/{name}"),
+            Self::NotBuilt => None,
+            fixed => {
+                let is_it = |(_, page): &(Method, Self)| page == fixed;
+                TABLE.iter().find(|(_, methods)| methods.iter().any(is_it)).map(|(path, _)| *path)
+            }
+        }
+    }
 }
 
 /// Fixed paths of ours with the methods that they have. `HEAD` counts as `GET`.

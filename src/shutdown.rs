@@ -1,12 +1,13 @@
 //! How the process ends: a soft stop (finish what you do), a hard stop (leave now), and trackers of all tasks.
 //!
 //! Work for clients is waited for at a soft stop. What runs beside it (reloads, key refresh, the management listener)
-//! goes on meanwhile and ends with the hard stop.
+//! goes on meanwhile and ends with the hard stop. Only what tells others how all of this ended outlives both.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -50,7 +51,7 @@ impl Shutdown {
     /// Spawns a task that the process cannot do without: its panic ends the process with code 1.
     pub(crate) fn spawn_vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         let crashed = self.crashed.clone();
-        let contained = self.contain(name, task);
+        let contained = contain(self.hard.clone(), name, task);
         self.beside.spawn(async move {
             if contained.await.is_err() {
                 crashed.cancel();
@@ -60,12 +61,25 @@ impl Shutdown {
 
     /// Spawns work for one client: waited for at a soft stop, ended by the hard one; its panic is contained and logged.
     pub(crate) fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.work.spawn(self.contain(name, task));
+        self.work.spawn(contain(self.hard.clone(), name, task));
     }
 
     /// Spawns what runs beside the clients' work: no soft stop waits for it; its panic is contained and logged.
     pub(crate) fn spawn_beside(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.beside.spawn(self.contain(name, task));
+        self.beside.spawn(contain(self.hard.clone(), name, task));
+    }
+
+    /// Spawns what tells others how everything else has ended: no stop ends it, and none waits for it. Who spawns it does
+    /// both, after [`Shutdown::finish`]. Its panic is contained and logged.
+    pub(crate) fn spawn_last(
+        &self,
+        name: &'static str,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let contained = contain(CancellationToken::new(), name, task);
+        tokio::spawn(async move {
+            let _logged = contained.await;
+        })
     }
 
     /// Waits until all work for clients has ended. Call it after [`Shutdown::begin`].
@@ -81,23 +95,23 @@ impl Shutdown {
         self.beside.close();
         self.beside.wait().await;
     }
+}
 
-    fn contain(
-        &self,
-        name: &'static str,
-        task: impl Future<Output = ()> + Send + 'static,
-    ) -> impl Future<Output = Result<(), Crashed>> + Send + 'static {
-        let hard = self.hard.clone();
-        // Boxed, because a future that is handed on by value is stored again at each step: a connection's would be held
-        // three times over for as long as it lives.
-        let guarded = AssertUnwindSafe(Box::pin(task)).catch_unwind();
-        async move {
-            if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
-                tracing::error!(task = name, "a task crashed");
-                return Err(Crashed);
-            }
-            Ok(())
+/// Runs a task until it ends or `hard` is cancelled.
+fn contain(
+    hard: CancellationToken,
+    name: &'static str,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> impl Future<Output = Result<(), Crashed>> + Send + 'static {
+    // Boxed, because a future that is handed on by value is stored again at each step: a connection's would be held
+    // three times over for as long as it lives.
+    let guarded = AssertUnwindSafe(Box::pin(task)).catch_unwind();
+    async move {
+        if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
+            tracing::error!(task = name, "a task crashed");
+            return Err(Crashed);
         }
+        Ok(())
     }
 }
 

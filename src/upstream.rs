@@ -88,7 +88,7 @@ impl Upstream {
         let lease = self.transport.lease(user, (share, record.clone())).await?;
         let client = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
         let began = Instant::now();
-        let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers);
+        let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers, &record);
         let mut leased = match &stream {
             None => exchange.await?,
             // The answer's head may be long in coming, and the credential may end meanwhile.
@@ -132,13 +132,17 @@ impl Upstream {
         delegated: Delegated,
         request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
+        record: &Record,
     ) -> Result<Leased, TransportError> {
         let (mut parts, body) = request.into_parts();
         let (body, sent) = Outgoing::from_client(body, parts.extensions.remove::<InUse>());
         let (has_body, shape) = (!body.is_empty(), delegated.facts().shape);
         let authority = self.transport.authority();
-        let head =
-            |delegated: &Delegated| head::as_user(&parts, has_body, authority, delegated, forwarded_headers);
+        let head = |delegated: &Delegated| {
+            let mut head = head::as_user(&parts, has_body, authority, delegated, forwarded_headers)?;
+            record.sending(&mut head.headers, authority);
+            Ok(head)
+        };
         let leased = self.transport.send(lease, || head(&delegated), (body, sent), shape).await?;
         if leased.response().status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok(leased);

@@ -20,6 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["budget", "log", "outbox", "reload", "tls"],
+    &["trace"],
     &["audit", "entra", "session"],
     &["http", "route"],
     &["streams", "record"],

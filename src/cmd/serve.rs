@@ -39,7 +39,7 @@ pub(super) fn serve(raw: &RawConfig) -> ExitCode {
 
 fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("runtime")?;
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let sockets = Sockets::bind(config).await?;
@@ -60,5 +60,9 @@ fn run(config: &Config) -> anyhow::Result<ExitCode> {
         }
         running.write_audit().await;
         Ok(ExitCode::FAILURE)
-    })
+    });
+    // What has ended in time has ended. What may be left is the lookup of a host's name, on a thread that nothing can
+    // interrupt: with a name server that does not answer, waiting for it would outlast the pod's grace period.
+    runtime.shutdown_background();
+    code
 }

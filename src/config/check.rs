@@ -39,6 +39,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         c.choice("ENTRADA_SIGN_OUT", raw.sign_out.as_deref(), &[("here", false), ("entra", true)]);
     let limits = c.limits(raw);
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
+    let trace = c.trace(raw);
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
     let log = c.log_filter(raw.log.as_deref());
     let audit = c.audit(raw);
@@ -68,6 +69,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
         trusted_proxies,
+        trace,
         drain,
         log,
         audit,
@@ -87,6 +89,12 @@ impl Checker {
     #[cfg(test)]
     pub(super) fn into_faults(self) -> Faults {
         self.faults
+    }
+
+    /// What was found so far, as it is told.
+    #[cfg(test)]
+    pub(super) fn told(&self) -> String {
+        self.faults.to_string()
     }
 
     /// What is set but not built yet must never be silently ignored.

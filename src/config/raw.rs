@@ -149,6 +149,42 @@ pub struct RawConfig {
     /// Window of a graceful stop [default: 25s]
     #[arg(long, env = "ENTRADA_DRAIN", hide_env_values = true)]
     pub drain: Option<String>,
+    /// `true`: no spans, whatever else is set [default: false]
+    #[arg(long, env = "OTEL_SDK_DISABLED", hide_env_values = true)]
+    pub otel_sdk_disabled: Option<String>,
+    /// `none`: no spans, whatever else is set [default: otlp]
+    #[arg(long, env = "OTEL_TRACES_EXPORTER", hide_env_values = true)]
+    pub otel_traces_exporter: Option<String>,
+    /// The collector that spans go to, e.g. `http://collector.observability:4318`; /v1/traces is added to it
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", hide_env_values = true)]
+    pub otel_exporter_otlp_endpoint: Option<String>,
+    /// The same with its whole path, used as it is
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", hide_env_values = true)]
+    pub otel_exporter_otlp_traces_endpoint: Option<String>,
+    /// The one protocol that is spoken [default: http/protobuf]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL", hide_env_values = true)]
+    pub otel_exporter_otlp_protocol: Option<String>,
+    /// Headers for the collector, e.g. `api-key=…,other=…`; may hold a secret
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_HEADERS", hide_env_values = true)]
+    pub otel_exporter_otlp_headers: Option<String>,
+    /// One call to the collector, in milliseconds [default: 10000]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_TIMEOUT", hide_env_values = true)]
+    pub otel_exporter_otlp_timeout: Option<String>,
+    /// PEM of the collector's authority [default: the public ones]
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_CERTIFICATE", hide_env_values = true)]
+    pub otel_exporter_otlp_certificate: Option<String>,
+    /// `service.name` of all spans [default: entrada]
+    #[arg(long, env = "OTEL_SERVICE_NAME", hide_env_values = true)]
+    pub otel_service_name: Option<String>,
+    /// More attributes of all spans, e.g. `deployment.environment.name=prod,team=a`
+    #[arg(long, env = "OTEL_RESOURCE_ATTRIBUTES", hide_env_values = true)]
+    pub otel_resource_attributes: Option<String>,
+    /// Which requests have spans [default: parentbased_always_on]
+    #[arg(long, env = "OTEL_TRACES_SAMPLER", hide_env_values = true)]
+    pub otel_traces_sampler: Option<String>,
+    /// The share, from 0 to 1, for the samplers that take one [default: 1]
+    #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG", hide_env_values = true)]
+    pub otel_traces_sampler_arg: Option<String>,
     /// Which events are logged: a level, or a list such as `warn,entrada=debug` [default: warn,entrada=info]
     #[arg(long, env = "ENTRADA_LOG", hide_env_values = true)]
     pub log: Option<String>,

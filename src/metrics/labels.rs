@@ -102,7 +102,7 @@ const CODES: &[(u16, &str)] = &[
 ];
 
 /// Neither in its list nor nameless.
-const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// The label of a resource; empty for a path that names none.
 pub(crate) fn resource(group: &str, resource: &str) -> &'static str {

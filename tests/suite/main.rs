@@ -33,6 +33,7 @@ mod set_back;
 mod sign_in;
 mod store_login;
 mod streams;
+mod tracing;
 mod troubles;
 mod upgrade;
 mod upkeep;

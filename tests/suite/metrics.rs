@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use super::support::collector::Collector;
 use super::support::events::AuditLog;
 use super::support::wire::Wire;
 use super::support::{World, eventually};
@@ -100,15 +101,19 @@ async fn every_documented_metric_moves() {
     let directory = TempDir::new().unwrap();
     let mut redis = Redis::start(directory.path()).await.unwrap();
     let store = format!("redis://{}", redis.address());
+    let collector = Collector::start().await;
     let audit = AuditLog::new();
     std::os::unix::fs::symlink("/dev/full", audit.path()).unwrap();
     let world = World::start_with(|raw| {
+        raw.otel_exporter_otlp_endpoint = Some(collector.url.clone());
         raw.audit = Some(audit.setting());
         raw.store = Some(store);
         raw.rate_limit = Some("1/h burst 20".to_owned());
     })
     .await;
     live_a_little(&world, &audit).await;
+    let exported = r#"entrada_spans_total{outcome="exported"}"#;
+    eventually("spans", || async { world.metric(exported).await >= 1.0 }).await;
     let watch = Wire::open(&world).await;
     let busy = scraped(&world.admin("/metrics").await.1);
     assert_eq!(busy["entrada_store_up"].1, 1.0);
