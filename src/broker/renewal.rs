@@ -11,7 +11,7 @@ use super::slot::{Renewal, Slot, Token};
 use super::{Broker, BrokerError, LAST_USE};
 use crate::clock::until;
 use crate::entra::{Class, EntraFault, Minted};
-use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn};
+use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn, Wait};
 
 /// While a failure is remembered, how often the store is asked whether another replica has a token all the same.
 const STORED_EVERY: Duration = Duration::from_secs(1);
@@ -249,10 +249,15 @@ impl Broker {
         if fault.class == Class::StepUp && session.stepped_up && !has_been_usable(grant) {
             fault.class = Class::Blocked;
         }
-        if fault.class == Class::Blocked
-            && let Err(error) = self.store.note_blocked(session).await
+        let wait = match fault.class {
+            Class::StepUp => Some(Wait::StepUp),
+            Class::Blocked => Some(Wait::Blocked),
+            _ => None,
+        };
+        if let Some(wait) = wait
+            && let Err(error) = self.store.note_wait(session, wait).await
         {
-            tracing::warn!(session = %session.id, %error, "could not note that a user is blocked");
+            tracing::warn!(session = %session.id, %error, "could not note that a session waits for its user");
         }
         let ending = match fault.class {
             Class::SignIn => Ending::Natural,
