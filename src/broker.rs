@@ -28,7 +28,7 @@ use crate::identity::Identity;
 use crate::quota::{Admitted, Share};
 use crate::route::Facts;
 use crate::secret::RefreshToken;
-use crate::session::{Ended, Opener, Session, SessionId, SessionStore, StoreError};
+use crate::session::{Ended, Opener, Session, SessionEnd, SessionId, SessionStore, StoreError};
 use crate::shutdown::Shutdown;
 
 /// A token is used until this long before it expires: the API server judges by its own clock.
@@ -178,7 +178,7 @@ impl Broker {
     /// # Errors
     /// Why there is none; the caller's session may have ended by it.
     pub(crate) async fn delegate(self: &Arc<Self>, admitted: Admitted) -> Result<Delegated, BrokerError> {
-        let (token, was_cached) = self.token(admitted.identity().opener()).await?;
+        let (token, was_cached) = self.token_of_credential(admitted.identity().opener()).await?;
         Ok(Delegated { admitted, token, was_cached, broker: self.clone() })
     }
 
@@ -213,20 +213,21 @@ impl Broker {
     /// For a session with open streams: renews its token ahead of need, as a request would, and tells whether its user
     /// has lost access. An Entra that does not answer, or an administrator's fault, takes nobody's access away.
     pub(crate) async fn has_lost_access(self: &Arc<Self>, opener: &Opener) -> bool {
-        match self.token(opener).await {
+        match self.token_of_credential(opener).await {
             Ok(_) | Err(BrokerError::Store(_) | BrokerError::Stopping) => false,
             Err(BrokerError::SessionEnded) => true,
             Err(BrokerError::Entra(fault)) => !matches!(fault.class, Class::Transient | Class::Admin),
         }
     }
 
-    /// Whether the session waits for its user, to meet a demand or to be let in again.
+    /// Whether the session waits for its user, to meet a demand or to be let in again: as this replica was told by Entra a
+    /// moment ago, or as the store has it from any of them.
     #[must_use]
-    pub(crate) fn waits_for_its_user(&self, session: &SessionId) -> bool {
+    pub(crate) fn waits_for_its_user(&self, session: &SessionEnd) -> bool {
         // While its token is still good it does not wait yet: only the renewal has met the demand.
-        let current = self.slots.get(session).and_then(|slot| slot.current());
+        let current = self.slots.get(&session.id).and_then(|slot| slot.current());
         let works = current.is_some_and(|token| token.is_usable(&self.clock));
-        !works && self.backoff.waits_for_its_user(session)
+        !works && (session.waits.is_some() || self.backoff.waits_for_its_user(&session.id))
     }
 
     /// The last failure that stands between the session and an AKS token, where there is one.
@@ -272,6 +273,27 @@ impl Broker {
             let _under_way = self.start_or_join(&slot, opener, newer);
         }
         Ok((token, true))
+    }
+
+    /// The token of the opener's session, or of the one that its credential moved to because a sign-in superseded the
+    /// session while its token was waited for.
+    async fn token_of_credential(
+        self: &Arc<Self>,
+        opener: &Opener,
+    ) -> Result<(Arc<Token>, bool), BrokerError> {
+        match self.token(opener).await {
+            Err(BrokerError::SessionEnded) => self.token(&self.moved(opener).await?).await,
+            token => token,
+        }
+    }
+
+    /// The credential with the session that it has moved to.
+    async fn moved(&self, from: &Opener) -> Result<Opener, BrokerError> {
+        let found = self.store.find(&from.key).await?.ok_or(BrokerError::SessionEnded)?;
+        let has_moved =
+            |session: &Arc<Session>| session.id != from.session.id && !session.is_over(self.clock.now());
+        let session = found.session.filter(has_moved).ok_or(BrokerError::SessionEnded)?;
+        Ok(Opener { credential: found.credential, session, key: from.key.clone() })
     }
 
     fn slot(&self, session: &Session) -> Arc<Slot> {

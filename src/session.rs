@@ -206,6 +206,17 @@ pub(crate) struct Found {
     pub(crate) last_use: Option<LastUse>,
 }
 
+/// What a session waits for since its last renewal was refused: only its user, or a policy, can end that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Wait {
+    /// A step-up, which a sign-in in its own browser meets.
+    StepUp,
+    /// That its user is let in again. Also what a newer version says and this one does not know.
+    #[serde(other)]
+    Blocked,
+}
+
 /// A session's name and end: what can be told of it without a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SessionEnd {
@@ -213,6 +224,8 @@ pub(crate) struct SessionEnd {
     pub(crate) id: SessionId,
     /// Its cap.
     pub(crate) expires_at: Timestamp,
+    /// What it waits for.
+    pub(crate) waits: Option<Wait>,
 }
 
 /// A proxy token in a list. Nothing here was verified with the token's own key, which its user holds.

@@ -13,7 +13,7 @@ use crate::clock::until;
 use crate::entra::{Class, EntraFault, Minted};
 use crate::record::session_ended;
 use crate::secret::random_guid;
-use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn};
+use crate::session::{AksGrant, Ending, Grant, Holder, Opener, Session, Turn, Wait};
 
 /// While a failure is remembered, how often the store is asked whether another replica has a token all the same.
 const STORED_EVERY: Duration = Duration::from_secs(1);
@@ -266,10 +266,15 @@ impl Broker {
         if fault.class == Class::StepUp && session.stepped_up && !has_been_usable(grant) {
             fault.class = Class::Blocked;
         }
-        if fault.class == Class::Blocked
-            && let Err(error) = self.store.note_blocked(session).await
+        let wait = match fault.class {
+            Class::StepUp => Some(Wait::StepUp),
+            Class::Blocked => Some(Wait::Blocked),
+            _ => None,
+        };
+        if let Some(wait) = wait
+            && let Err(error) = self.store.note_wait(session, wait).await
         {
-            tracing::warn!(session = %session.id, %error, "could not note that a user is blocked");
+            tracing::warn!(session = %session.id, %error, "could not note that a session waits for its user");
         }
         let ending = match fault.class {
             Class::SignIn => Ending::Natural,

@@ -186,7 +186,7 @@ impl Pages {
     /// Whether a token works: it has a session that neither has ended nor waits for its user.
     fn works(&self, token: &session::Listed, now: Timestamp) -> bool {
         let session = token.session.as_ref().filter(|session| now < session.expires_at);
-        session.is_some_and(|session| !self.broker.waits_for_its_user(&session.id))
+        session.is_some_and(|session| !self.broker.waits_for_its_user(session))
     }
 
     async fn tokens_json(&self, identity: &Identity) -> Result<Response<Body>, Problem> {

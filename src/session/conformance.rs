@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 pub(super) use self::succession::*;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ended, Ending, Endings, Fate, Grant,
-    LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Session, SessionId, SessionStore, Use, UserKey,
+    LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Session, SessionId, SessionStore, Use, UserKey, Wait,
 };
 use crate::clock::{Clock, after};
 use crate::secret::{CredentialKey, CredentialSecret, Digest, RefreshToken};

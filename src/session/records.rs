@@ -24,7 +24,7 @@ use self::succession::Superseded;
 use super::seal::{Broken, Context, CredentialKeys, DataKey, PublicKey};
 use super::{
     Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Opener, Session,
-    SessionEnd, SessionId, UserKey, UserTag,
+    SessionEnd, SessionId, UserKey, UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -51,9 +51,9 @@ struct SessionRecord {
     /// The data key, sealed to each credential that opens the session.
     #[serde(with = "codec::map_of_bytes")]
     data_keys: BTreeMap<CredentialId, Vec<u8>>,
-    /// Whether its last renewal was refused because a policy blocks its user: its tokens move to no other session then.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    blocked: bool,
+    /// What it waits for since its last renewal was refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waits: Option<Wait>,
     #[serde(flatten)]
     other: Map<String, Value>,
 }
@@ -164,8 +164,8 @@ impl Records {
             .map(|(id, record)| Listed {
                 credential: record.credential(id, user.clone()),
                 session: record.session.as_ref().and_then(|id| {
-                    let expires_at = self.sessions.get(id)?.expires_at;
-                    Some(SessionEnd { id: id.clone(), expires_at })
+                    let SessionRecord { expires_at, waits, .. } = *self.sessions.get(id)?;
+                    Some(SessionEnd { id: id.clone(), expires_at, waits })
                 }),
                 last_use: None,
             })

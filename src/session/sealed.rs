@@ -34,7 +34,7 @@ use super::records::Records;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, Ending, Endings, Found, Grant, Holder, Listed,
     NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
-    UserTag,
+    UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -234,8 +234,8 @@ impl<B: Backend> SessionStore for SealedStore<B> {
         self.end_of_browser(opener).await
     }
 
-    async fn note_blocked(&self, session: &Session) -> Result<(), StoreError> {
-        self.set_blocked(session, true).await
+    async fn note_wait(&self, session: &Session, wait: Wait) -> Result<(), StoreError> {
+        self.set_waits(session, Some(wait)).await
     }
 
     async fn add_token(

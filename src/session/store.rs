@@ -9,7 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     AddTokenError, Credential, CredentialId, Ending, Found, Grant, Listed, Opener, Session, SessionId,
-    StoreError, Use, UserKey,
+    StoreError, Use, UserKey, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -85,8 +85,8 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     /// already.
     async fn sign_out(&self, opener: &Opener) -> Result<bool, StoreError>;
 
-    /// Notes that a policy blocks the user in this session: until its next renewal its tokens move to no other one.
-    async fn note_blocked(&self, session: &Session) -> Result<(), StoreError>;
+    /// Notes, until its next renewal, what a session waits for. Tokens of one whose user is blocked move to no other one.
+    async fn note_wait(&self, session: &Session, wait: Wait) -> Result<(), StoreError>;
 
     /// Adds a proxy token to the opener's session.
     ///

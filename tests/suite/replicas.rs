@@ -164,10 +164,13 @@ async fn a_block_that_one_replica_was_told_of_counts_at_the_sign_in_at_another()
     let world = &replicas.world;
     world.entra.set_access_token_lifetime(Some(Duration::from_secs(5)));
     let browser = world.signed_in("alice").await;
-    let token = world.token(&browser).await;
+    let (token, other) = (world.token(&browser).await, world.signed_in("alice").await);
     world.entra.set_assigned("alice", false);
     let blocked = replicas.list(&replicas.urls()[1], &token).await;
     assert_eq!(blocked.header("entrada-reason"), "blocked_by_policy", "{}", blocked.text());
+    // Nor is a token shown as active that does not work: it could not be armed then.
+    let list = other.get(&world.at("/tokens")).await.unwrap().json().unwrap();
+    assert_eq!(list["tokens"][0]["state"], "dormant");
     world.entra.set_assigned("alice", true);
     replicas.others.remove(0).signal("-KILL");
     let world = &replicas.world;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use serde_json::json;
 use standin::apiserver::Fault;
+use standin::entra::Endpoint;
 
 use super::support::wire::Wire;
 use super::support::{World, eventually};
@@ -166,7 +167,7 @@ async fn a_user_who_loses_access_loses_open_streams() {
         })
         .await;
     }
-    world.entra.fail_always(standin::entra::Endpoint::TokenRefresh, standin::entra::Fault::status(503));
+    world.entra.fail_always(Endpoint::TokenRefresh, standin::entra::Fault::status(503));
     world.advance(Duration::from_secs(4_000));
     eventually("a failed renewal", || async { !world.logged("a token request to Entra failed").is_empty() })
         .await;
@@ -251,4 +252,37 @@ async fn a_credential_that_ends_before_the_answer_is_told_as_what_it_is() {
         browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
     });
     assert_eq!((told.status.as_u16(), told.header("entrada-reason")), (401, "session_ended"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_outlives_a_sign_in_that_comes_while_its_access_is_renewed() {
+    // Proves that the care of open streams follows a token to its next session: its former one has ended, its access not.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(Duration::from_secs(3_600)));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(get(WATCH, &token)).await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 200"));
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    world.advance(Duration::from_secs(7_200));
+    hold.arrived(1).await;
+    let release = async {
+        hold.arrived(2).await;
+        hold.release();
+    };
+    world.entra.sign_in_directly(Some("alice"));
+    let login = world.at("/login");
+    let (home, ()) = tokio::join!(browser.navigate(&login), release);
+    assert_eq!(home.unwrap().status, 200);
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    for n in 0..3 {
+        world.advance(Duration::from_secs(11));
+        assert_eq!(world.call(Method::GET, "/api/v1/namespaces/team-a/pods", &token).await.status, 200);
+        let name = format!("late{n}");
+        world.api.put(json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": name, "namespace": "team-a" },
+        }));
+        wire.read_to(b"\n\r\n").await;
+    }
 }

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::support::World;
 
+const PODS: &str = "/api/v1/namespaces/team-a/pods";
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// Begins a sign-in and stops before the browser returns: the address of the callback.
@@ -166,4 +167,30 @@ async fn an_idle_cookie_still_tells_which_session_its_browser_leaves_behind() {
     let origin = [("origin", world.url.as_str())];
     assert_eq!(browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap().status, 303);
     assert_eq!(reason(&world, &token).await, "session_ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_waits_while_its_session_is_superseded_goes_on_in_the_next_one() {
+    // Proves that a sign-in in the browser refuses no kubectl whose token moves along at that moment.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    world.advance(2 * HOUR);
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    let signs_in = async {
+        hold.arrived(1).await;
+        let sign_in = async {
+            world.entra.sign_in_directly(Some("alice"));
+            browser.navigate(&world.at("/login")).await.unwrap()
+        };
+        let release = async {
+            hold.arrived(2).await;
+            hold.release();
+        };
+        tokio::join!(sign_in, release).0
+    };
+    let (page, home) = tokio::join!(world.call(Method::GET, PODS, &token), signs_in);
+    world.keep_secret(world.session_cookie(&browser).unwrap());
+    assert_eq!((page.status.as_u16(), home.status.as_u16()), (200, 200), "{}", page.text());
 }

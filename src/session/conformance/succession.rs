@@ -97,20 +97,28 @@ pub(in crate::session) async fn tokens_of_a_blocked_session_wait_for_a_click(wor
     let later = |seconds| now + SignedDuration::from_secs(seconds);
     let before = begin(&*world.store, "alice", now).await;
     let token = add_token(&*world.store, &before, now, 600).await.unwrap();
-    world.store.note_blocked(&before.session).await.unwrap();
+    world.store.note_wait(&before.session, Wait::Blocked).await.unwrap();
     assert_eq!(opens(&world, &token).await, Some(Some(before.session.id.clone())), "the session stands");
     let second = sign_in(&world, "alice", &before).await;
     assert_eq!(opens(&world, &token).await, Some(None));
     let arming = Arming { token: token.credential.id.clone(), had: None };
     world.store.arm(&second, &[arming], now).await.unwrap();
     // Blocked and let in again: what it has is alive, and moves.
-    world.store.note_blocked(&second.session).await.unwrap();
+    world.store.note_wait(&second.session, Wait::Blocked).await.unwrap();
     assert!(world.store.renew(&second, grant("again", later(1))).await.unwrap());
     let third = sign_in(&world, "alice", &second).await;
     assert_eq!(opens(&world, &token).await, Some(Some(third.session.id.clone())));
     // A tab that knows of the session before this one alone finds it blocked as well.
-    world.store.note_blocked(&third.session).await.unwrap();
+    world.store.note_wait(&third.session, Wait::Blocked).await.unwrap();
     sign_in(&world, "alice", &second).await;
     assert_eq!(opens(&world, &token).await, Some(None));
     assert!(world.published().1.contains(&(token.credential.id.clone(), Fate::Dormant)));
+    // One that waits for a step-up never ended: its own browser meets the demand.
+    let before = begin(&*world.store, "bob", now).await;
+    let token = add_token(&*world.store, &before, now, 600).await.unwrap();
+    world.store.note_wait(&before.session, Wait::StepUp).await.unwrap();
+    let waits = world.store.tokens(&user("bob")).await.unwrap()[0].session.as_ref().unwrap().waits;
+    assert_eq!(waits, Some(Wait::StepUp));
+    let next = sign_in(&world, "bob", &before).await;
+    assert_eq!(opens(&world, &token).await, Some(Some(next.session.id.clone())));
 }

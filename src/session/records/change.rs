@@ -37,7 +37,7 @@ impl Records {
             expires_at: session.expires_at,
             identity: Vec::new(),
             data_keys: BTreeMap::new(),
-            blocked: false,
+            waits: None,
             other: serde_json::Map::new(),
         };
         self.sessions.insert(session.id.clone(), record);

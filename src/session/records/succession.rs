@@ -17,7 +17,7 @@ use super::{
     PublicKey, Records, Session, SessionId, SessionRecord, UserTag, codec,
 };
 use crate::secret::{CredentialKey, Digest};
-use crate::session::{EXPIRED_IS_KNOWN_FOR, Ending, NewSession};
+use crate::session::{EXPIRED_IS_KNOWN_FOR, Ending, NewSession, Wait};
 
 /// Superseded sessions of one user that are remembered; the oldest go. One browser needs as many as it has tabs that end
 /// their sign-in at the same moment.
@@ -151,15 +151,15 @@ impl Records {
         Ok(false)
     }
 
-    /// Notes whether a session's user is blocked. `false`: nothing changed by it.
-    pub(in crate::session) fn set_blocked(&mut self, session: &SessionId, blocked: bool) -> bool {
+    /// Notes what a session waits for. `false`: nothing changed by it.
+    pub(in crate::session) fn set_waits(&mut self, session: &SessionId, waits: Option<Wait>) -> bool {
         let record = self.sessions.get_mut(session);
-        record.is_some_and(|record| std::mem::replace(&mut record.blocked, blocked) != blocked)
+        record.is_some_and(|record| std::mem::replace(&mut record.waits, waits) != waits)
     }
 
-    /// Whether a session's user is blocked.
-    pub(in crate::session) fn is_blocked(&self, session: &SessionId) -> bool {
-        self.sessions.get(session).is_some_and(|record| record.blocked)
+    /// What a session waits for.
+    pub(in crate::session) fn waits(&self, session: &SessionId) -> Option<Wait> {
+        self.sessions.get(session)?.waits
     }
 
     /// Digests that led here and do not any more.
@@ -199,7 +199,7 @@ impl Records {
         session: &SessionId,
         listed: &BTreeMap<CredentialId, PublicKey>,
     ) -> Vec<CredentialId> {
-        if self.is_blocked(session) {
+        if self.waits(session) == Some(Wait::Blocked) {
             return Vec::new();
         }
         let is_movable = |(id, record): &(&CredentialId, &CredentialRecord)| {

@@ -9,7 +9,7 @@ use crate::secret::random_base62;
 use crate::session::backend::{Backend, Lease, StoredGrant};
 use crate::session::records::{context_of, open_grant, seal_grant};
 use crate::session::seal::{Broken, DataKey};
-use crate::session::{Ending, Grant, Holder, Opener, SessionStore, StoreError, Turn};
+use crate::session::{Ending, Grant, Holder, Opener, SessionStore, StoreError, Turn, Wait};
 
 /// A replica that dies while it renews a session's token delays the others by at most this long.
 pub(super) const LEASE: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ impl<B: Backend> SealedStore<B> {
     /// Puts a newer grant back. `false` when the session has ended.
     pub(super) async fn put_grant(&self, opener: &Opener, grant: &Grant) -> Result<bool, StoreError> {
         let (session, tag) = (&opener.session, opener.session.user.tag());
-        let Some((key, is_blocked)) = self.open(opener).await? else { return Ok(false) };
+        let Some((key, waits)) = self.open(opener).await? else { return Ok(false) };
         let stored = StoredGrant {
             session: session.id.clone(),
             granted_at: grant.granted_at,
@@ -58,9 +58,11 @@ impl<B: Backend> SealedStore<B> {
         match self.backend.renew(tag, &stored).await {
             Ok(is_live) => {
                 self.unsent.remove(&session.id);
-                // Where this fails, the session is taken to be blocked until its next renewal.
-                if is_blocked && let Err(error) = self.set_blocked(session, false).await {
-                    tracing::warn!(session = %session.id, %error, "could not note that a user is let in again");
+                // Where this fails, the session is taken to wait until its next renewal.
+                if waits.is_some()
+                    && let Err(error) = self.set_waits(session, None).await
+                {
+                    tracing::warn!(session = %session.id, %error, "could not note that a session waits no more");
                 }
                 Ok(is_live)
             }
@@ -144,8 +146,8 @@ impl<B: Backend> SealedStore<B> {
         Ok(self.open(opener).await?.map(|(key, _)| key))
     }
 
-    /// The key of the opener's session, and whether its user was blocked at the last renewal.
-    async fn open(&self, opener: &Opener) -> Result<Option<(DataKey, bool)>, StoreError> {
+    /// The key of the opener's session, and what it waits for.
+    async fn open(&self, opener: &Opener) -> Result<Option<(DataKey, Option<Wait>)>, StoreError> {
         let user = self.near.user(opener.session.user.tag());
         let mut state = user.state.lock().await;
         if !self.near.is_fresh(&user) || !state.loaded {
@@ -154,9 +156,9 @@ impl<B: Backend> SealedStore<B> {
                 _ => {}
             }
         }
-        let is_blocked = state.records.is_blocked(&opener.session.id);
+        let waits = state.records.waits(&opener.session.id);
         let key = state.records.data_key(user.tag, opener).map_err(|broken| refuse(opener, broken))?;
-        Ok(key.map(|key| (key, is_blocked)))
+        Ok(key.map(|key| (key, waits)))
     }
 }
 

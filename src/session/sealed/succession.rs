@@ -11,7 +11,7 @@ use crate::secret::CredentialKey;
 use crate::session::backend::Backend;
 use crate::session::near::User;
 use crate::session::records::Successor;
-use crate::session::{Ending, NewSession, Opener, Session, StoreError};
+use crate::session::{Ending, NewSession, Opener, Session, StoreError, Wait};
 
 /// How often a browser's sign-in is followed into another user's records: more users than that do not sign in at the same
 /// moment in one browser.
@@ -110,11 +110,9 @@ impl<B: Backend> SealedStore<B> {
         Ok(false)
     }
 
-    /// Notes that a session's user is blocked.
-    pub(super) async fn set_blocked(&self, session: &Session, blocked: bool) -> Result<(), StoreError> {
+    /// Notes what a session waits for.
+    pub(super) async fn set_waits(&self, session: &Session, waits: Option<Wait>) -> Result<(), StoreError> {
         let tag = session.user.tag();
-        self.change(tag, |records| Ok(Changed::when(records.set_blocked(&session.id, blocked))))
-            .await
-            .map(drop)
+        self.change(tag, |records| Ok(Changed::when(records.set_waits(&session.id, waits)))).await.map(drop)
     }
 }

@@ -7,7 +7,7 @@ use crate::secret::{AksToken, RefreshToken};
 use crate::session::backend::{Stored, Swap, Version};
 use crate::session::conformance::{add_token, begin, new_session};
 use crate::session::{
-    AksGrant, EXPIRED_IS_KNOWN_FOR, Grant, MAX_TOKENS_PER_USER, NewSession, Opener, UserTag,
+    AksGrant, EXPIRED_IS_KNOWN_FOR, Grant, MAX_TOKENS_PER_USER, NewSession, Opener, UserTag, Wait,
 };
 
 const REFRESH_TOKEN: &str = "0.refresh-token-of-alice";
@@ -201,8 +201,11 @@ async fn fields_of_a_newer_version_survive_a_change() {
     let mut newer: serde_json::Value = serde_json::from_str(&text).unwrap();
     newer["news"] = serde_json::json!({"a": 1});
     newer["sessions"][cookie.session.id.as_str()]["device"] = serde_json::json!("laptop");
+    newer["sessions"][cookie.session.id.as_str()]["waits"] = serde_json::json!("for something new");
     forge(&store.backend, user, newer.to_string()).await;
     let (store, _task) = another(store.backend).await;
+    let listed = store.tokens(&cookie.session.user).await.unwrap();
+    assert_eq!(listed[0].session.as_ref().unwrap().waits, Some(Wait::Blocked), "rather a click than none");
     add_token(&*store, &cookie, crate::clock::Clock::system().now(), 60).await.unwrap();
     let after: serde_json::Value = serde_json::from_str(&document(&store.backend, user).await.1).unwrap();
     assert_eq!(after["news"]["a"], 1);
