@@ -303,7 +303,7 @@ impl Foundation {
 
     fn stages(&self, config: &Config) -> anyhow::Result<Stages> {
         let limits = &config.limits;
-        let timeouts = Timeouts { connect: limits.connect, response: limits.response };
+        let timeouts = Timeouts { connect: limits.connect, response: limits.response, stall: limits.stall };
         let transport = Transport::new(
             &config.api_server,
             self.budget.upstream,

@@ -181,8 +181,8 @@ impl Default for Limits {
             connect: Duration::from_secs(10),
             // The API server gives itself 60 s for an answer that is no stream; ten more for the way.
             response: Duration::from_secs(70),
-            // As nginx's send_timeout and proxy_read_timeout.
-            stall: Duration::from_secs(60),
+            // Longer than nginx's 60 s: a person may read page by page, and a user's share bounds what stands still.
+            stall: Duration::from_secs(300),
             // A request line with 60 KiB of selectors, and header fields beside it.
             head_bytes: 128 * 1024,
             // What the API server itself allows.

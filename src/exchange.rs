@@ -1,5 +1,6 @@
 //! The life of one request. This is the only place that calls the stages, in this order: identify the user, permit the
-//! request, admit it within the user's limits, delegate it (get the user's own AKS token), forward it to the API server.
+//! request, admit it within the user's limits, delegate it (get the user's own AKS token), reserve a connection, forward it
+//! to the API server.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::audit::Audit;
-use crate::broker::{Broker, Delegated};
+use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::http::body::Body;
 use crate::http::forwarded::{ForwardedHeaders, Forwarding};
@@ -25,7 +26,7 @@ use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
 use crate::route::{Facts, Route, route};
 use crate::trace::Tracer;
-use crate::upstream::Upstream;
+use crate::upstream::{Reserved, Upstream};
 use crate::view::View;
 
 /// The stages that a request walks through, and what is needed to answer where one of them refuses.
@@ -114,46 +115,46 @@ impl Stages {
                 (visit.await, Some(body))
             }
             Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed)), Some(body)),
-            Route::Kubernetes(facts) => match self.delegate(facts, &parts, forwarded_headers, record).await {
+            Route::Kubernetes(facts) => match self.prepare(facts, &parts, forwarded_headers, record).await {
                 Err(problem) => (Err(problem), Some(body)),
-                Ok(delegated) => {
+                Ok(reserved) => {
                     let request = Request::from_parts(parts, body);
-                    (self.forward(delegated, request, forwarded_headers, record).await, None)
+                    (self.forward(reserved, request, forwarded_headers).await, None)
                 }
             },
         }
     }
 
-    /// Identify, permit, admit, delegate.
-    async fn delegate(
+    /// Identify, permit, admit, delegate, reserve.
+    async fn prepare(
         &self,
         facts: Facts,
         parts: &Parts,
         forwarded_headers: &ForwardedHeaders,
-        record: &Record,
-    ) -> Result<Delegated, Problem> {
+        record: &Arc<Record>,
+    ) -> Result<Reserved, Problem> {
         let identified = self.authenticator.identify(&parts.headers).await;
         let identity = identified.inspect_err(|_| record.unidentified(parts))?;
         record.identified(identity.credential(), identity.session());
         record.received(parts)?;
         self.metrics.credential_lookups.count(identity.was_known());
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
-        self.authenticator.note_use(permit.identity(), forwarded_headers.client);
-        let delegated = self.broker.delegate(self.quotas.admit(permit).await?).await?;
+        let admitted = self.quotas.admit(permit).await?;
+        self.authenticator.note_use(admitted.identity(), forwarded_headers.client);
+        let delegated = self.broker.delegate(admitted).await?;
         self.metrics.aks_tokens.count(delegated.was_cached());
-        Ok(delegated)
+        Ok(self.upstream.reserve(delegated, record).await?)
     }
 
     async fn forward(
         &self,
-        delegated: Delegated,
+        reserved: Reserved,
         request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
-        record: &Arc<Record>,
     ) -> Result<Response<Body>, Problem> {
-        let ends_soon = delegated.identity().ends_soon(self.clock.now());
+        let ends_soon = reserved.identity().ends_soon(self.clock.now());
         let has_body = !request.body().is_end_stream();
-        let forwarded = self.upstream.forward(delegated, request, forwarded_headers, record.clone()).await;
+        let forwarded = self.upstream.forward(reserved, request, forwarded_headers).await;
         // What was left of the body is gone with the request, and the connection must go with it.
         let mut forwarded =
             forwarded.map_err(|error| Problem::from(error).closing_connection_if(has_body))?;

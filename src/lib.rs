@@ -16,8 +16,8 @@
 //!                 transport  connections and tunnels to the API server
 //! ```
 //!
-//! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Admitted` → `Delegated`. Their fields
-//! are private and each is made in one module, so a request that skipped a stage does not compile. There is one step
+//! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Admitted` → `Delegated` → `Reserved`
+//! (what `upstream` needs to send it). Their fields are private and each is made in one module, so a request that skipped a stage does not compile. There is one step
 //! back: after a 401 of the API server `upstream` asks the broker once for a newer token.
 //!
 //! What always holds:

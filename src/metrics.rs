@@ -159,6 +159,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// An answer stood still for too long, and was given up.
+    pub(crate) fn stalled(&self) {
+        self.limits_hit.with_label_values(&["stall_timeout"]).inc();
+    }
+
     /// The Prometheus text format, version 0.0.4.
     #[must_use]
     pub(crate) fn render(&self) -> String {

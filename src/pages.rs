@@ -151,20 +151,37 @@ impl Pages {
 
     /// The visitor with any credential; a cookie is guarded as it is for the cluster.
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
-        let identity = self.authenticator.identify(visit.headers()).await?;
-        visit.record.identified(identity.credential(), identity.session());
-        if identity.is_cookie() {
-            self.guard(&visit.parts)?;
-        }
+        let identity = self.identify(visit).await?;
         self.quotas.admit_visit(&identity.credential().user).await?;
         self.authenticator.note_use(&identity, visit.record.client());
         Ok(identity)
     }
 
-    /// The visitor with a browser's cookie: for what a token must not do, such as making more tokens.
+    /// The visitor with a browser's cookie: for what a token must not do. Not bound by the user's rate: whoever floods with a
+    /// stolen token must not keep its owner from revoking it.
     async fn browser(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
-        let identity = self.visitor(visit).await?;
-        if identity.is_cookie() { Ok(identity) } else { Err(Problem::cookie_required()) }
+        let identity = self.identify(visit).await?;
+        if !identity.is_cookie() {
+            return Err(Problem::cookie_required());
+        }
+        self.authenticator.note_use(&identity, visit.record.client());
+        Ok(identity)
+    }
+
+    /// The same within the user's rate: for what makes something.
+    async fn browser_within_rate(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
+        let identity = self.browser(visit).await?;
+        self.quotas.admit_visit(&identity.credential().user).await?;
+        Ok(identity)
+    }
+
+    async fn identify(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
+        let identity = self.authenticator.identify(visit.headers()).await?;
+        visit.record.identified(identity.credential(), identity.session());
+        if identity.is_cookie() {
+            self.guard(&visit.parts)?;
+        }
+        Ok(identity)
     }
 
     fn guard(&self, parts: &Parts) -> Result<(), Problem> {

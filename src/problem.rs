@@ -6,6 +6,7 @@
 
 mod causes;
 mod limits;
+mod upstream;
 
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ enum Limit {
     RequestsPerUser,
     StreamsPerUser,
     UpstreamConnections,
+    Stall,
 }
 
 /// An error on its way to the caller.
@@ -140,6 +142,7 @@ impl Limit {
             Self::RequestsPerUser => "max_requests_per_user",
             Self::StreamsPerUser => "max_streams_per_user",
             Self::UpstreamConnections => "max_upstream_connections",
+            Self::Stall => "stall_timeout",
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What one user may take at once, so that enough is left for the others: [`Permit`] in, [`Admitted`] out.
 //!
-//! - *Rate*: requests in a second, a token bucket (`ENTRADA_RATE_LIMIT`; off by default). Streams (watch, exec and the
-//!   like) do not count: they have a bound of their own, `ENTRADA_MAX_STREAMS_PER_USER`.
+//! - *Rate*: requests in a second, a token bucket (`ENTRADA_RATE_LIMIT`; off by default). Watch, exec, attach and
+//!   port-forward do not count: they have a bound of their own, `ENTRADA_MAX_STREAMS_PER_USER`.
 //! - *Share*: ordinary requests under way at once (`ENTRADA_MAX_REQUESTS_PER_USER`), each counted until its answer's
 //!   last byte. So one user never holds every connection to the API server.
 //! - Sign-ins have a rate for each address (`ENTRADA_SIGNIN_RATE_LIMIT`; off by default).
@@ -21,7 +21,7 @@ use self::share::Shares;
 use crate::config::RateLimit;
 use crate::identity::Identity;
 use crate::policy::Permit;
-use crate::route::{Facts, Shape};
+use crate::route::Facts;
 use crate::session::UserKey;
 
 /// Evidence that a permitted request is within its user's limits. Made here only.
@@ -66,7 +66,8 @@ impl Admitted {
         self.permit.facts()
     }
 
-    /// Takes its place among its user's requests, to be held until its answer's last byte. A stream has none.
+    /// Takes its place among its user's requests, to be held until its answer's last byte; that of a stream, until it is
+    /// registered as one.
     pub(crate) fn take_share(&mut self) -> Option<Share> {
         self.share.take()
     }
@@ -92,11 +93,10 @@ impl Quotas {
     /// # Errors
     /// The limit that it exceeds.
     pub(crate) async fn admit(&self, permit: Permit) -> Result<Admitted, OverQuota> {
-        if permit.facts().shape != Shape::Plain {
-            return Ok(Admitted { permit, share: None });
-        }
         let user = &permit.identity().credential().user;
-        self.admit_visit(user).await?;
+        if !permit.facts().is_counted_as_stream() {
+            self.admit_visit(user).await?;
+        }
         let share = Some(self.shares.take(user).await.ok_or(OverQuota::Requests)?);
         Ok(Admitted { permit, share })
     }
@@ -135,8 +135,8 @@ impl Quotas {
 
 /// What is counted as one address. Of IPv6 it is the /64, all of which one machine may have.
 fn block(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
+    match address.to_canonical() {
+        address @ IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
@@ -155,6 +155,7 @@ mod tests {
         assert_eq!(admit("2001:db8::ffff:2"), Err(OverQuota::SignIns));
         assert_eq!(admit("2001:db8:0:1::1"), Ok(()));
         assert_eq!(admit("192.0.2.1"), Ok(()));
+        assert_eq!(admit("::ffff:192.0.2.1"), Err(OverQuota::SignIns), "the same, in the other form");
         assert_eq!(admit("192.0.2.2"), Ok(()));
     }
 }

@@ -184,7 +184,10 @@ impl Streams {
         let stream = Stream { inner: self.inner.clone(), kind, entry, gauge, ended_by: OnceLock::new() };
         // Only now: an end that comes from here on finds the stream registered.
         match self.inner.ended_since(&credential.id, found_at) {
-            Some(fate) => Err(NotOpened::Ended(fate)),
+            Some(fate) => {
+                stream.ended_by(EndedBy::Credential);
+                Err(NotOpened::Ended(fate))
+            }
             None => Ok(stream),
         }
     }

@@ -28,6 +28,7 @@ use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 
+use self::outgoing::Sending;
 pub(crate) use self::outgoing::{Outgoing, Sent};
 use self::pool::{Pool, describe, pool};
 use self::seats::Seats;
@@ -62,6 +63,9 @@ pub(crate) enum TransportError {
     /// The client gave up while it sent its body.
     #[error("the client gave up: {0}")]
     ClientGone(String),
+    /// The client sent no more of its body.
+    #[error("the client's body stood still")]
+    ClientStalled,
     /// No answer in time.
     #[error("the API server did not answer in time")]
     Timeout,
@@ -92,6 +96,8 @@ pub(crate) struct Timeouts {
     pub(crate) connect: Duration,
     /// From the end of a request to its answer's head; not for streams.
     pub(crate) response: Duration,
+    /// How long a request's body may stand still; not for streams.
+    pub(crate) stall: Duration,
 }
 
 /// An answer's head, with the connection on which its body will come.
@@ -197,7 +203,11 @@ impl Transport {
         tokio::select! {
             biased;
             answered = &mut exchange => return answered,
-            () = sent.wait() => {}
+            sending = sent.wait(self.timeouts.stall) => match sending {
+                Sending::Done => {}
+                Sending::Stalled { by_client: true } => return Err(TransportError::ClientStalled),
+                Sending::Stalled { by_client: false } => return Err(TransportError::Timeout),
+            },
         }
         let answered = tokio::time::timeout(self.timeouts.response, exchange).await;
         answered.unwrap_or(Err(TransportError::Timeout))

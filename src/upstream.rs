@@ -15,7 +15,7 @@ use crate::http::body::{Body, Lease};
 use crate::http::forwarded::ForwardedHeaders;
 use crate::http::headers::clean_response;
 use crate::http::unread::InUse;
-use crate::identity::Refused;
+use crate::identity::{Identity, Refused};
 use crate::record::Record;
 use crate::route::Shape;
 use crate::streams::{EndedBy, NotOpened, Over, Stream, StreamKind, Streams};
@@ -47,6 +47,24 @@ pub(crate) struct Forwarded {
     pub(crate) refused_user: bool,
 }
 
+/// Evidence that a delegated request has what it needs on its way: a connection, and where it is a stream its registration.
+/// Made here only.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    delegated: Delegated,
+    stream: Option<Stream>,
+    lease: Lease,
+    record: Arc<Record>,
+}
+
+impl Reserved {
+    /// Whose request it is.
+    #[must_use]
+    pub(crate) fn identity(&self) -> &Identity {
+        self.delegated.identity()
+    }
+}
+
 /// The API server of this cluster.
 #[derive(Debug)]
 pub(crate) struct Upstream {
@@ -67,27 +85,42 @@ impl Upstream {
         &self.transport
     }
 
-    /// Makes the request as its user. `record` is held until the exchange is over.
+    /// Registers a stream, and takes one connection for the request: before its body is touched, so that a request which is
+    /// refused here costs its client no connection. `record` is held until the exchange is over.
+    ///
+    /// # Errors
+    /// When the user has too many streams, the credential has ended meanwhile, or no connection becomes free in time.
+    pub(crate) async fn reserve(
+        &self,
+        mut delegated: Delegated,
+        record: &Arc<Record>,
+    ) -> Result<Reserved, UpstreamError> {
+        // Before anything is sent: what ends from here on ends this stream.
+        let stream = self.register(&delegated)?;
+        // A stream is counted as one from now on.
+        let share = delegated.take_share().filter(|_| stream.is_none());
+        let user = &delegated.identity().credential().user;
+        let lease = self.transport.lease(user, (share, record.clone())).await.inspect_err(|_| {
+            stream.iter().for_each(|stream| stream.ended_by(EndedBy::Upstream));
+        })?;
+        Ok(Reserved { delegated, stream, lease, record: record.clone() })
+    }
+
+    /// Makes the request as its user.
     ///
     /// # Errors
     /// Why there is no answer.
     pub(crate) async fn forward(
         &self,
-        mut delegated: Delegated,
+        reserved: Reserved,
         mut request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
-        record: Arc<Record>,
     ) -> Result<Forwarded, UpstreamError> {
+        let Reserved { delegated, stream, lease, record } = reserved;
         let kind = delegated.identity().credential().kind;
         let (is_cookie, pod_answers) = (delegated.identity().is_cookie(), delegated.facts().pod_answers);
         let shape = delegated.facts().shape;
-        // Before anything is sent: what ends from here on ends this stream.
-        let stream = self.register(&delegated)?;
-        let share = delegated.take_share();
-        let user = &delegated.identity().credential().user;
-        let lease = self.transport.lease(user, (share, record.clone())).await?;
         let client = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
-        let began = Instant::now();
         let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers, &record);
         let mut leased = match &stream {
             None => exchange.await?,
@@ -100,7 +133,6 @@ impl Upstream {
                 }),
             },
         };
-        record.upstream_took(began.elapsed());
         let response = leased.response_mut();
         let refused_user = response.status() == StatusCode::UNAUTHORIZED && !pod_answers;
         let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
@@ -143,7 +175,9 @@ impl Upstream {
             record.sending(&mut head.headers, authority);
             Ok(head)
         };
+        let began = Instant::now();
         let leased = self.transport.send(lease, || head(&delegated), (body, sent), shape).await?;
+        record.upstream_took(began.elapsed());
         if leased.response().status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok(leased);
         }
@@ -152,7 +186,10 @@ impl Upstream {
             Ok(renewed) => {
                 let lease = leased.give_up();
                 let nothing = (Outgoing::Empty, Sent::NOTHING);
-                self.transport.send(lease, || head(&renewed), nothing, shape).await
+                let began = Instant::now();
+                let leased = self.transport.send(lease, || head(&renewed), nothing, shape).await?;
+                record.upstream_took(began.elapsed());
+                Ok(leased)
             }
         }
     }

@@ -76,6 +76,10 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     })
 }
 
+/// Shorter times mean nothing here, and longer ones cannot be added to the present.
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// An empty variable means the same as none: manifests often leave one empty.
 pub(super) fn given(value: Option<&str>) -> Option<&str> {
     value.map(str::trim).filter(|value| !value.is_empty())
@@ -260,8 +264,11 @@ impl Checker {
     pub(super) fn duration(&mut self, name: &str, value: Option<&str>, default: Duration) -> Duration {
         let Some(text) = given(value) else { return default };
         match humantime::parse_duration(text) {
-            Ok(duration) if !duration.is_zero() => return duration,
-            Ok(_) => self.faults.push(name, format!("is `{text}`"), "must be greater than zero"),
+            Ok(duration) if (SHORTEST..=LONGEST).contains(&duration) => return duration,
+            Ok(duration) if duration.is_zero() => {
+                self.faults.push(name, format!("is `{text}`"), "must be greater than zero");
+            }
+            Ok(_) => self.faults.push(name, format!("is `{text}`"), "must be from 1ms to 10 years"),
             Err(_) => {
                 self.faults.push(name, format!("is `{text}`"), "must be a duration such as 90s, 12h or 7d");
             }

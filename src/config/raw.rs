@@ -125,7 +125,7 @@ pub struct RawConfig {
     /// The API server's answer's head; not for streams [default: 70s]
     #[arg(long, env = "ENTRADA_RESPONSE_TIMEOUT", hide_env_values = true)]
     pub response_timeout: Option<String>,
-    /// An ordinary answer that stands still; not for streams [default: 60s]
+    /// An answer, or a request's body, that stands still; not for streams [default: 5m]
     #[arg(long, env = "ENTRADA_STALL_TIMEOUT", hide_env_values = true)]
     pub stall_timeout: Option<String>,
     /// Request line and header fields, in bytes [default: 131072]

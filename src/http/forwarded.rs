@@ -114,7 +114,11 @@ fn node(address: IpAddr) -> String {
 /// An entry of `X-Forwarded-For`, with or without a port.
 fn address(entry: &str) -> Option<IpAddr> {
     let bare = entry.trim_matches('"');
-    bare.parse().ok().or_else(|| bare.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()))
+    let parsed = bare.parse().ok();
+    let parsed: Option<IpAddr> =
+        parsed.or_else(|| bare.parse::<std::net::SocketAddr>().ok().map(|socket| socket.ip()));
+    // A proxy that listens on IPv6 for both writes IPv4 as `::ffff:203.0.113.7`.
+    parsed.map(|address| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -156,5 +160,8 @@ mod tests {
         let forwarded_headers = forwarding.of(&direct, &inbound());
         assert_eq!(forwarded_headers.client, "198.51.100.7".parse::<IpAddr>().unwrap());
         assert_eq!(set(&forwarded_headers)[0], "x-forwarded-for: 9.9.9.9, 198.51.100.7, 10.0.0.9, 10.0.0.1");
+        let mut mapped = HeaderMap::new();
+        mapped.insert(X_FORWARDED_FOR, HeaderValue::from_static("::ffff:198.51.100.7, ::ffff:10.0.0.9"));
+        assert_eq!(forwarding.of(&direct, &mapped).client, forwarded_headers.client);
     }
 }

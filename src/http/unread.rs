@@ -5,7 +5,7 @@
 //! listener, which reads a bounded part of it.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use http::{Extensions, Response};
 use hyper::body::{Body as _, Incoming};
@@ -19,6 +19,18 @@ pub(crate) struct Unread(Arc<Mutex<Option<Incoming>>>);
 #[derive(Clone, Debug)]
 pub(crate) struct InUse {
     _guard: Arc<dyn Any + Send + Sync>,
+}
+
+/// Whether somebody still reads a request's body.
+#[derive(Debug)]
+pub(crate) struct StillInUse(Weak<dyn Any + Send + Sync>);
+
+impl StillInUse {
+    /// Whether somebody does.
+    #[must_use]
+    pub(crate) fn is_so(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl Unread {
@@ -37,8 +49,11 @@ impl Unread {
 }
 
 impl InUse {
-    /// Holds `guard` for as long as the request's body is in use.
-    pub(crate) fn attach(guard: impl Any + Send + Sync, extensions: &mut Extensions) {
-        extensions.insert(Self { _guard: Arc::new(guard) });
+    /// Holds `guard` for as long as the request's body is in use. What is returned tells whether it still is.
+    pub(crate) fn attach(guard: impl Any + Send + Sync, extensions: &mut Extensions) -> StillInUse {
+        let guard: Arc<dyn Any + Send + Sync> = Arc::new(guard);
+        let still = StillInUse(Arc::downgrade(&guard));
+        extensions.insert(Self { _guard: guard });
+        still
     }
 }

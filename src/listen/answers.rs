@@ -14,9 +14,9 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::phase::Busy;
+use super::phase::{Busy, Phase, Streaming};
 use crate::http::body::Unhurried;
 use crate::http::layers::ServedBody;
 
@@ -32,7 +32,7 @@ pub(super) enum AnswerBody {
     /// Must make progress.
     Ordinary { sending: Arc<Sending>, answers: Answers },
     /// A stream, which may be silent for as long as it likes; or a body without bytes.
-    Unhurried { body: ServedBody, _busy: Option<Busy> },
+    Unhurried { body: ServedBody, _busy: Option<Busy>, _streaming: Option<Streaming> },
 }
 
 /// An ordinary answer, shared between hyper, which sends it, and whoever looks whether it moves.
@@ -46,11 +46,17 @@ pub(super) struct Sending {
 
 impl Answers {
     /// Prepares an answer for hyper.
-    pub(super) fn send(&self, mut response: Response<ServedBody>, busy: Busy) -> Response<AnswerBody> {
+    pub(super) fn send(
+        &self,
+        mut response: Response<ServedBody>,
+        busy: Busy,
+        phase: &Phase,
+    ) -> Response<AnswerBody> {
         let is_unhurried = response.extensions_mut().remove::<Unhurried>().is_some();
         response.map(|body| {
             if is_unhurried || body.is_end_stream() {
-                return AnswerBody::Unhurried { body, _busy: Some(busy) };
+                let streaming = is_unhurried.then(|| phase.streaming());
+                return AnswerBody::Unhurried { body, _busy: Some(busy), _streaming: streaming };
             }
             let (rest, reader) = (Mutex::new(Some((body, busy))), AtomicWaker::new());
             let sending = Arc::new(Sending { rest, looks: AtomicU8::new(0), reader });
@@ -63,6 +69,8 @@ impl Answers {
     pub(super) async fn stalled(&self, stall: Duration) {
         let period = stall / u32::from(LOOKS);
         let mut looks = interval_at(Instant::now() + period, period);
+        // After a pause of the whole machine nothing could have moved.
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             looks.tick().await;
             if self.give_up_stalled() {
@@ -75,7 +83,9 @@ impl Answers {
         let stands_still = |answer: &&Arc<Sending>| answer.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS;
         let stalled: Vec<_> = self.all().iter().filter(stands_still).cloned().collect();
         for answer in &stalled {
-            drop(answer.rest().take());
+            let rest = answer.rest().take();
+            // Without the lock: much may hang on it.
+            drop(rest);
             answer.reader.wake();
         }
         !stalled.is_empty()
@@ -89,7 +99,7 @@ impl Answers {
 impl AnswerBody {
     /// For an answer without a body, whose connection becomes a tunnel.
     pub(super) fn of_tunnel(body: ServedBody) -> Self {
-        Self::Unhurried { body, _busy: None }
+        Self::Unhurried { body, _busy: None, _streaming: None }
     }
 }
 
@@ -156,7 +166,6 @@ mod tests {
     use http_body_util::{BodyExt, StreamBody};
 
     use super::*;
-    use crate::listen::phase::Phase;
 
     const STALL: Duration = Duration::from_secs(60);
 
@@ -174,7 +183,7 @@ mod tests {
     async fn an_answer_that_nobody_reads_is_given_up() {
         let (answers, phase) = (Answers::default(), Phase::default());
         let (frames, receiver) = tokio::sync::mpsc::channel(1);
-        let mut sent = answers.send(answer(receiver), phase.busy());
+        let mut sent = answers.send(answer(receiver), phase.busy(), &phase);
         let began = Instant::now();
         answers.stalled(STALL).await;
         assert!(began.elapsed() >= STALL && began.elapsed() <= STALL * 3 / 2);
@@ -193,8 +202,8 @@ mod tests {
         let (_silent, never) = tokio::sync::mpsc::channel(1);
         let mut stream = answer(never);
         stream.extensions_mut().insert(Unhurried);
-        let _stream = answers.send(stream, phase.busy());
-        let mut slow = answers.send(answer(receiver), phase.busy());
+        let _stream = answers.send(stream, phase.busy(), &phase);
+        let mut slow = answers.send(answer(receiver), phase.busy(), &phase);
         let reads = async {
             let mut pause = tokio::time::interval(STALL * 9 / 10);
             for _ in 0..10 {

@@ -56,14 +56,16 @@ impl Connection {
         let Self { stream, certificates, service, limits, admission, shutdown, metrics } = self;
         prepare(&stream);
         match certificates {
-            None => serve_h1(stream, admission, service, &limits, &shutdown).await,
+            None => serve_h1(stream, admission, service, &limits, &shutdown, &metrics).await,
             Some(certificates) => {
                 let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
                 match tokio::time::timeout(limits.handshake, handshake).await {
                     Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        serve_h2(stream, admission, service, &limits, &shutdown).await;
+                        serve_h2(stream, admission, service, &limits, &shutdown, &metrics).await;
                     }
-                    Ok(Ok(stream)) => serve_h1(stream, admission, service, &limits, &shutdown).await,
+                    Ok(Ok(stream)) => {
+                        serve_h1(stream, admission, service, &limits, &shutdown, &metrics).await
+                    }
                     Ok(Err(error)) => {
                         metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
                         tracing::debug!(%error, "a TLS handshake failed");
@@ -91,6 +93,7 @@ async fn serve_h1<S>(
     service: HttpService,
     limits: &Limits,
     shutdown: &Shutdown,
+    metrics: &Metrics,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -102,16 +105,17 @@ async fn serve_h1<S>(
     let service = service_fn(move |mut request: Request<Incoming>| {
         let (busy, phase, sending, stop) = (phase.busy(), phase.clone(), sending.clone(), stop.clone());
         let waits_to_go_on = request.headers().contains_key(EXPECT);
-        if !request.body().is_end_stream() {
-            InUse::attach(phase.busy(), request.extensions_mut());
-        }
+        let has_body = !request.body().is_end_stream();
+        let in_use = has_body.then(|| InUse::attach(phase.reading(), request.extensions_mut()));
         let exchange = service.clone().oneshot(request);
         async move {
             exchange.await.map(|mut response| {
-                let mut closes = stop.has_begun();
+                // An answer that is there before the request's body has been sent: whoever reads that may stop at any moment,
+                // and then the connection cannot be used again.
+                let mut closes = stop.has_begun() || in_use.is_some_and(|in_use| in_use.is_so());
                 if let Some(rest) = Unread::detach(&mut response) {
                     if rest::is_small(&rest, waits_to_go_on) {
-                        stop.spawn("rest of a body", rest::read(rest, Some(phase.busy())));
+                        stop.spawn("rest of a body", rest::read(rest, Some(phase.reading())));
                     } else {
                         // `TimeoutStream` reads on after the answer, until the client has read it and closes.
                         closes = true;
@@ -124,7 +128,7 @@ async fn serve_h1<S>(
                 if closes {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                sending.send(response, busy)
+                sending.send(response, busy, &phase)
             })
         }
     });
@@ -142,7 +146,7 @@ async fn serve_h1<S>(
     tokio::select! {
         () = ends => {}
         // What is half sent cannot be followed by anything else: the connection is closed.
-        () = answers.stalled(limits.stall) => tracing::debug!("an answer stood still for too long"),
+        () = answers.stalled(limits.stall) => metrics.stalled(),
     }
 }
 
@@ -152,6 +156,7 @@ async fn serve_h2<S>(
     service: HttpService,
     limits: &Limits,
     shutdown: &Shutdown,
+    metrics: &Metrics,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -163,7 +168,7 @@ async fn serve_h2<S>(
     let (sending, serving) = (answers.clone(), phase.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         serving.hand_over();
-        let (busy, sending, stop) = (serving.busy(), sending.clone(), stop.clone());
+        let (busy, phase, sending, stop) = (serving.busy(), serving.clone(), sending.clone(), stop.clone());
         let exchange = service.clone().oneshot(request);
         async move {
             exchange.await.map(|mut response| {
@@ -171,7 +176,7 @@ async fn serve_h2<S>(
                 if let Some(rest) = Unread::detach(&mut response) {
                     stop.spawn("rest of a body", rest::read(rest, None));
                 }
-                sending.send(response, busy)
+                sending.send(response, busy, &phase)
             })
         }
     });
@@ -194,16 +199,25 @@ async fn serve_h2<S>(
         }
     };
     let ends = until(connection.as_mut(), unused, |connection| connection.graceful_shutdown());
+    let leaves = async {
+        tokio::select! {
+            () = phase.unused(limits.idle) => {}
+            () = shutdown.begun() => {}
+        }
+        // Told to leave. One that stays all the same, although none of its streams is served any more, is closed.
+        phase.unused(limits.head).await;
+    };
     let gives_up = async {
         loop {
             // Other streams of the connection go on.
             answers.stalled(limits.stall).await;
-            tracing::debug!("an answer stood still for too long");
+            metrics.stalled();
         }
     };
     tokio::select! {
         () = ends => {}
         () = gives_up => {}
+        () = leaves => tracing::debug!("a connection without a stream did not leave"),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Context;
 use std::time::Duration;
+
+use futures_util::task::AtomicWaker;
+use tokio::time::MissedTickBehavior;
 
 /// A request's head is awaited, or has begun.
 pub(super) const HEAD: u8 = 0;
@@ -26,11 +30,23 @@ struct State {
     head: AtomicBool,
     /// The connection has become a tunnel, or is HTTP/2: what is read from it belongs to others.
     is_handed_over: AtomicBool,
+    /// Streams that are being sent: their client may be as slow as it likes. On HTTP/1.1 one at most.
+    streams: AtomicUsize,
+    /// The connection's task. A request's body may be read in another task, and be the last that kept the connection busy.
+    task: AtomicWaker,
 }
 
 /// A request that is being answered; dropped with its answer's body.
 #[derive(Debug)]
 pub(super) struct Busy(Phase);
+
+/// A request's body that is being read, in another task than the connection's.
+#[derive(Debug)]
+pub(super) struct Reading(Phase);
+
+/// A stream that is being sent.
+#[derive(Debug)]
+pub(super) struct Streaming(Phase);
 
 impl Default for Phase {
     /// A new connection: its first head is awaited.
@@ -40,6 +56,8 @@ impl Default for Phase {
             requests: AtomicUsize::new(0),
             head: AtomicBool::new(true),
             is_handed_over: AtomicBool::new(false),
+            streams: AtomicUsize::new(0),
+            task: AtomicWaker::new(),
         }))
     }
 }
@@ -51,6 +69,28 @@ impl Phase {
         self.0.requests.fetch_add(1, Ordering::AcqRel);
         self.0.head.store(false, Ordering::Release);
         Busy(self.clone())
+    }
+
+    /// The same for its body, as long as somebody reads it.
+    pub(super) fn reading(&self) -> Reading {
+        self.0.busy.fetch_add(1, Ordering::AcqRel);
+        Reading(self.clone())
+    }
+
+    /// Its answer is a stream.
+    pub(super) fn streaming(&self) -> Streaming {
+        self.0.streams.fetch_add(1, Ordering::AcqRel);
+        Streaming(self.clone())
+    }
+
+    /// Whether a stream is being sent, or a tunnel is open, on a connection that is not HTTP/2.
+    pub(super) fn is_streaming(&self) -> bool {
+        self.0.streams.load(Ordering::Acquire) > 0
+    }
+
+    /// The connection's task is to be woken when a body has been read.
+    pub(super) fn register(&self, cx: &Context<'_>) {
+        self.0.task.register(cx.waker());
     }
 
     /// From now on no read of this connection times out: it has become a tunnel, or it is HTTP/2, which has PINGs.
@@ -76,6 +116,7 @@ impl Phase {
     /// Resolves when no request has been answered, and none has come, for `idle` or up to half as long again.
     pub(super) async fn unused(&self, idle: Duration) {
         let mut looks = tokio::time::interval(idle / 2);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut seen, mut unchanged) = (None, 0);
         while unchanged < 2 {
             looks.tick().await;
@@ -94,6 +135,21 @@ impl Phase {
         } else {
             IDLE
         }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        // Nobody else would notice that the connection is idle from now on.
+        if self.0.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.0.task.wake();
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.0.streams.fetch_sub(1, Ordering::AcqRel);
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
-use super::phase::Busy;
+use super::phase::Reading;
 
 /// As Go's server: so much is read and dropped, so that the connection can take the next request. More than that closes
 /// the connection, and says so in the answer.
@@ -20,7 +20,7 @@ pub(super) fn is_small(rest: &Incoming, waits_to_go_on: bool) -> bool {
 }
 
 /// Reads the rest and drops it. `busy`: until then no new request is awaited.
-pub(super) async fn read(mut rest: Incoming, busy: Option<Busy>) {
+pub(super) async fn read(mut rest: Incoming, busy: Option<Reading>) {
     let mut left = READ_BYTES;
     let read = async {
         while let Some(Ok(frame)) = rest.frame().await {

@@ -7,7 +7,7 @@
 //!   HTTP/1.1 the client then gets a 408; on HTTP/2 the connection is closed.
 //! - Between two requests, on HTTP/1.1 only: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. While the process
 //!   stops, 5 s instead: the next request may be on its way already and must not meet a closed connection.
-//! - A request is being answered, or the connection is a tunnel: no timeout. HTTP/2 has none either from its first
+//! - A request is being answered, or the connection is a tunnel: no timeout for reads. HTTP/2 has none either from its first
 //!   request on: its PINGs find out whether the client is still there, and one without an open stream is told to leave
 //!   after `ENTRADA_IDLE_TIMEOUT`.
 
@@ -31,6 +31,8 @@ pub(super) struct ReadTimeouts {
     head: Duration,
     /// Between two requests.
     idle: Duration,
+    /// For a client to take any of what we have to say.
+    stall: Duration,
     /// Once the process is stopping, [`IDLE_WHILE_STOPPING`] takes the place of `idle`.
     shutdown: Shutdown,
 }
@@ -63,11 +65,13 @@ pub(super) struct TimeoutStream<S, G> {
     has_ended: bool,
     /// After our last byte, until when we read on.
     lingers_until: Option<Instant>,
+    /// Runs while the client takes nothing of what we have to say.
+    write_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ReadTimeouts {
     pub(super) fn of(limits: &Limits, shutdown: &Shutdown) -> Self {
-        Self { head: limits.head, idle: limits.idle, shutdown: shutdown.clone() }
+        Self { head: limits.head, idle: limits.idle, stall: limits.stall, shutdown: shutdown.clone() }
     }
 }
 
@@ -85,7 +89,26 @@ impl<S, G> TimeoutStream<S, G> {
             sends_408,
             has_ended: false,
             lingers_until: None,
+            write_timer: None,
         }
+    }
+
+    /// Lets `write` wait no longer than `ENTRADA_STALL_TIMEOUT` for a client that takes nothing at all. A stream or a tunnel
+    /// on HTTP/1.1 may wait as long as it likes; on HTTP/2 a client that does not want to read one stream still reads the
+    /// others, and our PINGs.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, write: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if write.is_ready() {
+            self.write_timer = None;
+            return write;
+        }
+        let is_free = self.sends_408 && (self.phase.is_streaming() || self.phase.is_handed_over());
+        if is_free {
+            return write;
+        }
+        let stall = self.timeouts.stall;
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn set_timer(&mut self, phase: u8) {
@@ -132,6 +155,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S,
         let (before, had_room) = (buf.filled().len(), buf.remaining() > 0);
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
         this.has_ended |= had_room && matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
+        // Before the look at what the connection does: what changes after it wakes this task.
+        this.phase.register(cx);
         let phase = this.phase.now();
         if phase == BUSY {
             this.timed = BUSY;
@@ -163,11 +188,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S,
 
 impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S, G> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.bounded(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.bounded(cx, flushed)
     }
 
     /// Ends our side, then reads on for a while: if the socket were closed while the client still sends, TCP would reset the
@@ -179,7 +208,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
             return Pin::new(&mut this.inner).poll_shutdown(cx);
         }
         if this.lingers_until.is_none() {
-            ready!(Pin::new(&mut this.inner).poll_shutdown(cx))?;
+            let ended = Pin::new(&mut this.inner).poll_shutdown(cx);
+            ready!(this.bounded(cx, ended))?;
             this.lingers_until = Some(Instant::now() + LINGER);
             this.timer.as_mut().reset(Instant::now() + LINGER_IDLE);
         }
@@ -191,7 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncWrite for TimeoutStream<S
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.bounded(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -207,9 +239,15 @@ mod tests {
 
     const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
     const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+    const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
     fn timeouts(shutdown: &Shutdown) -> ReadTimeouts {
-        ReadTimeouts { head: HEAD_TIMEOUT, idle: IDLE_TIMEOUT, shutdown: shutdown.clone() }
+        ReadTimeouts {
+            head: HEAD_TIMEOUT,
+            idle: IDLE_TIMEOUT,
+            stall: STALL_TIMEOUT,
+            shutdown: shutdown.clone(),
+        }
     }
 
     async fn expect_read(
@@ -302,6 +340,33 @@ mod tests {
             closed.unwrap();
             assert_eq!(began.elapsed(), if ends { Duration::ZERO } else { LINGER_IDLE });
         }
+    }
+
+    /// A client that takes nothing is left after the stall timeout, one that takes a little now and then is not, and a stream
+    /// may wait for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_write_waits_for_its_client_only_so_long() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let phase = Phase::default();
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        let _busy = phase.busy();
+        let began = Instant::now();
+        let streaming = phase.streaming();
+        let waited = tokio::time::timeout(STALL_TIMEOUT * 10, stream.write_all(&[0; 100])).await;
+        assert!(waited.is_err(), "a stream waits");
+        drop(streaming);
+        let takes = async {
+            let mut pause = tokio::time::interval(STALL_TIMEOUT * 9 / 10);
+            for _ in 0..5 {
+                pause.tick().await;
+                client.read_exact(&mut [0; 20]).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(stream.write_all(&[0; 64]), takes);
+        written.unwrap();
+        let error = stream.write_all(&[0; 200]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(began.elapsed() > STALL_TIMEOUT * 11);
     }
 
     /// A tunnel's half-close takes nothing from its other half.

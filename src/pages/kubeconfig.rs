@@ -15,7 +15,7 @@ use crate::view::protect;
 impl Pages {
     /// `POST /kubeconfig`
     pub(super) async fn create_kubeconfig(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        let identity = self.browser(&visit).await?;
+        let identity = self.browser_within_rate(&visit).await?;
         let request =
             body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
         let fresh = self.make_token(&identity, &request, "kubeconfig").await?;

@@ -65,7 +65,7 @@ impl Pages {
 
     /// `POST /tokens`
     pub(super) async fn create_token(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        let identity = self.browser(&visit).await?;
+        let identity = self.browser_within_rate(&visit).await?;
         let wants_page = visit.wants_page();
         let request =
             body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
@@ -103,7 +103,7 @@ impl Pages {
 
     /// `POST /tokens/arm`: dormant tokens work again, with this session.
     pub(super) async fn arm_tokens(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        let identity = self.browser(&visit).await?;
+        let identity = self.browser_within_rate(&visit).await?;
         if !self.settings.rearm {
             return Err(Problem::rearm_off());
         }

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Help, Limit, Problem, Side};
+use super::{Help, Problem, Side};
 use crate::broker::{BrokerError, RenewError};
 use crate::clock::in_words;
 use crate::entra::{Class, EntraFault, NotReady};
@@ -10,12 +10,10 @@ use crate::identity::Refused;
 use crate::policy::Denied;
 use crate::session::{AddTokenError, CredentialKind, MAX_TOKENS_PER_USER, StoreError};
 use crate::signin::SignInError;
-use crate::transport::TransportError;
-use crate::upstream::UpstreamError;
 
 /// client-go repeats up to ten times and waits this long each time: short, and only where waiting helps.
-const SOON: u32 = 1;
-const SHORTLY: u32 = 5;
+pub(super) const SOON: u32 = 1;
+pub(super) const SHORTLY: u32 = 5;
 const MANY_SIGN_IN: &str = "Many people sign in right now. Reload this page in a moment.";
 
 impl From<Refused> for Problem {
@@ -138,82 +136,6 @@ impl From<RenewError> for Problem {
                     ),
                 )
             },
-        }
-    }
-}
-
-impl From<UpstreamError> for Problem {
-    fn from(error: UpstreamError) -> Self {
-        match error {
-            UpstreamError::Transport(error) => error.into(),
-            UpstreamError::Stopping => BrokerError::Stopping.into(),
-            UpstreamError::TooManyStreams => Self {
-                limit: Some(Limit::StreamsPerUser),
-                retry_after_seconds: Some(SHORTLY),
-                ..Self::new(
-                    StatusCode::TOO_MANY_REQUESTS,
-                    "too_many_streams",
-                    Side::Client,
-                    "You have too many watches and tunnels open.",
-                )
-            },
-            UpstreamError::Ended(refused) => refused.into(),
-        }
-    }
-}
-
-impl From<TransportError> for Problem {
-    fn from(error: TransportError) -> Self {
-        let problem = |status, reason, sentence| Self {
-            log: error.to_string(),
-            ..Self::new(status, reason, Side::Upstream, sentence)
-        };
-        let broken = |sentence| problem(StatusCode::BAD_GATEWAY, "upstream_broken", sentence);
-        match error {
-            TransportError::Unreachable(_) => Self {
-                retry_after_seconds: Some(SOON),
-                ..problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "upstream_unreachable",
-                    "The cluster's API server cannot be reached.",
-                )
-            },
-            TransportError::Untrusted(_) => problem(
-                StatusCode::BAD_GATEWAY,
-                "upstream_untrusted",
-                "The API server's certificate is not trusted; nothing was sent to it. Tell an administrator.",
-            ),
-            TransportError::Busy => Self {
-                limit: Some(Limit::UpstreamConnections),
-                retry_after_seconds: Some(SOON),
-                ..problem(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "upstream_busy",
-                    "All connections to the cluster's API server are in use.",
-                )
-            },
-            TransportError::ClientGone(_) => Self {
-                log: error.to_string(),
-                ..Self::new(
-                    StatusCode::BAD_REQUEST,
-                    "client_gone",
-                    Side::Client,
-                    "The request's body broke off.",
-                )
-            },
-            TransportError::HungUp(_) => broken("The API server broke off before it answered."),
-            TransportError::Broken(_) => broken("The API server's response could not be read."),
-            TransportError::Timeout => problem(
-                StatusCode::GATEWAY_TIMEOUT,
-                "upstream_timeout",
-                "The API server did not answer in time.",
-            ),
-            TransportError::BadTarget => Self::new(
-                StatusCode::BAD_REQUEST,
-                "bad_target",
-                Side::Client,
-                "The request's target cannot be forwarded.",
-            ),
         }
     }
 }

@@ -87,12 +87,17 @@ impl Facts {
         let other = (!one_reading).then(|| Info::of(&clean(&decoded), &parts.method));
         let either = |holds: fn(&Info<'_>) -> bool| holds(&info) || other.as_ref().is_some_and(holds);
         let pod_answers = either(|info| info.verb == "proxy" || info.subresource == "proxy");
-        let asks_to_watch = asks(&parts.uri, "watch");
+        // Anywhere else the API server takes no notice of the parameter.
+        let asks_to_watch = matches!(parts.method, Method::GET | Method::HEAD)
+            && either(|info| info.is_resource && info.name.is_empty())
+            && asks(&parts.uri, "watch");
+        // Profiles take as long as they are asked to; the API server sets them no limit in time either.
+        let profiles = decoded.starts_with("/debug/pprof/");
         let shape = if is_upgrade(parts.version, &parts.headers) {
             Shape::Upgrade
         } else if asks_to_watch || either(|info| info.verb == "watch") {
             Shape::Watch
-        } else if pod_answers || either(|info| info.subresource == "log") {
+        } else if pod_answers || profiles || either(|info| info.subresource == "log") {
             Shape::Follow
         } else {
             Shape::Plain
@@ -150,6 +155,18 @@ impl Facts {
     #[must_use]
     pub(crate) fn name(&self) -> &str {
         self.named.selected.as_deref().unwrap_or_else(|| self.part(&self.named.name))
+    }
+
+    /// A watch, or a tunnel of exec, attach or port-forward: what is bounded by how many are open, and not by how often
+    /// they are asked for.
+    #[must_use]
+    pub(crate) fn is_counted_as_stream(&self) -> bool {
+        let is_tunnel = || matches!(self.subresource(), "exec" | "attach" | "portforward");
+        match self.shape {
+            Shape::Watch => self.verb == "watch",
+            Shape::Upgrade => is_tunnel(),
+            Shape::Plain | Shape::Follow => false,
+        }
     }
 
     fn part(&self, range: &Range<usize>) -> &str {

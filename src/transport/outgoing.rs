@@ -1,12 +1,16 @@
 //! The body of a request on its way upstream.
 
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::http::unread::InUse;
 
@@ -17,14 +21,36 @@ pub(crate) enum Outgoing {
     /// `_sent` is dropped when all of it has been sent, or given up.
     Client {
         body: Incoming,
+        progress: Arc<Progress>,
         _sent: oneshot::Sender<()>,
         /// The client's connection is busy for as long.
         _in_use: Option<InUse>,
     },
 }
 
-/// Resolves when the body has been sent.
-pub(crate) struct Sent(Option<oneshot::Receiver<()>>);
+/// Tells when the body has been sent, or that it stands still.
+pub(crate) struct Sent(Option<(oneshot::Receiver<()>, Arc<Progress>)>);
+
+/// How a body gets on.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Looks since it last moved.
+    looks: AtomicU8,
+    /// Its next bytes are the client's to send; otherwise the server has not taken the last ones yet.
+    awaits_client: AtomicBool,
+}
+
+/// What a body has come to.
+pub(super) enum Sending {
+    Done,
+    /// It has not moved for as long as it may.
+    Stalled {
+        by_client: bool,
+    },
+}
+
+/// A body that has not moved at so many looks in a row stands still.
+const LOOKS: u8 = 2;
 
 impl Outgoing {
     pub(crate) fn from_client(body: Incoming, in_use: Option<InUse>) -> (Self, Sent) {
@@ -32,7 +58,9 @@ impl Outgoing {
             return (Self::Empty, Sent(None));
         }
         let (sent, receiver) = oneshot::channel();
-        (Self::Client { body, _sent: sent, _in_use: in_use }, Sent(Some(receiver)))
+        let progress = Arc::new(Progress::default());
+        let sent = Self::Client { body, progress: progress.clone(), _sent: sent, _in_use: in_use };
+        (sent, Sent(Some((receiver, progress))))
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -43,10 +71,22 @@ impl Outgoing {
 impl Sent {
     pub(crate) const NOTHING: Self = Self(None);
 
-    pub(super) async fn wait(self) {
-        if let Some(sent) = self.0 {
-            // The sender is only ever dropped.
-            let _dropped = sent.await;
+    /// Waits until all has been sent, as long as it does not stand still for `stall` or up to half as long again.
+    pub(super) async fn wait(self, stall: Duration) -> Sending {
+        let Some((mut sent, progress)) = self.0 else { return Sending::Done };
+        let period = stall / u32::from(LOOKS);
+        let mut looks = interval_at(Instant::now() + period, period);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                // The sender is only ever dropped.
+                _dropped = &mut sent => return Sending::Done,
+                _ = looks.tick() => {
+                    if progress.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS {
+                        return Sending::Stalled { by_client: progress.awaits_client.load(Ordering::Relaxed) };
+                    }
+                }
+            }
         }
     }
 }
@@ -59,8 +99,12 @@ impl http_body::Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Client { body, .. } = &mut *self else { return Poll::Ready(None) };
+        let Self::Client { body, progress, .. } = &mut *self else { return Poll::Ready(None) };
         let frame = Pin::new(&mut *body).poll_frame(cx);
+        progress.awaits_client.store(frame.is_pending(), Ordering::Relaxed);
+        if frame.is_ready() {
+            progress.looks.store(0, Ordering::Relaxed);
+        }
         let is_last = matches!(frame, Poll::Ready(None)) || body.is_end_stream();
         if is_last {
             self.set(Self::Empty);

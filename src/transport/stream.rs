@@ -14,7 +14,7 @@ use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
@@ -55,8 +55,11 @@ impl StreamBody {
         stream: Stream,
         is_watch: bool,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let has_no_body = incoming.is_end_stream();
         let upstream = Mutex::new(Upstream::Open(incoming));
-        let source = Source { upstream, reader: AtomicWaker::new(), has_ended: AtomicBool::new(false) };
+        // Without a body there is nothing to be polled to its end.
+        let has_ended = AtomicBool::new(has_no_body);
+        let source = Source { upstream, reader: AtomicWaker::new(), has_ended };
         let source = Arc::new(source);
         let (alive, left) = oneshot::channel::<()>();
         let cut = source.clone();
@@ -104,7 +107,8 @@ impl http_body::Body for StreamBody {
                 return Poll::Ready((!clean).then(|| Err(cut_off(*over).into())));
             }
         };
-        let frame = Pin::new(incoming).poll_frame(cx);
+        let frame = Pin::new(&mut *incoming).poll_frame(cx);
+        let is_last = incoming.is_end_stream();
         match (&frame, &mut this.boundary) {
             (Poll::Ready(None | Some(Err(_))), _) => this.source.has_ended.store(true, Ordering::Relaxed),
             (Poll::Ready(Some(Ok(frame))), Some(boundary)) => {
@@ -113,6 +117,10 @@ impl http_body::Body for StreamBody {
                 }
             }
             _ => {}
+        }
+        // With a known length, hyper asks no more after the last byte.
+        if is_last {
+            this.source.has_ended.store(true, Ordering::Relaxed);
         }
         frame.map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 use standin::apiserver::{Fault, Rule, Subject};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::kubectl::Kubectl;
 use super::support::wire::Wire;
@@ -32,10 +32,12 @@ async fn get(world: &World, path: &str, token: &str) -> Wire {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_users_rate_is_a_limit_of_that_user_alone() {
     // Proves the 429's form, that pages count too, that streams do not, and that another user is not concerned.
-    let world = World::start_with(|raw| raw.rate_limit = Some("1/h burst 6".to_owned())).await;
-    let alice = world.token(&world.signed_in("alice").await).await;
+    let world = World::start_with(|raw| raw.rate_limit = Some("1/h burst 5".to_owned())).await;
+    let browser = world.signed_in("alice").await;
+    let token = world.new_token(&browser, json!({})).await;
+    let alice = token["token"].as_str().unwrap().to_owned();
     let bob = world.token(&world.signed_in("bob").await).await;
-    // The portal and the new token were the first two of the six.
+    // The new token was the first of the five.
     for _ in 0..3 {
         assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 200);
     }
@@ -48,9 +50,28 @@ async fn a_users_rate_is_a_limit_of_that_user_alone() {
         let status = page.json().unwrap();
         assert_eq!((&status["code"], &status["reason"]), (&429.into(), &"TooManyRequests".into()));
     }
+    // What only looks like a stream is none.
+    let upgrade = [("authorization", format!("Bearer {alice}")), ("connection", "Upgrade".to_owned())];
+    let mut upgrade: Vec<_> = upgrade.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    upgrade.push(("upgrade", "x"));
+    for (method, path) in [
+        (Method::DELETE, "/api/v1/namespaces/team-a/pods/web?watch=1"),
+        (Method::GET, "/version?watch=1"),
+        (Method::GET, "/api/v1/namespaces/team-a/pods/web/log"),
+    ] {
+        assert_eq!(world.call(method, path, &alice).await.status, 429, "{path}");
+    }
+    assert_eq!(world.call_with(Method::GET, PODS, &upgrade).await.status, 429);
     let mut watch = get(&world, &format!("{PODS}?watch=1"), &alice).await;
     assert!(watch.head().await.starts_with("HTTP/1.1 200"));
     assert_eq!(world.call(Method::GET, BOBS, &bob).await.status, 200);
+    // Whoever has emptied the bucket with a stolen token cannot keep its owner from revoking it.
+    let id = token["id"].as_str().unwrap();
+    let url = world.at(&format!("/tokens/{id}"));
+    let origin = [("origin", world.url.as_str())];
+    let revoked = browser.request(Method::DELETE, &url, &origin, Bytes::new()).await.unwrap();
+    assert_eq!(revoked.status, 204);
+    assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 401);
     assert!(world.metric(r#"entrada_problems_total{reason="rate_limited"}"#).await >= 2.0);
 }
 
@@ -239,4 +260,85 @@ async fn a_client_that_leaves_before_its_answer_is_recorded() {
         world.logged(r#""status":499,"reason":"client_gone""#).iter().any(|line| line.contains(PODS))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_stands_still_is_given_up() {
+    // Proves that a client which stops in the middle of its body is told so, and gives its connection to the API server
+    // back.
+    let world = World::start_with(|raw| {
+        raw.stall_timeout = Some("1s".to_owned());
+        raw.max_upstream_connections = Some("1".to_owned());
+    })
+    .await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(format!(
+        "POST {PODS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {alice}\r\ncontent-length: 100\r\n\r\n{{"
+    ))
+    .await;
+    let told = wire.head().await;
+    assert!(told.starts_with("HTTP/1.1 408"), "{told}");
+    assert!(told.contains("entrada-reason: body_too_slow") && told.contains("connection: close"), "{told}");
+    assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn strangers_cannot_keep_connections() {
+    // Proves that connections of clients without a credential end: one that sends the rest of a refused body and is silent
+    // then; one that asks and never reads; one over HTTP/2 that never lets its answer come.
+    let world = World::start_with(|raw| {
+        for time in [&mut raw.idle_timeout, &mut raw.stall_timeout, &mut raw.head_timeout] {
+            *time = Some("1s".to_owned());
+        }
+    })
+    .await;
+    let mut silent = Wire::open(&world).await;
+    silent.write(format!("POST {PODS} HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n")).await;
+    assert!(silent.head().await.starts_with("HTTP/1.1 401"));
+    silent.write("0123456789").await;
+    let mut deaf = Wire::open(&world).await;
+    let request = format!("GET {PODS} HTTP/1.1\r\nhost: x\r\n\r\n").repeat(1_000);
+    let asks = async {
+        // Until the socket is full in both directions.
+        let _full = tokio::time::timeout(Duration::from_secs(20), async {
+            while deaf.0.write_all(request.as_bytes()).await.is_ok() {}
+        })
+        .await;
+    };
+    let shut = async {
+        let tls = Wire::open_with(&world, b"h2").await.0;
+        let mut shut = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let shut = shut.initial_stream_window_size(0).handshake(TokioIo::new(tls));
+        let (mut client, connection) = shut.await.unwrap();
+        let connection = tokio::spawn(connection);
+        let request = http::Request::get(world.at(PODS)).body(http_body_util::Empty::<Bytes>::new()).unwrap();
+        let held = client.send_request(request).await.unwrap();
+        assert_eq!(held.status(), 401);
+        let _ended = connection.await.unwrap();
+        drop((held, client));
+    };
+    tokio::join!(asks, shut);
+    eventually("their end", || async { world.metric("entrada_connections").await < 1.0 }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_finds_no_connection_costs_its_client_none() {
+    // Proves that a small body is read when its request is refused because all connections are in use.
+    let world = World::start_with(|raw| raw.max_upstream_connections = Some("1".to_owned())).await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let mut watch = get(&world, &format!("{PODS}?watch=1"), &alice).await;
+    assert!(watch.head().await.starts_with("HTTP/1.1 200"));
+    let mut wire = Wire::open(&world).await;
+    for _ in 0..2 {
+        wire.write(format!(
+            "POST {PODS} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {alice}\r\ncontent-length: 2\r\n\r\n{{}}"
+        ))
+        .await;
+        let told = wire.head().await;
+        assert!(told.starts_with("HTTP/1.1 503") && !told.contains("connection: close"), "{told}");
+        let length = told.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        wire.0.read_exact(&mut body).await.unwrap();
+    }
 }

@@ -127,6 +127,9 @@ async fn every_documented_metric_moves() {
     eventually("the store", || async { world.metric("entrada_store_up").await >= 1.0 }).await;
     redis.kill();
 
+    // Counted in whole seconds.
+    let cpu = || world.metric("process_cpu_seconds_total");
+    eventually("a second of work", || async { cpu().await > 0.0 }).await;
     let found = scraped(&world.admin("/metrics").await.1);
     let shapes: BTreeMap<_, _> =
         found.iter().map(|(name, (shape, _))| (name.clone(), shape.clone())).collect();
