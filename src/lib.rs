@@ -17,8 +17,9 @@
 //! ```
 //!
 //! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Admitted` → `Delegated` → `Reserved`
-//! (what `upstream` needs to send it). Their fields are private and each is made in one module, so a request that skipped a stage does not compile. There is one step
-//! back: after a 401 of the API server `upstream` asks the broker once for a newer token.
+//! (what `upstream` needs to send it). Their fields are private and each is made in one module, so a request that skipped
+//! a stage does not compile. There is one step back: after a 401 of the API server `upstream` asks the broker once for a
+//! newer token.
 //!
 //! What always holds:
 //!
@@ -36,6 +37,7 @@
 //!   lost access or that a cookie went idle, and (watches) at a graceful stop.
 //! - Nobody waits for the log or the audit log: both are written by threads of their own. In strict mode of the audit
 //!   log, what cannot be recorded is refused before anything is done for it.
+//! - One user never holds every connection to the API server, and no ordinary answer or body may stand still for ever.
 //! - No secret type has a `Display`, and its `Debug` prints nothing of it. Queries are never logged.
 //! - A store or an Entra that does not answer is never mistaken for "signed out".
 //! - Nothing is buffered without a bound, and no stream has a total time limit.
