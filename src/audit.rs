@@ -12,6 +12,7 @@ mod event;
 mod exchange;
 mod file;
 mod policy;
+mod time;
 mod uri;
 mod webhook;
 mod writer;

@@ -3,7 +3,6 @@
 //! Source: `types.go` of k8s.io/apiserver, package `apis/audit/v1`. The fields stand in the order in which the API
 //! server writes them. What a client can choose is bounded in length; the annotation `entrada.io/cut` names what was cut.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,6 +12,7 @@ use http::header::USER_AGENT;
 use jiff::Timestamp;
 
 use super::exchange::{Exchange, Object, Outcome, User};
+use super::time::Time;
 use super::uri::shown;
 use crate::log::Escaped;
 
@@ -55,7 +55,7 @@ pub(super) struct EventText {
     text: Box<str>,
     /// Where the name of the stage belongs.
     stage_at: usize,
-    received: Timestamp,
+    received: Time,
     cut: Cuts,
 }
 
@@ -97,13 +97,13 @@ impl EventText {
         if let Some(object) = &exchange.object {
             cut.object = write_object(&mut text, object);
         }
-        Self { text: text.into(), stage_at, received: exchange.received, cut }
+        Self { text: text.into(), stage_at, received: Time::of(exchange.received), cut }
     }
 
     /// The event of the stage RequestReceived.
     pub(super) fn write_received(&self, line: &mut String) {
         self.begin(line, "RequestReceived");
-        self.end(line, &Outcome::default(), self.received);
+        self.end(line, &Outcome::default(), &self.received);
     }
 
     /// The event of a later stage.
@@ -120,7 +120,7 @@ impl EventText {
             line.push(',');
         }
         let _infallible = write!(line, r#""code":{}}}"#, outcome.status);
-        self.end(line, outcome, now);
+        self.end(line, outcome, &Time::of(now));
     }
 
     fn begin(&self, line: &mut String, stage: &str) {
@@ -130,23 +130,23 @@ impl EventText {
         line.push_str(after);
     }
 
-    fn end(&self, line: &mut String, outcome: &Outcome<'_>, now: Timestamp) {
-        let received = self.received;
-        let _infallible = write!(
-            line,
-            r#","requestReceivedTimestamp":"{received:.6}","stageTimestamp":"{now:.6}","annotations":{{"#
-        );
+    fn end(&self, line: &mut String, outcome: &Outcome<'_>, now: &Time) {
+        line.push_str(r#","requestReceivedTimestamp":""#);
+        line.push_str(self.received.text());
+        line.push_str(r#"","stageTimestamp":""#);
+        line.push_str(now.text());
+        line.push_str(r#"","annotations":{"#);
         let mut first = true;
         let cut = self.cut.names();
         let notes = [
             ("entrada.io/cause", outcome.cause),
-            ("entrada.io/cut", (!cut.is_empty()).then_some(&*cut)),
+            ("entrada.io/cut", cut.as_deref()),
             ("entrada.io/reason", outcome.reason),
         ];
         for (name, value) in notes {
             if let Some(value) = value {
                 separate(line, &mut first);
-                string(line, name);
+                plain(line, name);
                 line.push(':');
                 string(line, value);
             }
@@ -161,15 +161,17 @@ impl EventText {
 }
 
 impl Cuts {
-    fn names(self) -> Cow<'static, str> {
+    fn names(self) -> Option<String> {
         let fields = [
             (self.impersonated, "impersonatedUser"),
             (self.object, "objectRef"),
             (self.uri, "requestURI"),
             (self.user_agent, "userAgent"),
         ];
-        let names: Vec<_> = fields.iter().filter(|(cut, _)| *cut).map(|(_, name)| *name).collect();
-        if names.is_empty() { Cow::Borrowed("") } else { Cow::Owned(names.join(",")) }
+        let is_cut = fields.iter().any(|(cut, _)| *cut);
+        is_cut.then(|| {
+            fields.iter().filter(|(cut, _)| *cut).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+        })
     }
 }
 
@@ -189,7 +191,7 @@ fn write_user(text: &mut String, user: &User<'_>) {
     for (key, value) in extra {
         if let Some(value) = value {
             separate(text, &mut first);
-            string(text, key);
+            plain(text, key);
             text.push_str(":[");
             string(text, value);
             text.push(']');
@@ -314,6 +316,13 @@ fn strings<'s>(text: &mut String, values: impl Iterator<Item = &'s str>) {
         string(text, value);
     }
     text.push(']');
+}
+
+/// A text of ours, in which nothing must be escaped.
+fn plain(text: &mut String, value: &str) {
+    text.push('"');
+    text.push_str(value);
+    text.push('"');
 }
 
 fn string(text: &mut String, value: &str) {
