@@ -144,6 +144,9 @@ fn first_escaped(text: &[u8]) -> Option<usize> {
     // Without a branch for each byte, the compiler looks at all sixteen at once.
     let has_none = |chunk: &&[u8; 16]| !chunk.iter().fold(false, |found, byte| found | is_escaped(*byte));
     let plain = 16 * text.as_chunks::<16>().0.iter().take_while(has_none).count();
+    if text.len() < plain + 16 && text.last_chunk::<16>().is_some_and(|last| has_none(&last)) {
+        return None;
+    }
     text[plain..].iter().position(|byte| is_escaped(*byte)).map(|at| plain + at)
 }
 
