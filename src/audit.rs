@@ -11,7 +11,9 @@
 mod event;
 mod exchange;
 mod file;
+mod flood;
 mod policy;
+mod time;
 mod uri;
 mod webhook;
 mod writer;
@@ -26,15 +28,18 @@ use thiserror::Error;
 
 use self::event::{EventText, with_line};
 pub(crate) use self::exchange::{Act, Exchange, Object, Outcome, User};
+use self::flood::{Asker, Floods};
 use crate::clock::{Clock, pause};
 use crate::config::{AuditConfig, AuditPolicy, AuditSink, Stages};
 use crate::metrics::Metrics;
-use crate::outbox::{Counters, Outbox, outbox};
+use crate::outbox::{Counters, Outbox, Room, outbox};
 
 /// For exchanges to end whose connections were closed.
 const ENDING: Duration = Duration::from_secs(1);
 /// Between two looks at whether all exchanges have ended.
 const ENDING_NAP: Duration = Duration::from_millis(10);
+/// The reason of a request that was refused because its user's rate limit is used up.
+pub(crate) const RATE_LIMITED: &str = "rate_limited";
 /// About the length of an event, where it is asked whether one would be accepted.
 const TYPICAL_EVENT_BYTES: usize = 1024;
 
@@ -50,6 +55,7 @@ struct Recorder {
     /// The sink's last attempt failed.
     failing: Arc<AtomicBool>,
     clock: Clock,
+    floods: Floods,
     /// Each exchange that will be told of again holds a clone.
     under_way: Arc<()>,
 }
@@ -67,7 +73,8 @@ pub(crate) struct Trail(Option<Box<Recorded>>);
 struct Recorded {
     text: EventText,
     omit: Stages,
-    is_received: bool,
+    /// Who was accepted with it; nothing where nobody was.
+    asker: Option<Asker>,
     _under_way: Arc<()>,
     /// The stage ResponseStarted is told, or never is.
     started: AtomicBool,
@@ -116,6 +123,7 @@ impl Audit {
             outbox,
             failing,
             clock: clock.clone(),
+            floods: Floods::default(),
             under_way: Arc::default(),
         }))))
     }
@@ -134,17 +142,20 @@ impl Audit {
         let Some(recorder) = &self.0 else { return Ok(Trail::default()) };
         let Some(rule) = policy::rule(&recorder.policy, exchange) else { return Ok(Trail::default()) };
         let text = EventText::of(exchange);
+        let asker = exchange.user.as_ref().map(|user| Asker::of(user, exchange.received));
+        let is_flood = asker.is_some_and(|asker| recorder.floods.include(asker));
+        let room = if is_flood { Room::Half } else { Room::Whole };
         if rule.omit.contains(Stages::RECEIVED) {
-            recorder.ready(TYPICAL_EVENT_BYTES)?;
+            recorder.ready(TYPICAL_EVENT_BYTES, room)?;
         } else {
             with_line(|line| {
                 text.write_received(line);
-                recorder.ready(line.len())?;
-                recorder.record(line, recorder.strict);
+                recorder.ready(line.len(), room)?;
+                recorder.record(line, if recorder.strict { Room::Beyond } else { room });
                 Ok(())
             })?;
         }
-        Ok(recorder.trail(text, rule.omit, true, exchange.is_long_running()))
+        Ok(recorder.trail(text, rule.omit, asker, exchange.is_long_running()))
     }
 
     /// The answer's head is there. Recorded of long-running requests only, as the API server does.
@@ -154,7 +165,7 @@ impl Audit {
             let now = recorder.clock.now();
             with_line(|line| {
                 own.text.write_stage(line, "ResponseStarted", outcome, now);
-                recorder.record(line, recorder.strict);
+                recorder.record(line, recorder.room_of(own, outcome));
             });
         }
     }
@@ -164,21 +175,24 @@ impl Audit {
         // A long-running request that was refused has started, too.
         self.started(trail, outcome);
         let (Some(recorder), Some(own)) = (&self.0, &trail.0) else { return };
+        if let Some(asker) = own.asker.filter(|_| outcome.is_over_rate()) {
+            recorder.floods.note(asker);
+        }
         if !own.omit.contains(Stages::COMPLETE) {
             let now = recorder.clock.now();
             with_line(|line| {
                 own.text.write_stage(line, "ResponseComplete", outcome, now);
-                recorder.record(line, own.is_received && recorder.strict);
+                recorder.record(line, recorder.room_of(own, outcome));
             });
         }
     }
 
-    /// The exchange will be refused, because nobody knows whose it is. It has one event, at its end; for a stranger's
-    /// requests the queue's bound holds.
+    /// The exchange will be refused, because nobody knows whose it is. It has one event, at its end; strangers'
+    /// events have half of the queue, so that they cannot have everybody else refused in strict mode.
     pub(crate) fn unidentified(&self, exchange: &Exchange<'_>) -> Trail {
         let Some(recorder) = &self.0 else { return Trail::default() };
         let Some(rule) = policy::rule(&recorder.policy, exchange) else { return Trail::default() };
-        recorder.trail(EventText::of(exchange), rule.omit, false, false)
+        recorder.trail(EventText::of(exchange), rule.omit, None, false)
     }
 
     /// Whether what a page is about to do could be recorded. It must be asked before a session or token is changed.
@@ -186,7 +200,7 @@ impl Audit {
     /// # Errors
     /// In strict mode, when it could not.
     pub(crate) fn ready(&self) -> Result<(), NotRecorded> {
-        self.0.as_ref().map_or(Ok(()), |recorder| recorder.ready(TYPICAL_EVENT_BYTES))
+        self.0.as_ref().map_or(Ok(()), |recorder| recorder.ready(TYPICAL_EVENT_BYTES, Room::Whole))
     }
 
     /// Somebody did something with a session or a token. `exchange` says who and from where; what is known of its object is
@@ -194,19 +208,24 @@ impl Audit {
     pub(crate) fn account(&self, exchange: &Exchange<'_>, act: &Act<'_>, outcome: &Outcome<'_>) {
         if self.is_on() {
             let exchange = Exchange { verb: act.verb(), object: Some(act.object()), ..*exchange };
-            // A sign-in that is refused costs a stranger nothing: the queue's bound holds for its event.
-            self.tell(&exchange, &outcome.caused_by(act.cause()), outcome.status < 400);
+            self.tell(&exchange, &outcome.caused_by(act.cause()));
         }
     }
 
-    fn tell(&self, exchange: &Exchange<'_>, outcome: &Outcome<'_>, accepted: bool) {
+    fn tell(&self, exchange: &Exchange<'_>, outcome: &Outcome<'_>) {
         let Some(recorder) = &self.0 else { return };
         let Some(rule) = policy::rule(&recorder.policy, exchange) else { return };
         if !rule.omit.contains(Stages::COMPLETE) {
             let (text, now) = (EventText::of(exchange), recorder.clock.now());
             with_line(|line| {
                 text.write_stage(line, "ResponseComplete", outcome, now);
-                recorder.record(line, accepted && recorder.strict);
+                let room = match (&exchange.user, outcome.status) {
+                    (_, ..400) => recorder.room_of_accepted(),
+                    // A sign-in that is refused costs a stranger nothing.
+                    (None, _) => Room::Half,
+                    (Some(_), _) => Room::Whole,
+                };
+                recorder.record(line, room);
             });
         }
     }
@@ -235,23 +254,30 @@ impl Audit {
 }
 
 impl Recorder {
-    fn trail(&self, text: EventText, omit: Stages, is_received: bool, is_long_running: bool) -> Trail {
+    fn trail(&self, text: EventText, omit: Stages, asker: Option<Asker>, is_long_running: bool) -> Trail {
         let (started, under_way) = (AtomicBool::new(!is_long_running), self.under_way.clone());
-        Trail(Some(Box::new(Recorded { text, omit, is_received, started, _under_way: under_way })))
+        Trail(Some(Box::new(Recorded { text, omit, asker, started, _under_way: under_way })))
     }
 
-    fn ready(&self, bytes: usize) -> Result<(), NotRecorded> {
-        if self.strict && (self.failing.load(Ordering::Relaxed) || !self.outbox.has_room(bytes)) {
+    fn ready(&self, bytes: usize, room: Room) -> Result<(), NotRecorded> {
+        if self.strict && (self.failing.load(Ordering::Relaxed) || !self.outbox.has_room(bytes, room)) {
             return Err(NotRecorded);
         }
         Ok(())
     }
 
-    /// `beyond`: also where the queue is full.
-    fn record(&self, line: &str, beyond: bool) {
+    /// For what is still to be told of an exchange.
+    fn room_of(&self, own: &Recorded, outcome: &Outcome<'_>) -> Room {
+        if own.asker.is_none() || outcome.is_over_rate() { Room::Half } else { self.room_of_accepted() }
+    }
+
+    fn room_of_accepted(&self) -> Room {
+        if self.strict { Room::Beyond } else { Room::Whole }
+    }
+
+    fn record(&self, line: &str, room: Room) {
         // What is not accepted is counted by the queue.
-        let _accepted =
-            if beyond { self.outbox.push_beyond(line.as_bytes()) } else { self.outbox.push(line.as_bytes()) };
+        let _accepted = self.outbox.push_within(line.as_bytes(), room);
     }
 }
 

@@ -38,6 +38,17 @@ pub(crate) struct Gathering {
     pub(crate) lines: u64,
 }
 
+/// How full the buffer may become with a line.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Room {
+    /// Half of its bound: for what costs its sender nothing, so that room is left for the rest.
+    Half,
+    /// Its bound.
+    Whole,
+    /// There is no bound: for what must not be lost and is bounded otherwise.
+    Beyond,
+}
+
 /// What an outbox reports.
 #[derive(Clone, Debug)]
 pub(crate) struct Counters {
@@ -102,25 +113,20 @@ pub(crate) fn outbox(bound_bytes: usize, rules: Gathering, counters: Counters) -
 impl Outbox {
     /// Accepts a line, which ends in a newline, if there is room for it.
     pub(crate) fn push(&self, line: &[u8]) -> bool {
-        self.accept(line, false)
-    }
-
-    /// Accepts a line whether there is room or not: for what must not be lost and is bounded otherwise.
-    pub(crate) fn push_beyond(&self, line: &[u8]) -> bool {
-        self.accept(line, true)
+        self.push_within(line, Room::Whole)
     }
 
     /// Whether a line of so many bytes would be accepted now.
     #[must_use]
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        let state = self.0.lock();
-        state.is_open() && state.held() + bytes <= self.0.bound_bytes
+    pub(crate) fn has_room(&self, bytes: usize, room: Room) -> bool {
+        self.0.has_room(&self.0.lock(), bytes, room)
     }
 
-    fn accept(&self, line: &[u8], beyond: bool) -> bool {
+    /// Accepts a line, which ends in a newline, if there is room for it in what it may use.
+    pub(crate) fn push_within(&self, line: &[u8], room: Room) -> bool {
         debug_assert!(line.ends_with(b"\n"), "a line ends in a newline");
         let mut state = self.0.lock();
-        if !state.is_open() || !beyond && state.held() + line.len() > self.0.bound_bytes {
+        if !self.0.has_room(&state, line.len(), room) {
             state.dropped += 1;
             drop(state);
             self.0.counters.dropped.inc();
@@ -237,6 +243,15 @@ impl Inbox {
 }
 
 impl Shared {
+    fn has_room(&self, state: &State, bytes: usize, room: Room) -> bool {
+        let bound = match room {
+            Room::Half => self.bound_bytes / 2,
+            Room::Whole => self.bound_bytes,
+            Room::Beyond => usize::MAX,
+        };
+        state.is_open() && state.held() + bytes <= bound
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

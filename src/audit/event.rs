@@ -3,7 +3,6 @@
 //! Source: `types.go` of k8s.io/apiserver, package `apis/audit/v1`. The fields stand in the order in which the API
 //! server writes them. What a client can choose is bounded in length; the annotation `entrada.io/cut` names what was cut.
 
-use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -13,6 +12,7 @@ use http::header::USER_AGENT;
 use jiff::Timestamp;
 
 use super::exchange::{Exchange, Object, Outcome, User};
+use super::time::Time;
 use super::uri::shown;
 use crate::log::Escaped;
 
@@ -22,6 +22,9 @@ const MAX_USER_AGENT_BYTES: usize = 1024;
 const MAX_NAME_BYTES: usize = 1024;
 /// The headers that say whom to act as, all together.
 const MAX_IMPERSONATED_BYTES: usize = 8 * 1024;
+/// Room for nearly every event. It is not given back in part, so that the allocator can hand the same piece to the next
+/// one as it is.
+const USUAL_BYTES: usize = 1024;
 /// Ends what was cut, as in the API server's events.
 pub(super) const CUT: &str = "...TRUNCATED";
 
@@ -52,10 +55,10 @@ pub(super) fn with_line<T>(write: impl FnOnce(&mut String) -> T) -> T {
 /// The text of an exchange's events that is the same at each stage.
 #[derive(Debug)]
 pub(super) struct EventText {
-    text: Box<str>,
+    text: String,
     /// Where the name of the stage belongs.
     stage_at: usize,
-    received: Timestamp,
+    received: Time,
     cut: Cuts,
 }
 
@@ -71,7 +74,7 @@ struct Cuts {
 impl EventText {
     pub(super) fn of(exchange: &Exchange<'_>) -> Self {
         let mut cut = Cuts::default();
-        let mut text = String::with_capacity(1024);
+        let mut text = String::with_capacity(USUAL_BYTES);
         text.push_str(r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"#);
         string(&mut text, exchange.audit_id);
         text.push_str(r#","stage":""#);
@@ -97,13 +100,14 @@ impl EventText {
         if let Some(object) = &exchange.object {
             cut.object = write_object(&mut text, object);
         }
-        Self { text: text.into(), stage_at, received: exchange.received, cut }
+        text.shrink_to(USUAL_BYTES);
+        Self { text, stage_at, received: Time::of(exchange.received), cut }
     }
 
     /// The event of the stage RequestReceived.
     pub(super) fn write_received(&self, line: &mut String) {
         self.begin(line, "RequestReceived");
-        self.end(line, &Outcome::default(), self.received);
+        self.end(line, &Outcome::default(), &self.received);
     }
 
     /// The event of a later stage.
@@ -120,7 +124,7 @@ impl EventText {
             line.push(',');
         }
         let _infallible = write!(line, r#""code":{}}}"#, outcome.status);
-        self.end(line, outcome, now);
+        self.end(line, outcome, &Time::of(now));
     }
 
     fn begin(&self, line: &mut String, stage: &str) {
@@ -130,23 +134,23 @@ impl EventText {
         line.push_str(after);
     }
 
-    fn end(&self, line: &mut String, outcome: &Outcome<'_>, now: Timestamp) {
-        let received = self.received;
-        let _infallible = write!(
-            line,
-            r#","requestReceivedTimestamp":"{received:.6}","stageTimestamp":"{now:.6}","annotations":{{"#
-        );
+    fn end(&self, line: &mut String, outcome: &Outcome<'_>, now: &Time) {
+        line.push_str(r#","requestReceivedTimestamp":""#);
+        line.push_str(self.received.text());
+        line.push_str(r#"","stageTimestamp":""#);
+        line.push_str(now.text());
+        line.push_str(r#"","annotations":{"#);
         let mut first = true;
         let cut = self.cut.names();
         let notes = [
             ("entrada.io/cause", outcome.cause),
-            ("entrada.io/cut", (!cut.is_empty()).then_some(&*cut)),
+            ("entrada.io/cut", cut.as_deref()),
             ("entrada.io/reason", outcome.reason),
         ];
         for (name, value) in notes {
             if let Some(value) = value {
                 separate(line, &mut first);
-                string(line, name);
+                plain(line, name);
                 line.push(':');
                 string(line, value);
             }
@@ -161,15 +165,17 @@ impl EventText {
 }
 
 impl Cuts {
-    fn names(self) -> Cow<'static, str> {
+    fn names(self) -> Option<String> {
         let fields = [
             (self.impersonated, "impersonatedUser"),
             (self.object, "objectRef"),
             (self.uri, "requestURI"),
             (self.user_agent, "userAgent"),
         ];
-        let names: Vec<_> = fields.iter().filter(|(cut, _)| *cut).map(|(_, name)| *name).collect();
-        if names.is_empty() { Cow::Borrowed("") } else { Cow::Owned(names.join(",")) }
+        let is_cut = fields.iter().any(|(cut, _)| *cut);
+        is_cut.then(|| {
+            fields.iter().filter(|(cut, _)| *cut).map(|(_, name)| *name).collect::<Vec<_>>().join(",")
+        })
     }
 }
 
@@ -189,7 +195,7 @@ fn write_user(text: &mut String, user: &User<'_>) {
     for (key, value) in extra {
         if let Some(value) = value {
             separate(text, &mut first);
-            string(text, key);
+            plain(text, key);
             text.push_str(":[");
             string(text, value);
             text.push(']');
@@ -314,6 +320,13 @@ fn strings<'s>(text: &mut String, values: impl Iterator<Item = &'s str>) {
         string(text, value);
     }
     text.push(']');
+}
+
+/// A text of ours, in which nothing must be escaped.
+fn plain(text: &mut String, value: &str) {
+    text.push('"');
+    text.push_str(value);
+    text.push('"');
 }
 
 fn string(text: &mut String, value: &str) {

@@ -135,6 +135,11 @@ impl<'a> Outcome<'a> {
         Self { status, ..Self::default() }
     }
 
+    /// The user's rate limit was used up.
+    pub(super) fn is_over_rate(&self) -> bool {
+        self.reason == Some(super::RATE_LIMITED)
+    }
+
     pub(super) fn caused_by(self, cause: Option<&'a str>) -> Self {
         Self { cause, ..self }
     }

@@ -1,5 +1,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::LazyLock;
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use http::{HeaderMap, HeaderValue, Uri};
 use jiff::Timestamp;
@@ -87,7 +88,7 @@ async fn an_event_has_the_api_servers_form() {
     let world = World::new(|_| {});
     let trail = world.audit.received(&exchange()).unwrap();
     let refused = Outcome {
-        reason: Some("rate_limited"),
+        reason: Some(RATE_LIMITED),
         told: Some(("TooManyRequests", "Slow \"down\"")),
         ..Outcome::of(429)
     };
@@ -268,22 +269,29 @@ async fn what_a_client_sends_is_bounded() {
     assert_eq!(events[0]["impersonatedUser"]["groups"].as_array().unwrap().len(), 8);
 }
 
+/// A sink that stands still until the test lets go of it.
+struct Stuck(Receiver<()>);
+
+impl writer::Sink for Stuck {
+    fn write(&mut self, _events: &[u8]) -> anyhow::Result<()> {
+        let _released = self.0.recv();
+        Ok(())
+    }
+}
+
+fn stuck(strict: bool, queue_bytes: usize) -> (Audit, Metrics, Sender<()>) {
+    let (release, stuck) = channel();
+    let config = AuditConfig { strict, queue_bytes, ..config(AuditSink::Stdout) };
+    let metrics = Metrics::default();
+    let audit = Audit::start_with(Box::new(Stuck(stuck)), &config, &Clock::movable(), &metrics).unwrap();
+    (audit, metrics, release)
+}
+
 /// A full queue drops and counts; in strict mode it refuses, and what accepted requests have to say is kept.
 #[tokio::test]
 async fn strict_mode_refuses_instead_of_losing() {
-    struct Stuck(std::sync::mpsc::Receiver<()>);
-    impl writer::Sink for Stuck {
-        fn write(&mut self, _events: &[u8]) -> anyhow::Result<()> {
-            let _released = self.0.recv();
-            Ok(())
-        }
-    }
     for strict in [false, true] {
-        let (release, stuck) = std::sync::mpsc::channel();
-        let mut config = config(AuditSink::Stdout);
-        (config.strict, config.queue_bytes) = (strict, 10_000);
-        let metrics = Metrics::default();
-        let audit = Audit::start_with(Box::new(Stuck(stuck)), &config, &Clock::movable(), &metrics).unwrap();
+        let (audit, metrics, release) = stuck(strict, 10_000);
         let answers: Vec<_> = (0..100).map(|_| audit.received(&exchange())).collect();
         let trails: Vec<_> = answers.into_iter().flatten().collect();
         assert_eq!((trails.len() < 100, audit.ready().is_err()), (strict, strict));
@@ -296,6 +304,54 @@ async fn strict_mode_refuses_instead_of_losing() {
         assert_eq!(count("written") + count("dropped"), events);
         assert_eq!(metrics.audit.queue_bytes.get(), 0);
     }
+}
+
+/// While the sink stands still, what strangers and users beyond their rate limit are refused fills half of the queue at
+/// most: so they cannot make strict mode refuse everybody else.
+#[tokio::test]
+async fn the_refused_fill_half_of_the_queue_at_most() {
+    const BOUND: usize = 100_000;
+    let over_rate = Outcome { reason: Some(RATE_LIMITED), ..Outcome::of(429) };
+    let unknown = Exchange { user: None, ..exchange() };
+    let other =
+        Exchange { user: exchange().user.map(|user| User { oid: "another-oid", ..user }), ..exchange() };
+    let floods: [&dyn Fn(&Audit); 3] = [
+        &|audit| audit.complete(&audit.unidentified(&unknown), &Outcome::of(401)),
+        &|audit| audit.account(&unknown, &Act::SignIn(""), &Outcome::of(403)),
+        &|audit| {
+            if let Ok(trail) = audit.received(&exchange()) {
+                audit.complete(&trail, &over_rate);
+            }
+        },
+    ];
+    for strict in [false, true] {
+        for flood in floods {
+            let (audit, metrics, release) = stuck(strict, BOUND);
+            let queued = || usize::try_from(metrics.audit.queue_bytes.get()).unwrap();
+            (0..1_000).for_each(|_| flood(&audit));
+            assert!((BOUND * 2 / 5..=BOUND / 2).contains(&queued()), "{}", queued());
+            let before = queued();
+            let trail = audit.received(&other).unwrap();
+            audit.complete(&trail, &Outcome::of(200));
+            assert!(queued() > before + 1_000, "both of another user's events are there");
+            drop((release, trail));
+            audit.close(PATIENCE).await;
+        }
+    }
+}
+
+/// A user whose rate limit is used up has the whole queue again when that is a while ago.
+#[tokio::test]
+async fn a_rate_limit_is_held_against_a_user_only_for_a_moment() {
+    let over_rate = Outcome { reason: Some(RATE_LIMITED), ..Outcome::of(429) };
+    let (audit, _metrics, release) = stuck(true, 10_000);
+    let trails: Vec<_> = (0..100).map_while(|_| audit.received(&exchange()).ok()).take(8).collect();
+    audit.complete(&trails[0], &over_rate);
+    assert!(audit.received(&exchange()).is_err(), "the queue is more than half full");
+    let later = exchange().received + jiff::SignedDuration::from_hours(1_000_000);
+    assert!(audit.received(&Exchange { received: later, ..exchange() }).is_ok());
+    drop((release, trails));
+    audit.close(PATIENCE).await;
 }
 
 /// Where it is off, everything is answered at once and nothing is made.

@@ -28,6 +28,8 @@ const SECRET_NAMES: [&str; 14] = [
 ];
 /// How our own tokens and cookies' values begin, and JSON Web Tokens.
 const SECRET_BEGINNINGS: [&str; 2] = ["entrada_", "eyJ"];
+/// With which all of these begin.
+const FIRST_BYTE: u8 = b'e';
 /// What is shorter is the name of something.
 const LEAST_SECRET_BYTES: usize = 24;
 
@@ -87,16 +89,15 @@ fn without_secrets(text: &str) -> Cow<'_, str> {
 /// Where the first token stands, and its length.
 fn first_secret(text: &str) -> Option<(usize, usize)> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    let beginnings = SECRET_BEGINNINGS.iter();
-    let found =
-        beginnings.flat_map(|beginning| text.match_indices(beginning)).filter_map(|(at, beginning)| {
-            let rest = &text[at..];
-            let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-            // A list's `continue` begins like a JSON Web Token, which has three parts.
-            let is_whole = beginning != "eyJ" || rest[..length].matches('.').count() >= 2;
-            (length >= LEAST_SECRET_BYTES && is_whole).then_some((at, length))
-        });
-    found.min()
+    let candidates = text.bytes().enumerate().filter(|(_, byte)| *byte == FIRST_BYTE);
+    candidates.map(|(at, _)| at).find_map(|at| {
+        let rest = &text[at..];
+        let beginning = SECRET_BEGINNINGS.iter().find(|beginning| rest.starts_with(**beginning))?;
+        let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        // A list's `continue` begins like a JSON Web Token, which has three parts.
+        let is_whole = *beginning != "eyJ" || rest[..length].matches('.').count() >= 2;
+        (length >= LEAST_SECRET_BYTES && is_whole).then_some((at, length))
+    })
 }
 
 #[cfg(test)]
@@ -137,6 +138,12 @@ mod tests {
         ] {
             assert_eq!(told(&uri, false), shown);
         }
+    }
+
+    /// The search looks at no other byte.
+    #[test]
+    fn all_secrets_begin_with_the_byte_that_is_looked_for() {
+        assert!(SECRET_BEGINNINGS.iter().all(|beginning| beginning.as_bytes()[0] == FIRST_BYTE));
     }
 
     /// What a client sends has a bound.

@@ -65,14 +65,15 @@ impl Writer {
                     "audit events were dropped: the sink is not fast enough"
                 );
             }
-            let mut left = &batch.bytes[..];
+            let (mut left, mut lines_left) = (&batch.bytes[..], batch.lines);
             while !left.is_empty() {
-                let (portion, lines) = first(left, self.sink.portion());
+                let (portion, lines) = first(left, lines_left, self.sink.portion());
                 if !self.write(portion) {
                     return;
                 }
                 self.inbox.written(portion.len(), lines);
                 left = &left[portion.len()..];
+                lines_left -= lines;
             }
         }
     }
@@ -102,7 +103,11 @@ impl Writer {
 }
 
 /// The first lines that are a portion, and how many they are.
-fn first(lines: &[u8], (most_bytes, most_lines): (usize, u64)) -> (&[u8], u64) {
+fn first(lines: &[u8], in_all: u64, (most_bytes, most_lines): (usize, u64)) -> (&[u8], u64) {
+    // Usually: then no byte is looked at.
+    if lines.len() <= most_bytes && in_all <= most_lines {
+        return (lines, in_all);
+    }
     let (mut end, mut count) = (0, 0);
     for line in lines.split_inclusive(|byte| *byte == b'\n') {
         if count > 0 && (count == most_lines || end + line.len() > most_bytes) {
@@ -121,9 +126,14 @@ mod tests {
     /// A portion is whole lines, within both bounds where one line is.
     #[test]
     fn a_portion_is_whole_lines() {
-        assert_eq!(first(b"a\nbc\nd\n", (5, 9)), (&b"a\nbc\n"[..], 2));
-        assert_eq!(first(b"a\nbc\nd\n", (100, 1)), (&b"a\n"[..], 1));
-        assert_eq!(first(b"a\nbc\nd\n", (100, 9)), (&b"a\nbc\nd\n"[..], 3));
-        assert_eq!(first(b"longer than that\nb\n", (5, 9)), (&b"longer than that\n"[..], 1));
+        for (lines, in_all, bounds, portion) in [
+            ("a\nbc\nd\n", 3, (5, 9), ("a\nbc\n", 2)),
+            ("a\nbc\nd\n", 3, (100, 1), ("a\n", 1)),
+            ("a\nbc\nd\n", 3, (100, 9), ("a\nbc\nd\n", 3)),
+            ("longer than that\nb\n", 2, (5, 9), ("longer than that\n", 1)),
+        ] {
+            let (first, count) = first(lines.as_bytes(), in_all, bounds);
+            assert_eq!((first, count), (portion.0.as_bytes(), portion.1));
+        }
     }
 }

@@ -48,20 +48,21 @@ fn all_that_gathered_is_taken_at_once() {
 #[test]
 fn what_does_not_fit_is_dropped_and_told() {
     let (outbox, inbox) = outbox(8, AT_ONCE, counters());
-    assert!(outbox.push(b"abc\n") && outbox.has_room(4) && !outbox.has_room(5));
+    assert!(outbox.push(b"abc\n") && outbox.has_room(4, Room::Whole) && !outbox.has_room(5, Room::Whole));
     let mut batch = Batch::default();
     assert!(inbox.next(&mut batch));
+    assert!(!outbox.push_within(b"\n", Room::Half), "half of it is full");
     assert!(outbox.push(b"def\n"));
     assert!(!outbox.push(b"\n") && !outbox.push(b"ghi\n"));
-    assert!(outbox.push_beyond(b"jkl\n"));
-    assert_eq!(inbox.shared.counters.dropped.get(), 2);
+    assert!(outbox.push_within(b"jkl\n", Room::Beyond));
+    assert_eq!(inbox.shared.counters.dropped.get(), 3);
     inbox.written(4, 1);
     assert!(inbox.next(&mut batch));
-    assert_eq!((lines_of(&batch), batch.dropped), (vec!["def".to_owned(), "jkl".to_owned()], 2));
+    assert_eq!((lines_of(&batch), batch.dropped), (vec!["def".to_owned(), "jkl".to_owned()], 3));
     inbox.lost(8, 2);
     assert!(inbox.next(&mut batch), "the loss is told, although there is no line");
     assert_eq!((batch.lines, batch.dropped), (0, 2));
-    assert_eq!(inbox.shared.counters.dropped.get(), 4);
+    assert_eq!(inbox.shared.counters.dropped.get(), 5);
 }
 
 /// A writer that waits is woken by a line, and a close waits until all is written.
@@ -85,7 +86,7 @@ fn a_close_waits_for_the_writer() {
     }
     assert!(outbox.push(b"too few to go, but for the close\n"));
     assert_eq!(outbox.close(LONG), 0);
-    assert!(!outbox.push_beyond(b"too late\n"));
+    assert!(!outbox.push_within(b"too late\n", Room::Beyond));
     assert_eq!(writer.join().unwrap(), [3, 1]);
 }
 

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::{Limit, Problem, Side};
-use crate::audit::NotRecorded;
+use crate::audit::{NotRecorded, RATE_LIMITED};
 use crate::quota::OverQuota;
 
 /// The buckets fill, and requests end, all the time. kubectl and client-go wait so long and try again, up to ten times.
@@ -12,7 +12,7 @@ const RETRY_AFTER_SECONDS: u32 = 1;
 impl From<OverQuota> for Problem {
     fn from(over: OverQuota) -> Self {
         let (reason, limit, sentence) = match over {
-            OverQuota::Rate => ("rate_limited", Limit::Rate, "You send more requests than one user may."),
+            OverQuota::Rate => (RATE_LIMITED, Limit::Rate, "You send more requests than one user may."),
             OverQuota::Requests => (
                 "too_many_requests",
                 Limit::RequestsPerUser,
