@@ -49,6 +49,9 @@ impl<K: Hash + Eq + Clone> Buckets<K> {
 
     /// The same, after a short wait for the next one.
     pub(super) async fn take_soon(&self, key: &K) -> bool {
+        if self.take(key) {
+            return true;
+        }
         let until = Instant::now() + PATIENCE;
         while let Err(empty) = self.limiter.check_key(key) {
             let now = Instant::now();
