@@ -20,7 +20,7 @@ use crate::entra::Entra;
 use crate::exchange::Stages;
 use crate::http::forwarded::Forwarding;
 use crate::identity::Authenticator;
-use crate::listen::{Certificates, Listener};
+use crate::listen::{self, Certificates, Listener};
 use crate::metrics::Metrics;
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
@@ -75,7 +75,7 @@ impl Sockets {
     /// When one cannot be opened.
     pub async fn bind(config: &Config) -> anyhow::Result<Self> {
         Ok(Self {
-            public: TcpListener::bind(config.listen).await.context("ENTRADA_LISTEN")?,
+            public: listen::bind(config.listen).context("ENTRADA_LISTEN")?,
             admin: TcpListener::bind(config.admin_listen).await.context("ENTRADA_ADMIN_LISTEN")?,
         })
     }

@@ -12,7 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use self::bounds::Bounds;
 pub(crate) use self::tls::Certificates;
@@ -23,6 +23,22 @@ use crate::shutdown::Shutdown;
 
 /// After a failed accept (no file descriptors, mostly): a moment for connections to end, instead of a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that wait to be accepted; the kernel's `net.core.somaxconn` (4096 on Linux) may allow fewer. The library's
+/// own 128 are few for a burst: whoever does not fit waits a second, for TCP to try again.
+const BACKLOG: u32 = 4_096;
+
+/// Opens the public port.
+///
+/// # Errors
+/// When it is taken or not ours to open.
+pub(crate) fn bind(addr: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // So that a restart need not wait for connections of the last run to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
 
 /// The public listener.
 pub(crate) struct Listener {
@@ -86,5 +102,26 @@ impl Listener {
 
     fn refuse(&self, reason: &str) {
         self.metrics.connections_refused.with_label_values(&[reason]).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::future::join_all;
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// A burst of connections finds room before any of them is accepted.
+    #[tokio::test]
+    async fn a_burst_of_connections_finds_room() {
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let burst = join_all((0..400).map(|_| TcpStream::connect(addr)));
+        let connected = tokio::time::timeout(Duration::from_millis(900), burst).await;
+        let connected = connected.expect("nobody waits for TCP to try again");
+        assert!(connected.iter().all(Result::is_ok));
     }
 }
