@@ -33,7 +33,7 @@ async fn an_hour_of_two_hundred_users_loses_nobody() {
     // Proves that expiring tokens, errors, silence, new keys and strict rotation cost no request and no session, and no
     // more calls than renewals need.
     // Silence is waited for in real time, while the hour is a matter of seconds.
-    let world = World::start_with(|raw| raw.entra_timeout = Some("1s".to_owned())).await;
+    let world = World::start_with(|raw| raw.entra_timeout = Some("300ms".to_owned())).await;
     world.entra.set_access_token_lifetime(Some(TOKEN_LIFETIME));
     let mut tokens = Vec::new();
     for n in 0..USERS {
