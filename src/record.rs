@@ -23,7 +23,7 @@ pub(crate) use self::recording::session_ended;
 use self::spans::Spans;
 use crate::audit::{Audit, Outcome};
 use crate::metrics::{Metrics, labels};
-use crate::route::{Facts, Route};
+use crate::route::{Facts, Route, method_name};
 use crate::secret::random_guid;
 use crate::session::{Credential, Session};
 use crate::trace::Tracer;
@@ -196,7 +196,7 @@ impl Record {
         let metrics = &self.metrics;
         let (kind, verb, resource) = match &self.facts {
             Some(facts) => ("kubernetes", facts.verb, labels::resource(facts.group(), facts.resource())),
-            None => ("page", labels::method(&self.method), self.page),
+            None => ("page", method_name(&self.method), self.page),
         };
         metrics.requests.with_label_values(&[kind, verb, resource, labels::code(status)]).inc();
         metrics.request_seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());

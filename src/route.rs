@@ -7,7 +7,7 @@ use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
 
-pub(crate) use self::facts::{Facts, Shape};
+pub(crate) use self::facts::{Facts, Shape, method_name};
 use crate::http::headers::{list, trim};
 
 /// Where a request goes.

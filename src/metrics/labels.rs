@@ -1,7 +1,5 @@
 //! Labels whose values are known beforehand, so that no client can make time series: what is not known becomes `other`.
 
-use http::Method;
-
 /// Resources of Kubernetes' own API groups and of the metrics server, as `resource` or `resource.group`, sorted.
 const RESOURCES: &[&str] = &[
     "apiservices.apiregistration.k8s.io",
@@ -113,20 +111,6 @@ pub(crate) fn resource(group: &str, resource: &str) -> &'static str {
     let pieces = |known: &'static str| known.split_once('.').unwrap_or((known, ""));
     let found = RESOURCES.binary_search_by(|known| pieces(known).cmp(&(resource, group)));
     found.map_or(OTHER, |at| RESOURCES[at])
-}
-
-/// The label of a method.
-pub(crate) fn method(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "get",
-        Method::HEAD => "head",
-        Method::POST => "post",
-        Method::PUT => "put",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        Method::OPTIONS => "options",
-        _ => OTHER,
-    }
 }
 
 /// The label of a status.

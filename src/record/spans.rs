@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::{CLIENT_GONE, Record, unanswered};
 use crate::clock::after;
 use crate::metrics::labels;
-use crate::route::Route;
+use crate::route::{Route, method_name};
 use crate::trace::{Kind, Span, Trace, Tracer, Value};
 
 /// Subresources that stand in a span's name. Others are the client's choice, and a name must have few values.
@@ -225,7 +225,7 @@ impl Spans {
 }
 
 fn is_known(method: &Method) -> bool {
-    labels::method(method) != labels::OTHER
+    method_name(method) != labels::OTHER
 }
 
 fn version(version: Version) -> &'static str {

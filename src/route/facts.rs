@@ -181,7 +181,7 @@ impl Facts {
 impl<'a> Info<'a> {
     fn of(segments: &Segments<'a>, method: &Method) -> Self {
         let segments = segments.as_slice();
-        let mut info = Self { verb: of_method(method), ..Self::default() };
+        let mut info = Self { verb: method_name(method), ..Self::default() };
         // `/api/{version}/{resource}…` and `/apis/{group}/{version}/{resource}…`; anything shorter names no resource.
         let rest = match segments {
             ["api", version, rest @ ..] if !rest.is_empty() => {
@@ -262,7 +262,8 @@ fn of_resource(method: &Method) -> &'static str {
     }
 }
 
-fn of_method(method: &Method) -> &'static str {
+/// The method in lower case; `other` for an unusual one.
+pub(crate) fn method_name(method: &Method) -> &'static str {
     match *method {
         Method::GET => "get",
         Method::HEAD => "head",
