@@ -142,7 +142,7 @@ async fn serve_h1<S>(
     let mut connection = pin!(connection);
     // hyper is not told of the stop. It is enough that the connection is polled once more: `TimeoutStream` then sees
     // that the process is stopping and sets the shorter timeout.
-    let ends = until(connection.as_mut(), shutdown.begun(), |_| {});
+    let ends = until(connection.as_mut(), shutdown.begun(), |_| {}, std::future::pending());
     tokio::select! {
         () = ends => {}
         // What is half sent cannot be followed by anything else: the connection is closed.
@@ -192,21 +192,15 @@ async fn serve_h2<S>(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
-    let unused = async {
+    let asked_to_leave = async {
         tokio::select! {
             () = phase.unused(limits.idle) => {}
             () = shutdown.begun() => {}
         }
     };
-    let ends = until(connection.as_mut(), unused, |connection| connection.graceful_shutdown());
-    let leaves = async {
-        tokio::select! {
-            () = phase.unused(limits.idle) => {}
-            () = shutdown.begun() => {}
-        }
-        // Told to leave. One that stays all the same, although none of its streams is served any more, is closed.
-        phase.unused(limits.head).await;
-    };
+    // One that stays all the same, although none of its streams is served any more, is closed.
+    let stays = phase.unused(limits.head);
+    let ends = until(connection.as_mut(), asked_to_leave, |connection| connection.graceful_shutdown(), stays);
     let gives_up = async {
         loop {
             // Other streams of the connection go on.
@@ -217,15 +211,16 @@ async fn serve_h2<S>(
     tokio::select! {
         () = ends => {}
         () = gives_up => {}
-        () = leaves => tracing::debug!("a connection without a stream did not leave"),
     }
 }
 
-/// Runs the connection to its end. When `event` happens, `finish` tells it to take no new requests.
+/// Runs the connection to its end. When `event` happens, `finish` tells it to take no new requests; it is left where it is
+/// when `patience` ends after that.
 async fn until<C, E>(
     mut connection: Pin<&mut C>,
     event: impl Future<Output = ()>,
     finish: impl FnOnce(Pin<&mut C>),
+    patience: impl Future<Output = ()>,
 ) where
     C: Future<Output = Result<(), E>>,
     E: std::fmt::Display,
@@ -234,7 +229,10 @@ async fn until<C, E>(
         ended = connection.as_mut() => ended,
         () = event => {
             finish(connection.as_mut());
-            connection.await
+            tokio::select! {
+                ended = connection => ended,
+                () = patience => return tracing::debug!("a connection that was told to leave stayed"),
+            }
         }
     };
     if let Err(error) = ended {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::support::kubectl::Kubectl;
 use super::support::wire::Wire;
-use super::support::{World, eventually};
+use super::support::{PATIENCE, World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
 const BOBS: &str = "/api/v1/namespaces/team-b/pods";
@@ -315,7 +315,8 @@ async fn strangers_cannot_keep_connections() {
         let request = http::Request::get(world.at(PODS)).body(http_body_util::Empty::<Bytes>::new()).unwrap();
         let held = client.send_request(request).await.unwrap();
         assert_eq!(held.status(), 401);
-        let _ended = connection.await.unwrap();
+        let ended = tokio::time::timeout(PATIENCE, connection).await;
+        let _broken = ended.expect("the connection ends").unwrap();
         drop((held, client));
     };
     tokio::join!(asks, shut);
