@@ -1,9 +1,33 @@
-//! The one way in which this program makes a TLS client: TLS 1.2 or 1.3, the server verified against given roots.
+//! The one way in which this program makes a TLS client: TLS 1.2 or 1.3, the server verified against given roots. Over it,
+//! the HTTP client for calls to others: Entra, and collectors of audit events and traces.
+
+use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+
+/// Makes calls with small bodies.
+pub(crate) type CallClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Which addresses may be called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schemes {
+    /// `https` alone: whoever answers is verified.
+    Https,
+    /// Also `http`: within a cluster, a collector is mostly reached without TLS.
+    HttpsAndHttp,
+}
+
+/// An unused connection of a call is kept so long for the next one.
+const CALL_IDLE: Duration = Duration::from_secs(60);
 
 /// The roots that browsers trust.
 pub(crate) fn public_roots() -> RootCertStore {
@@ -21,6 +45,41 @@ pub(crate) fn add_roots(roots: &mut RootCertStore, pem: &[u8]) -> anyhow::Result
     }
     anyhow::ensure!(roots.len() > before, "the file holds no certificate");
     Ok(())
+}
+
+/// The authorities in a PEM text, or where there is none those that browsers trust.
+///
+/// # Errors
+/// When one is broken, or the text holds none.
+pub(crate) fn roots_or_public(pem: Option<&[u8]>) -> anyhow::Result<RootCertStore> {
+    let Some(pem) = pem else { return Ok(public_roots()) };
+    let mut roots = RootCertStore::empty();
+    add_roots(&mut roots, pem)?;
+    Ok(roots)
+}
+
+/// An HTTP/1.1 client for calls. `connect_timeout` is that of TCP; how long a call may take is its caller's to say.
+///
+/// # Errors
+/// As [`client`].
+pub(crate) fn call_client(
+    roots: RootCertStore,
+    schemes: Schemes,
+    connect_timeout: Duration,
+) -> anyhow::Result<CallClient> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(connect_timeout));
+    tcp.set_nodelay(true);
+    let builder = HttpsConnectorBuilder::new().with_tls_config(client(roots)?);
+    let builder = match schemes {
+        Schemes::Https => builder.https_only(),
+        Schemes::HttpsAndHttp => builder.https_or_http(),
+    };
+    Ok(Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(CALL_IDLE)
+        .build(builder.enable_http1().wrap_connector(tcp)))
 }
 
 /// A client that trusts `roots` and nobody else.

@@ -8,17 +8,13 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::runtime::Runtime;
 
 use super::writer::Sink;
 use crate::config::AuditWebhook;
 use crate::outbox::Gathering;
 use crate::secret::random_share;
-use crate::tls;
+use crate::tls::{self, CallClient, Schemes};
 
 /// One batch, from connecting to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,14 +29,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Of an answer, which says nothing that is needed.
 const MAX_REPLY_BYTES: usize = 64 * 1024;
 
-type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
-
 /// A web server that takes an `audit.k8s.io/v1` EventList.
 pub(super) struct WebhookSink {
     settings: AuditWebhook,
     /// Of this thread: a slow server costs no worker anything.
     runtime: Runtime,
-    client: HttpsClient,
+    client: CallClient,
     /// What the client trusts, as the file held it.
     ca: Option<Vec<u8>>,
 }
@@ -126,28 +120,9 @@ fn read_ca(path: Option<&Path>) -> anyhow::Result<Option<Vec<u8>>> {
 }
 
 /// Trusts the given authorities, or the public ones.
-fn client(ca: Option<&[u8]>) -> anyhow::Result<HttpsClient> {
-    let roots = match ca {
-        None => tls::public_roots(),
-        Some(pem) => {
-            let mut roots = rustls::RootCertStore::empty();
-            tls::add_roots(&mut roots, pem).context("ENTRADA_AUDIT_CA_FILE")?;
-            roots
-        }
-    };
-    let mut tcp = HttpConnector::new();
-    tcp.enforce_http(false);
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    tcp.set_nodelay(true);
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_tls_config(tls::client(roots)?)
-        .https_only()
-        .enable_http1()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(Duration::from_secs(60))
-        .build(connector))
+fn client(ca: Option<&[u8]>) -> anyhow::Result<CallClient> {
+    let roots = tls::roots_or_public(ca).context("ENTRADA_AUDIT_CA_FILE")?;
+    tls::call_client(roots, Schemes::Https, CONNECT_TIMEOUT)
 }
 
 #[cfg(test)]

@@ -8,16 +8,12 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use super::redemptions::Counted;
-use crate::tls;
+use crate::tls::{self, CallClient, Schemes};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Calls at once, each on a connection of its own: within the reserve that the bounds on connections leave of the file limit
@@ -53,7 +49,7 @@ pub(super) struct Reply {
 
 #[derive(Debug)]
 pub(super) struct Http {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: CallClient,
     timeout: Duration,
     seats: Semaphore,
     waiting: IntGauge,
@@ -67,20 +63,7 @@ impl Http {
             let pem = std::fs::read(path).context("ENTRADA_ENTRA_CA_FILE")?;
             tls::add_roots(&mut roots, &pem).context("ENTRADA_ENTRA_CA_FILE")?;
         }
-        let tls = tls::client(roots)?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_only()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .build(connector);
+        let client = tls::call_client(roots, Schemes::Https, CONNECT_TIMEOUT)?;
         Ok(Self { client, timeout, seats: Semaphore::new(CALLS_AT_ONCE), waiting })
     }
 

@@ -10,12 +10,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
 use prometheus::IntCounter;
-use rustls::RootCertStore;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +19,7 @@ use crate::clock::pause;
 use crate::config::TraceConfig;
 use crate::metrics::Metrics;
 use crate::secret::random_guid;
-use crate::tls;
+use crate::tls::{self, CallClient, Schemes};
 
 /// As in OpenTelemetry's own libraries.
 const MAX_BATCH: usize = 512;
@@ -43,7 +38,7 @@ const MAX_REPLY_BYTES: usize = 64 * 1024;
 type Spans = mpsc::Receiver<Box<[u8]>>;
 
 pub(super) struct Exporter {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: CallClient,
     endpoint: Uri,
     headers: HeaderMap,
     timeout: Duration,
@@ -71,28 +66,10 @@ impl Exporter {
         metrics: &Metrics,
         closing: CancellationToken,
     ) -> anyhow::Result<Self> {
-        let roots = match &config.ca_file {
-            None => tls::public_roots(),
-            Some(path) => {
-                let mut roots = RootCertStore::empty();
-                let pem = std::fs::read(path).context("OTEL_EXPORTER_OTLP_CERTIFICATE")?;
-                tls::add_roots(&mut roots, &pem).context("OTEL_EXPORTER_OTLP_CERTIFICATE")?;
-                roots
-            }
-        };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        // Within a cluster a collector is mostly reached without TLS.
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls::client(roots)?)
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(tcp);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
-            .build(connector);
+        let pem = config.ca_file.as_ref().map(std::fs::read).transpose();
+        let pem = pem.context("OTEL_EXPORTER_OTLP_CERTIFICATE")?;
+        let roots = tls::roots_or_public(pem.as_deref()).context("OTEL_EXPORTER_OTLP_CERTIFICATE")?;
+        let client = tls::call_client(roots, Schemes::HttpsAndHttp, CONNECT_TIMEOUT)?;
         let mut headers = config.headers.clone();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
         let count = |outcome| metrics.spans.with_label_values(&[outcome]);
