@@ -21,7 +21,7 @@ use super::answers::{AnswerBody, Answers};
 use super::bounds::Admission;
 use super::phase::Phase;
 use super::rest;
-use super::timeouts::{ReadTimeouts, TimeoutStream};
+use super::timeouts::{TimeoutStream, Timeouts};
 use crate::config::Limits;
 use crate::http::layers::HttpService;
 use crate::http::unread::{InUse, Unread};
@@ -34,6 +34,9 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// is on its way already; the rest stays with the API server. Linux would otherwise take up to 4 MiB for a connection,
 /// which counts as the pod's memory.
 const UNSENT_BYTES: u32 = 128 * 1024;
+/// How long an HTTP/1.1 connection without a request stays open after the process began to stop: long enough for one that
+/// is on its way to arrive and be answered with `Connection: close`.
+const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(5);
 const MAX_HEADERS: usize = 200;
 /// Each stream's own window, so that one slow reader holds up only itself.
 const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
@@ -85,8 +88,8 @@ fn prepare(stream: &TcpStream) {
     let _unsupported = SockRef::from(stream).set_tcp_notsent_lowat(UNSENT_BYTES);
 }
 
-/// At the soft stop this connection is not closed: its client may have sent the next request already. Each answer says
-/// from then on that it is the last one, and [`TimeoutStream`] closes a connection on which nothing more comes.
+/// At the soft stop this connection is not closed at once: its client may have sent the next request already. Each answer
+/// says from then on that it is the last one, and a connection on which nothing more comes is closed after a moment.
 async fn serve_h1<S>(
     stream: S,
     admission: Admission,
@@ -98,12 +101,11 @@ async fn serve_h1<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Phase::default();
-    let stream =
-        TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), true);
+    let stream = TimeoutStream::new(stream, admission, phase.clone(), Timeouts::of(limits), true);
     let (answers, stop) = (Answers::default(), shutdown.clone());
-    let sending = answers.clone();
+    let (sending, serving) = (answers.clone(), phase.clone());
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let (busy, phase, sending, stop) = (phase.busy(), phase.clone(), sending.clone(), stop.clone());
+        let (busy, phase, sending, stop) = (serving.busy(), serving.clone(), sending.clone(), stop.clone());
         let waits_to_go_on = request.headers().contains_key(EXPECT);
         let has_body = !request.body().is_end_stream();
         let in_use = has_body.then(|| InUse::attach(phase.reading(), request.extensions_mut()));
@@ -140,9 +142,13 @@ async fn serve_h1<S>(
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = pin!(connection);
-    // hyper is not told of the stop. It is enough that the connection is polled once more: `TimeoutStream` then sees
-    // that the process is stopping and sets the shorter timeout.
-    let ends = until(connection.as_mut(), shutdown.begun(), |_| {}, std::future::pending());
+    let unused = async {
+        tokio::select! {
+            () = phase.unused(limits.idle) => {}
+            () = async { shutdown.begun().await; phase.unused(IDLE_WHILE_STOPPING).await } => {}
+        }
+    };
+    let ends = until(connection.as_mut(), unused, |c| c.graceful_shutdown(), std::future::pending());
     tokio::select! {
         () = ends => {}
         // What is half sent cannot be followed by anything else: the connection is closed.
@@ -162,8 +168,7 @@ async fn serve_h2<S>(
 {
     // For a client that negotiates HTTP/2 and then sends nothing: hyper sends PINGs only after the client's preface.
     let phase = Phase::default();
-    let stream =
-        TimeoutStream::new(stream, admission, phase.clone(), ReadTimeouts::of(limits, shutdown), false);
+    let stream = TimeoutStream::new(stream, admission, phase.clone(), Timeouts::of(limits), false);
     let (answers, stop) = (Answers::default(), shutdown.clone());
     let (sending, serving) = (answers.clone(), phase.clone());
     let service = service_fn(move |request: Request<Incoming>| {

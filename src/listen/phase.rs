@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::task::Context;
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use tokio::time::MissedTickBehavior;
 
-/// A request's head is awaited, or has begun.
-pub(super) const HEAD: u8 = 0;
-/// Between two requests.
-pub(super) const IDLE: u8 = 1;
-/// A request is being answered, or what comes belongs to others.
-pub(super) const BUSY: u8 = 2;
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Its first request's head is awaited, or a request's head has begun to come.
+    AwaitingHead,
+    /// Nothing, between two requests.
+    Nothing,
+    /// A request is being answered, or what comes belongs to others.
+    Answering,
+}
 
 /// What the connection is doing. Shared between its bytes and its requests.
 #[derive(Clone, Debug)]
@@ -32,17 +34,11 @@ struct State {
     is_handed_over: AtomicBool,
     /// Streams that are being sent: their client may be as slow as it likes. On HTTP/1.1 one at most.
     streams: AtomicUsize,
-    /// The connection's task. A request's body may be read in another task, and be the last that kept the connection busy.
-    task: AtomicWaker,
 }
 
-/// A request that is being answered; dropped with its answer's body.
+/// A request that is being answered, dropped with its answer's body; or a request's body that is still being read.
 #[derive(Debug)]
 pub(super) struct Busy(Phase);
-
-/// A request's body that is being read, in another task than the connection's.
-#[derive(Debug)]
-pub(super) struct Reading(Phase);
 
 /// A stream that is being sent.
 #[derive(Debug)]
@@ -57,7 +53,6 @@ impl Default for Phase {
             head: AtomicBool::new(true),
             is_handed_over: AtomicBool::new(false),
             streams: AtomicUsize::new(0),
-            task: AtomicWaker::new(),
         }))
     }
 }
@@ -72,9 +67,9 @@ impl Phase {
     }
 
     /// The same for its body, as long as somebody reads it.
-    pub(super) fn reading(&self) -> Reading {
+    pub(super) fn reading(&self) -> Busy {
         self.0.busy.fetch_add(1, Ordering::AcqRel);
-        Reading(self.clone())
+        Busy(self.clone())
     }
 
     /// Its answer is a stream.
@@ -86,11 +81,6 @@ impl Phase {
     /// Whether a stream is being sent, or a tunnel is open, on a connection that is not HTTP/2.
     pub(super) fn is_streaming(&self) -> bool {
         self.0.streams.load(Ordering::Acquire) > 0
-    }
-
-    /// The connection's task is to be woken when a body has been read.
-    pub(super) fn register(&self, cx: &Context<'_>) {
-        self.0.task.register(cx.waker());
     }
 
     /// From now on no read of this connection times out: it has become a tunnel, or it is HTTP/2, which has PINGs.
@@ -113,36 +103,29 @@ impl Phase {
         self.0.busy.load(Ordering::Acquire) > 0
     }
 
-    /// Resolves when no request has been answered, and none has come, for `idle` or up to half as long again.
+    /// Resolves when no request has been answered, and none has begun to come, for `idle` or up to half as long again. It
+    /// looks now and then, since nothing wakes a connection whose last answer has been sent.
     pub(super) async fn unused(&self, idle: Duration) {
         let mut looks = tokio::time::interval(idle / 2);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut seen, mut unchanged) = (None, 0);
         while unchanged < 2 {
             looks.tick().await;
-            let requests = (!self.is_busy()).then(|| self.0.requests.load(Ordering::Acquire));
+            let is_free = !self.is_busy() && !self.0.head.load(Ordering::Acquire);
+            let requests = is_free.then(|| self.0.requests.load(Ordering::Acquire));
             unchanged = if requests.is_some() && requests == seen { unchanged + 1 } else { 0 };
             seen = requests;
         }
     }
 
-    /// [`HEAD`], [`IDLE`] or [`BUSY`].
-    pub(super) fn now(&self) -> u8 {
+    /// What it is doing.
+    pub(super) fn now(&self) -> Doing {
         if self.is_handed_over() || self.is_busy() {
-            BUSY
+            Doing::Answering
         } else if self.0.head.load(Ordering::Acquire) {
-            HEAD
+            Doing::AwaitingHead
         } else {
-            IDLE
-        }
-    }
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        // Nobody else would notice that the connection is idle from now on.
-        if self.0.0.busy.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.0.task.wake();
+            Doing::Nothing
         }
     }
 }

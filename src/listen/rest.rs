@@ -5,7 +5,7 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
-use super::phase::Reading;
+use super::phase::Busy;
 
 /// As Go's server: so much is read and dropped, so that the connection can take the next request. More than that closes
 /// the connection, and says so in the answer.
@@ -20,10 +20,12 @@ pub(super) fn is_small(rest: &Incoming, waits_to_go_on: bool) -> bool {
 }
 
 /// Reads the rest and drops it. `busy`: until then no new request is awaited.
-pub(super) async fn read(mut rest: Incoming, busy: Option<Reading>) {
+pub(super) async fn read(mut rest: Incoming, busy: Option<Busy>) {
     let mut left = READ_BYTES;
     let read = async {
-        while let Some(Ok(frame)) = rest.frame().await {
+        // hyper says that the body has ended only with the next request, so its length is asked.
+        while !rest.is_end_stream() {
+            let Some(Ok(frame)) = rest.frame().await else { return };
             let length = frame.data_ref().map_or(0, |data| data.len() as u64);
             left = left.saturating_sub(length);
             if left == 0 {

@@ -1,15 +1,14 @@
-//! Timeouts for reading from a client: for a request's head, and between two requests.
+//! Timeouts for what a client sends and takes.
 //!
 //! hyper's `header_read_timeout` cannot do this: it also runs between two requests, and closes without an answer. So a
 //! wrapper around the socket times its reads, depending on what the connection is doing:
 //!
 //! - Waiting for the connection's first request, or in the middle of a request's head: `ENTRADA_HEAD_TIMEOUT`. On
 //!   HTTP/1.1 the client then gets a 408; on HTTP/2 the connection is closed.
-//! - Between two requests, on HTTP/1.1 only: `ENTRADA_IDLE_TIMEOUT`, then the connection is closed. While the process
-//!   stops, 5 s instead: the next request may be on its way already and must not meet a closed connection.
-//! - A request is being answered, or the connection is a tunnel: no timeout for reads. HTTP/2 has none either from its first
-//!   request on: its PINGs find out whether the client is still there, and one without an open stream is told to leave
-//!   after `ENTRADA_IDLE_TIMEOUT`.
+//! - Otherwise, no timeout for reads: whoever runs the connection notices that it is unused, and on HTTP/2 its PINGs find
+//!   out whether the client is still there.
+//!
+//! A write waits `ENTRADA_STALL_TIMEOUT` for a client that takes nothing.
 
 use std::io;
 use std::pin::Pin;
@@ -19,35 +18,23 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-use super::phase::{BUSY, HEAD, IDLE, Phase};
+use super::phase::{Doing, Phase};
 use crate::config::Limits;
 use crate::problem::HEAD_TOO_SLOW;
-use crate::shutdown::Shutdown;
 
-/// How long a read may wait in each phase.
-#[derive(Clone, Debug)]
-pub(super) struct ReadTimeouts {
-    /// A request's head, from its first byte to its last; and the first head of a connection from its beginning.
+/// How long a client may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// For a request's head, from its first byte to its last; and for the first head of a connection from its beginning.
     head: Duration,
-    /// Between two requests.
-    idle: Duration,
-    /// For a client to take any of what we have to say.
+    /// To take any of what we have to say.
     stall: Duration,
-    /// Once the process is stopping, [`IDLE_WHILE_STOPPING`] takes the place of `idle`.
-    shutdown: Shutdown,
 }
-
-/// How long an idle connection stays open after the process began to stop: long enough for a request that is on its way
-/// to arrive and be answered with `Connection: close`.
-const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(5);
 
 /// After our last byte, how long we read on from a client that still sends, and how long from one that does not.
 const LINGER: Duration = Duration::from_secs(30);
 const LINGER_IDLE: Duration = Duration::from_secs(5);
 const LINGER_BUFFER_BYTES: usize = 16 * 1024;
-
-/// Between two requests while the process stops. [`Phase`] is never this; only the timer knows it.
-const STOPPING: u8 = 3;
 
 /// A socket whose reads time out by what its connection is doing.
 pub(super) struct TimeoutStream<S, G> {
@@ -55,9 +42,8 @@ pub(super) struct TimeoutStream<S, G> {
     /// Dropped together with the socket.
     _guard: G,
     phase: Phase,
-    timeouts: ReadTimeouts,
-    /// The phase for which the timer was set.
-    timed: u8,
+    timeouts: Timeouts,
+    /// Runs out with the time for a head, and after our last byte with the time to linger.
     timer: Pin<Box<Sleep>>,
     /// Whether a slow head gets a 408: on HTTP/1.1 only, because it is written as HTTP/1.1 text.
     sends_408: bool,
@@ -69,22 +55,21 @@ pub(super) struct TimeoutStream<S, G> {
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl ReadTimeouts {
-    pub(super) fn of(limits: &Limits, shutdown: &Shutdown) -> Self {
-        Self { head: limits.head, idle: limits.idle, stall: limits.stall, shutdown: shutdown.clone() }
+impl Timeouts {
+    pub(super) fn of(limits: &Limits) -> Self {
+        Self { head: limits.head, stall: limits.stall }
     }
 }
 
 impl<S, G> TimeoutStream<S, G> {
     /// The timeout for the first head runs from now on. `guard` is dropped together with the socket.
-    pub(super) fn new(inner: S, guard: G, phase: Phase, timeouts: ReadTimeouts, sends_408: bool) -> Self {
+    pub(super) fn new(inner: S, guard: G, phase: Phase, timeouts: Timeouts, sends_408: bool) -> Self {
         let timer = Box::pin(tokio::time::sleep(timeouts.head));
         Self {
             inner,
             _guard: guard,
             phase,
             timeouts,
-            timed: HEAD,
             timer,
             sends_408,
             has_ended: false,
@@ -109,16 +94,6 @@ impl<S, G> TimeoutStream<S, G> {
         let timer = self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
         ready!(timer.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
-    }
-
-    fn set_timer(&mut self, phase: u8) {
-        self.timed = phase;
-        let timeout = match phase {
-            IDLE => self.timeouts.idle,
-            STOPPING => IDLE_WHILE_STOPPING,
-            _ => self.timeouts.head,
-        };
-        self.timer.as_mut().reset(Instant::now() + timeout);
     }
 }
 
@@ -155,28 +130,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S,
         let (before, had_room) = (buf.filled().len(), buf.remaining() > 0);
         let read = Pin::new(&mut this.inner).poll_read(cx, buf);
         this.has_ended |= had_room && matches!(read, Poll::Ready(Ok(()))) && buf.filled().len() == before;
-        // Before the look at what the connection does: what changes after it wakes this task.
-        this.phase.register(cx);
-        let phase = this.phase.now();
-        if phase == BUSY {
-            this.timed = BUSY;
-            return read;
-        }
-        if read.is_ready() {
-            if phase == IDLE && buf.filled().len() > before {
-                this.phase.head_begins();
-                this.set_timer(HEAD);
+        match this.phase.now() {
+            Doing::Answering => return read,
+            Doing::Nothing => {
+                if buf.filled().len() > before {
+                    this.phase.head_begins();
+                    this.timer.as_mut().reset(Instant::now() + this.timeouts.head);
+                }
+                return read;
             }
-            return read;
-        }
-        let due = if phase == IDLE && this.timeouts.shutdown.has_begun() { STOPPING } else { phase };
-        if this.timed != due {
-            this.set_timer(due);
-        }
-        ready!(this.timer.as_mut().poll(cx));
-        if phase == IDLE {
-            // To hyper this looks like a client that closed its side: it closes the connection without an error.
-            return Poll::Ready(Ok(()));
+            Doing::AwaitingHead if read.is_ready() => return read,
+            Doing::AwaitingHead => ready!(this.timer.as_mut().poll(cx)),
         }
         if this.sends_408 {
             // A client that does not read may not get it all; we do not wait for that.
@@ -238,17 +202,9 @@ mod tests {
     use super::*;
 
     const HEAD_TIMEOUT: Duration = Duration::from_secs(20);
-    const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
     const STALL_TIMEOUT: Duration = Duration::from_secs(300);
 
-    fn timeouts(shutdown: &Shutdown) -> ReadTimeouts {
-        ReadTimeouts {
-            head: HEAD_TIMEOUT,
-            idle: IDLE_TIMEOUT,
-            stall: STALL_TIMEOUT,
-            shutdown: shutdown.clone(),
-        }
-    }
+    const TIMEOUTS: Timeouts = Timeouts { head: HEAD_TIMEOUT, stall: STALL_TIMEOUT };
 
     async fn expect_read(
         stream: &mut TimeoutStream<tokio::io::DuplexStream, ()>,
@@ -263,8 +219,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_head_is_a_408() {
         let (mut client, server) = tokio::io::duplex(1_024);
-        let mut stream =
-            TimeoutStream::new(server, (), Phase::default(), timeouts(&Shutdown::default()), true);
+        let mut stream = TimeoutStream::new(server, (), Phase::default(), TIMEOUTS, true);
         for _ in 0..3 {
             client.write_all(b"G").await.unwrap();
             assert_eq!(expect_read(&mut stream, HEAD_TIMEOUT).await.unwrap(), 1);
@@ -279,18 +234,17 @@ mod tests {
         assert!(told.starts_with("HTTP/1.1 408 "), "{told}");
     }
 
-    /// A busy connection waits for ever, an idle one for three minutes and then closes in peace; a new head has its 20
-    /// s.
+    /// A connection that answers, or has nothing to do, waits for ever; a new head has its 20 s.
     #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_timeout() {
+    async fn only_a_head_has_a_timeout() {
         let (mut client, server) = tokio::io::duplex(1_024);
         let phase = Phase::default();
-        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), TIMEOUTS, true);
         let busy = phase.busy();
         let waited = expect_read(&mut stream, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         drop(busy);
-        let waited = expect_read(&mut stream, IDLE_TIMEOUT / 2).await;
+        let waited = expect_read(&mut stream, Duration::from_secs(86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
         client.write_all(b"GET").await.unwrap();
         assert_eq!(expect_read(&mut stream, HEAD_TIMEOUT).await.unwrap(), 3);
@@ -298,26 +252,6 @@ mod tests {
             expect_read(&mut stream, HEAD_TIMEOUT * 2).await.unwrap_err().kind(),
             io::ErrorKind::TimedOut
         );
-        drop(phase.busy());
-        assert_eq!(expect_read(&mut stream, IDLE_TIMEOUT * 2).await.unwrap(), 0, "closed in peace");
-    }
-
-    /// At a stop, an idle connection has 5 s from then on, not from when it fell idle.
-    #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_is_left_a_moment_at_a_stop() {
-        let (mut client, server) = tokio::io::duplex(1_024);
-        let (phase, shutdown) = (Phase::default(), Shutdown::default());
-        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&shutdown), true);
-        drop(phase.busy());
-        let waited = expect_read(&mut stream, IDLE_TIMEOUT / 2).await;
-        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        shutdown.begin();
-        let waited = expect_read(&mut stream, IDLE_WHILE_STOPPING / 2).await;
-        assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        client.write_all(b"GET").await.unwrap();
-        assert_eq!(expect_read(&mut stream, IDLE_WHILE_STOPPING).await.unwrap(), 3);
-        drop(phase.busy());
-        assert_eq!(expect_read(&mut stream, IDLE_WHILE_STOPPING * 2).await.unwrap(), 0, "closed in peace");
     }
 
     /// After our last byte what the client still sends is read, until it ends its side; a client that stays silent is left
@@ -327,7 +261,7 @@ mod tests {
         for ends in [true, false] {
             let (mut client, server) = tokio::io::duplex(64);
             let phase = Phase::default();
-            let mut stream = TimeoutStream::new(server, (), phase, timeouts(&Shutdown::default()), true);
+            let mut stream = TimeoutStream::new(server, (), phase, TIMEOUTS, true);
             let began = Instant::now();
             let sends = async {
                 client.write_all(&[0; 100_000]).await.unwrap();
@@ -348,7 +282,7 @@ mod tests {
     async fn a_write_waits_for_its_client_only_so_long() {
         let (mut client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), TIMEOUTS, true);
         let _busy = phase.busy();
         let began = Instant::now();
         let streaming = phase.streaming();
@@ -374,7 +308,7 @@ mod tests {
     async fn a_tunnel_that_closes_its_half_still_reads() {
         let (mut client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), TIMEOUTS, true);
         phase.hand_over();
         stream.shutdown().await.unwrap();
         client.write_all(b"still").await.unwrap();
@@ -386,7 +320,7 @@ mod tests {
     async fn a_tunnel_has_no_timeout() {
         let (_client, server) = tokio::io::duplex(64);
         let phase = Phase::default();
-        let mut stream = TimeoutStream::new(server, (), phase.clone(), timeouts(&Shutdown::default()), true);
+        let mut stream = TimeoutStream::new(server, (), phase.clone(), TIMEOUTS, true);
         phase.hand_over();
         let waited = expect_read(&mut stream, Duration::from_secs(7 * 86_400)).await;
         assert_eq!(waited.unwrap_err().kind(), io::ErrorKind::WouldBlock);
