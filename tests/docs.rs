@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command as Process;
 
 use clap::{Args, Command};
 use entrada::config::RawConfig;
@@ -29,6 +31,118 @@ fn built() -> BTreeMap<String, String> {
             (argument.get_env().unwrap().to_str().unwrap().to_owned(), default.to_owned())
         })
         .collect()
+}
+
+/// A block of commands in a page: where it begins, what it needs, and its lines.
+struct Block {
+    place: String,
+    needs: String,
+    lines: String,
+}
+
+/// README.md and every page of docs/.
+fn pages() -> Vec<PathBuf> {
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    let mut pages: Vec<_> =
+        docs.filter(|path| path.extension().is_some_and(|ending| ending == "md")).collect();
+    pages.push("README.md".into());
+    pages.sort();
+    pages
+}
+
+/// The blocks of commands: those that begin with "```sh".
+fn blocks() -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        let mut lines = text.lines().enumerate();
+        while let Some((number, line)) = lines.next() {
+            let Some(kind) = line.strip_prefix("```") else { continue };
+            let body: Vec<_> =
+                lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```").collect();
+            let place = format!("{}:{}", page.display(), number + 1);
+            let is_shell =
+                ["bash", "shell", "console", "sh"].contains(&kind.split(' ').next().unwrap_or_default());
+            if is_shell {
+                let needs = kind.strip_prefix("sh").unwrap_or_else(|| panic!("{place}: write sh")).trim();
+                blocks.push(Block { place, needs: needs.to_owned(), lines: body.join("\n") });
+            }
+        }
+    }
+    blocks
+}
+
+/// A copy of what commands of the pages read, so that what they write is nobody's.
+fn copy_of_the_project(folder: &Path) {
+    for part in ["docs", "manifests", "kubeconfig-templates", "Makefile", "target/tools"] {
+        let link = folder.join(part);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        let whole = fs::canonicalize(part).unwrap();
+        let copied = match part {
+            "target/tools" => std::os::unix::fs::symlink(whole, link).is_ok(),
+            _ => Process::new("cp").arg("-R").arg(whole).arg(link).status().unwrap().success(),
+        };
+        assert!(copied, "{part}");
+    }
+}
+
+#[test]
+fn the_commands_of_the_pages_work() {
+    // Proves that each command works as it stands, or says that it needs Azure or a cluster: those for a cluster are run by
+    // the tests of the manifests, those for Azure by nobody. Lines with `make` name a target that there is.
+    let tools = fs::canonicalize("target/tools").unwrap();
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let targets = fs::read_to_string("Makefile").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    copy_of_the_project(folder.path());
+    for Block { place, needs, lines } in blocks() {
+        match needs.as_str() {
+            "azure" | "cluster" => continue,
+            "" => {}
+            other => panic!("{place}: {other}"),
+        }
+        let (make, script): (Vec<_>, Vec<_>) = lines.lines().partition(|line| line.starts_with("make "));
+        for line in make {
+            let target = line.split(' ').nth(1).unwrap();
+            assert!(targets.contains(&format!("\n{target}:")), "{place}: {line}");
+        }
+        let mut shell = Process::new("bash");
+        let run = shell.args(["-euo", "pipefail", "-c", &script.join("\n")]);
+        let ran = run.current_dir(folder.path()).env("PATH", &path).output().unwrap();
+        assert!(ran.status.success(), "{place}: {}", String::from_utf8_lossy(&ran.stderr));
+    }
+}
+
+#[test]
+fn links_between_the_pages_lead_somewhere() {
+    // Proves that no page names a file, or a heading of a page, that is not there.
+    let slug = |heading: &str| -> String {
+        let kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+        heading
+            .trim_start_matches('#')
+            .trim()
+            .chars()
+            .filter(kept)
+            .collect::<String>()
+            .to_lowercase()
+            .replace(' ', "-")
+    };
+    for page in pages() {
+        let text = fs::read_to_string(&page).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.contains(' ') {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link}", page.display());
+            let has_heading =
+                |text: &str| text.lines().any(|line| line.starts_with('#') && slug(line) == heading);
+            if !heading.is_empty() {
+                assert!(has_heading(&fs::read_to_string(&target).unwrap()), "{}: {link}", page.display());
+            }
+        }
+    }
 }
 
 #[test]
