@@ -58,24 +58,17 @@ impl App<'_> {
     fn refused(&self, refusal: &EntraFault) -> Check {
         let Claims { issuer, subject, audience, .. } = &self.claims;
         let client = &self.config.client_id;
-        let credential = |what: &str, value: &str| {
-            (
-                format!("no federated credential of the app {client} has the {what} {value}"),
-                format!(
-                    "give the app a federated credential with exactly issuer {issuer}, subject {subject}, audience \
-                     {audience}; a new one takes some minutes to spread"
-                ),
-            )
-        };
+        let credential = format!(
+            "give the app a federated credential with exactly issuer {issuer}, subject {subject}, audience {audience}; \
+             a new one takes some minutes to spread"
+        );
+        let mismatch = |what: &str| format!("no federated credential of the app {client} has this {what}");
         let (seen, fix) = match refusal.code {
-            Some(70_025) => {
-                let (_, fix) = credential("issuer", issuer);
-                (format!("the app {client} has no federated credential"), fix)
-            }
-            Some(70_021) => credential("issuer, subject and audience", &format!("{issuer}, {subject}, {audience}")),
-            Some(700_211) => credential("issuer", issuer),
-            Some(700_212) => credential("audience", audience),
-            Some(700_213) => credential("subject", subject),
+            Some(70_025) => (format!("the app {client} has no federated credential"), credential),
+            Some(70_021) => (mismatch("issuer, subject and audience"), credential),
+            Some(700_211) => (mismatch(&format!("issuer: {issuer}")), credential),
+            Some(700_212) => (mismatch(&format!("audience: {audience}")), credential),
+            Some(700_213) => (mismatch(&format!("subject: {subject}")), credential),
             Some(90_061) => (
                 format!("Entra cannot fetch the keys of {issuer}"),
                 "the cluster's OIDC issuer must be public: az aks update --enable-oidc-issuer".to_owned(),

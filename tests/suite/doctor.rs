@@ -13,6 +13,21 @@ use serde::Deserialize;
 use super::support::World;
 use super::support::program::{settings, subcommand};
 
+/// The checks, in their order.
+const CHECKS: [&str; 11] = [
+    "settings",
+    "federated_token",
+    "clock",
+    "authority",
+    "client_assertion",
+    "redirect_uri",
+    "aks_permission",
+    "api_server",
+    "store",
+    "certificate",
+    "file_limit",
+];
+
 /// A set-up, and the settings that the program gets.
 pub(crate) struct Ground {
     world: World,
@@ -93,24 +108,11 @@ async fn all_is_well_in_a_good_set_up() {
     // Proves the form of the report, every check in its order, and that it needs one token request and changes nothing.
     let ground = Ground::new().await;
     let checks: Vec<String> = assert_well(&ground).await.into_iter().map(|row| row.check).collect();
-    let expected = [
-        "settings",
-        "federated_token",
-        "clock",
-        "authority",
-        "client_assertion",
-        "redirect_uri",
-        "aks_permission",
-        "api_server",
-        "store",
-        "certificate",
-        "file_limit",
-    ];
-    assert_eq!(checks, expected);
+    assert_eq!(checks, CHECKS);
     assert_eq!(ground.world.entra.calls().token_code, 1);
     let (code, text, _) = ground.run(&[]).await;
     assert_eq!(code, Some(0));
-    for check in expected {
+    for check in CHECKS {
         assert!(
             text.lines().any(|line| line.starts_with(&format!("ok     {check} "))),
             "{check} in:\n{text}"
@@ -161,4 +163,12 @@ async fn colours_are_for_terminals() {
     assert!(on_terminal("").await.contains("\x1b[32mok   \x1b[0m  settings"));
     let plain = on_terminal("1").await;
     assert!(plain.contains("ok     settings") && !plain.contains('\x1b'), "{plain}");
+}
+
+#[test]
+fn every_check_is_documented() {
+    // Proves that docs/doctor.md has a row for each check, in their order, and none for others.
+    let text = std::fs::read_to_string("docs/doctor.md").unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    assert_eq!(rows.map(|(check, _)| check).collect::<Vec<_>>(), CHECKS);
 }
