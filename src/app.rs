@@ -15,7 +15,7 @@ use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::{StoreAuth, StoreConfig};
+use crate::config::{RedisConfig, StoreAuth, StoreConfig};
 use crate::entra::Entra;
 use crate::exchange::Stages;
 use crate::http::forwarded::Forwarding;
@@ -176,18 +176,23 @@ fn store(
             store
         }
         StoreConfig::Redis(redis) => {
-            let login = match redis.auth.clone() {
-                StoreAuth::None => Login::None,
-                StoreAuth::Password { username, file } => Login::File { username, path: file },
-                StoreAuth::Entra { username } => {
-                    Login::issued_by(StoreLogin { entra: entra.clone(), username })
-                }
-            };
+            let login = store_login(redis, Some(entra));
             let backend = Redis::new(redis.clone(), login, metrics.clone());
             let store = Arc::new(SealedStore::new(backend, endings.clone(), redis.staleness));
             shutdown.spawn_vital("store", keep(store.clone()));
             store
         }
+    }
+}
+
+/// How to log in to the store. `entra` is asked where its token is the password.
+pub(crate) fn store_login(redis: &RedisConfig, entra: Option<&Arc<Entra>>) -> Login {
+    match (redis.auth.clone(), entra) {
+        (StoreAuth::Password { username, file }, _) => Login::File { username, path: file },
+        (StoreAuth::Entra { username }, Some(entra)) => {
+            Login::issued_by(StoreLogin { entra: entra.clone(), username })
+        }
+        (StoreAuth::None | StoreAuth::Entra { .. }, _) => Login::None,
     }
 }
 

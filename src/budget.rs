@@ -29,15 +29,25 @@ impl Budget {
     /// Raises the soft file limit to the hard one, and divides it. A setting that asks for more than fits is cut.
     #[must_use]
     pub(crate) fn raise(limits: &Limits) -> Self {
-        let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
+        let files = Self::raise_file_limit();
         let budget = Self::of(files, limits);
         tracing::info!(files, clients = budget.clients, upstream = budget.upstream, "connections that fit");
         budget
     }
 
-    fn of(files: u64, limits: &Limits) -> Self {
+    /// Raises the soft file limit to the hard one, and says what it is then.
+    pub(crate) fn raise_file_limit() -> u64 {
+        rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024)
+    }
+
+    /// How many connections each side may have with so many open files.
+    pub(crate) fn carried(files: u64) -> usize {
         let half = (files.saturating_sub(RESERVE) / 2).max(AT_LEAST);
-        let half = usize::try_from(half).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS);
+        usize::try_from(half).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
+    }
+
+    fn of(files: u64, limits: &Limits) -> Self {
+        let half = Self::carried(files);
         let fit = |name, asked: Option<usize>| {
             let asked = asked.unwrap_or(half);
             if asked > half {
@@ -60,6 +70,11 @@ impl Budget {
             streams_per_user: per_user("ENTRADA_MAX_STREAMS_PER_USER", limits.streams_per_user),
         }
     }
+}
+
+/// How many open files carry so many connections on each side.
+pub(crate) fn files_for(connections: usize) -> u64 {
+    u64::try_from(connections).unwrap_or(u64::MAX).saturating_mul(2).saturating_add(RESERVE)
 }
 
 #[cfg(test)]

@@ -256,6 +256,10 @@ impl Faults {
     fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Fault> {
+        self.0.iter()
+    }
 }
 
 impl fmt::Display for Faults {

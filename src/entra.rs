@@ -8,6 +8,7 @@ mod authorize;
 mod fault;
 mod http;
 mod id_token;
+mod probe;
 mod provider;
 mod redemptions;
 mod token;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 pub(crate) use self::authorize::AuthorizeRequest;
 pub(crate) use self::fault::EntraFault;
 pub use self::fault::{Class, error_table};
+pub(crate) use self::http::CallError;
 pub(crate) use self::id_token::{IdTokenError, SignedIn};
+pub(crate) use self::probe::{Look, Registration, Trouble, claims_of};
 pub(crate) use self::provider::NotReady;
 pub(crate) use self::redemptions::{RedemptionTurn, TooManyRedemptions};
 pub(crate) use self::token::{Minted, Redeemed};
@@ -66,7 +69,7 @@ impl Entra {
     }
 
     /// The address at which an administrator consents to the app in the whole tenant.
-    fn admin_consent_url(&self) -> String {
+    pub(crate) fn admin_consent_url(&self) -> String {
         format!(
             "{}{}/adminconsent?client_id={}",
             self.config.authority, self.config.tenant_id, self.config.client_id

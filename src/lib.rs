@@ -24,7 +24,8 @@
 //! What always holds:
 //!
 //! - `upstream` takes nothing but a `Delegated`: no request leaves without its user's own AKS token, and there is no
-//!   credential of the proxy's own that it could leave with instead.
+//!   credential of the proxy's own that it could leave with instead. (`doctor`, another process, asks the API server for
+//!   its version with no credential at all.)
 //! - A credential that is presented and refused ends the matter; there is no second try with another one.
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.
 //! - `http`, `transport` and `listen` hold no rule about users; `transport` holds a stream's registration, which says
@@ -46,6 +47,7 @@
 
 pub mod app;
 pub mod cmd;
+mod doctor;
 
 mod listen;
 

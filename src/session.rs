@@ -29,7 +29,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-pub(crate) use self::backend::{Backend, Credentials, Login, Memory, Redis};
+pub(crate) use self::backend::{Backend, Credentials, Examined, Login, Memory, Redis, Unreached, examine};
 pub(crate) use self::ended::{Ended, Endings, Fate};
 pub(crate) use self::sealed::SealedStore;
 pub(crate) use self::store::{Arming, Holder, NewSession, SessionStore, StoreState, Turn};

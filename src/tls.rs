@@ -1,6 +1,7 @@
 //! The one way in which this program makes a TLS client: TLS 1.2 or 1.3, the server verified against given roots. Over it,
 //! the HTTP client for calls to others: Entra, and collectors of audit events and traces.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,7 +11,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -92,4 +93,43 @@ pub(crate) fn client(roots: RootCertStore) -> anyhow::Result<ClientConfig> {
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+/// What is wrong with the certificate of whoever answered, where that is why a call failed. The whole chain is looked at,
+/// because each layer wraps the one below.
+pub(crate) fn refused_certificate(error: &(dyn std::error::Error + 'static)) -> Option<CertificateError> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(rustls::Error::InvalidCertificate(why)) = error.downcast_ref() {
+            return Some(why.clone());
+        }
+        // What an io::Error or an Arc wraps is not its source: that is the wrapped error's source.
+        let in_io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let in_arc = error.downcast_ref::<Arc<dyn std::error::Error + Send + Sync>>().map(|inner| &**inner);
+        let wrapped = in_io.or(in_arc).map(|inner| inner as &(dyn std::error::Error + 'static));
+        cause = wrapped.or_else(|| error.source());
+    }
+    None
+}
+
+/// What is wrong with a certificate, for people: rustls has names for it, and some have no sentence.
+pub(crate) fn why_refused(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "no authority that is trusted here has issued it".to_owned(),
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            format!("it is not for {}, but for {}", expected.to_str(), names(presented).join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The names in a certificate, out of rustls' `DnsName("localhost")` and `IpAddress(127.0.0.1)`.
+pub(crate) fn names(presented: &[String]) -> Vec<&str> {
+    presented
+        .iter()
+        .map(|name| {
+            let inner = name.split_once('(').and_then(|(_, inner)| inner.strip_suffix(')'));
+            inner.unwrap_or(name).trim_matches('"')
+        })
+        .collect()
 }

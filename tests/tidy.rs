@@ -42,6 +42,7 @@ const LAYERS: &[&[&str]] = &[
     &["exchange"],
     &["listen"],
     &["app"],
+    &["doctor"],
     &["cmd"],
     &["main"],
 ];

@@ -211,7 +211,7 @@ impl EntraFault {
             code,
             trace_id: body.trace_id.as_deref().map(plain),
             claims: body.claims.filter(|claims| claims.len() <= MAX_CLAIMS_BYTES),
-            retry_after: reply.retry_after,
+            retry_after: reply.retry_after(),
             ..Self::of(class, sentence, &error, &correlation)
         }
     }
@@ -249,12 +249,17 @@ fn by_error(error: &str, suberror: Option<&str>, has_claims: bool) -> (Class, &'
     }
 }
 
+/// The AADSTS number in the body of an error.
+pub(super) fn code_in(body: &[u8]) -> Option<u32> {
+    serde_json::from_slice::<ErrorBody>(body).ok().and_then(|body| first_code(&body.error_codes))
+}
+
 fn first_code(codes: &serde_json::Value) -> Option<u32> {
     codes.as_array()?.iter().take(8).find_map(|code| u32::try_from(code.as_u64()?).ok())
 }
 
 /// The digits that follow `mark` in a description.
-fn number_after(description: &str, mark: &str) -> Option<u32> {
+pub(super) fn number_after(description: &str, mark: &str) -> Option<u32> {
     let (_, rest) = description.split_once(mark)?;
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
@@ -267,13 +272,14 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::StatusCode;
+    use http::{HeaderMap, StatusCode};
 
     use super::*;
 
     fn answer(status: u16, body: &str) -> EntraFault {
         let status = StatusCode::from_u16(status).unwrap();
-        let reply = Reply { status, retry_after: None, body: Bytes::copy_from_slice(body.as_bytes()) };
+        let reply =
+            Reply { status, headers: HeaderMap::new(), body: Bytes::copy_from_slice(body.as_bytes()) };
         EntraFault::from_reply(&reply, "ours")
     }
 

@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
-use http::{Method, Request, StatusCode};
+use http::header::{ACCEPT, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
 use prometheus::IntGauge;
+use rustls::CertificateError;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
@@ -24,13 +27,16 @@ const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// Why a call brought no answer.
 #[derive(Clone, Debug, Error)]
-pub(super) enum CallError {
+pub(crate) enum CallError {
     /// Nothing came back in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
     /// The connection could not be made, or broke.
     #[error("connection failed: {0}")]
     Connection(String),
+    /// Whoever answered is not who was meant, as its certificate says.
+    #[error("its certificate is not accepted: {0}")]
+    Certificate(CertificateError),
     /// The answer's body broke or was larger than 1 MiB.
     #[error("answer could not be read: {0}")]
     Body(String),
@@ -42,9 +48,25 @@ pub(super) enum CallError {
 /// An answer, whole.
 pub(super) struct Reply {
     pub(super) status: StatusCode,
-    /// `Retry-After` in seconds, where it was a number.
-    pub(super) retry_after: Option<Duration>,
+    pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+impl Reply {
+    /// A header, where it is text.
+    pub(super) fn header(&self, name: http::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// `Retry-After` in seconds, where it was a number.
+    pub(super) fn retry_after(&self) -> Option<Duration> {
+        Some(Duration::from_secs(self.header(RETRY_AFTER)?.trim().parse().ok()?))
+    }
+
+    /// What time it was for whoever answered, in whole seconds.
+    pub(super) fn date(&self) -> Option<Timestamp> {
+        DateTimeParser::new().parse_timestamp(self.header(DATE)?).ok()
+    }
 }
 
 #[derive(Debug)]
@@ -101,15 +123,14 @@ impl Http {
             let _seat =
                 self.seats.acquire().await.map_err(|error| CallError::Connection(error.to_string()))?;
             drop(waiting);
-            let response =
-                self.client.request(request).await.map_err(|error| CallError::Connection(chain(&error)))?;
+            let response = self.client.request(request).await.map_err(|error| {
+                tls::refused_certificate(&error)
+                    .map_or_else(|| CallError::Connection(chain(&error)), CallError::Certificate)
+            })?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
             let body = body.map_err(|error| CallError::Body(chain(&*error)))?.to_bytes();
-            let retry_after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-            let retry_after =
-                retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
-            Ok(Reply { status: head.status, retry_after, body })
+            Ok(Reply { status: head.status, headers: head.headers, body })
         };
         let reply = tokio::time::timeout(self.timeout, exchange).await;
         reply.unwrap_or(Err(CallError::Timeout(self.timeout)))

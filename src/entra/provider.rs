@@ -47,7 +47,7 @@ pub(super) struct ProviderCache {
 pub(crate) struct NotReady(String);
 
 #[derive(Debug, Error)]
-enum FetchError {
+pub(super) enum FetchError {
     #[error("{url}: {error}")]
     Call { url: String, error: CallError },
     #[error("{0} is not the JSON that was expected")]
@@ -110,23 +110,22 @@ impl Entra {
     }
 
     async fn fetch_and_publish(&self) {
-        match self.fetch_provider().await {
-            Ok(provider) => {
-                self.provider.current.store(Some(Arc::new(provider)));
-                self.provider.failure.store(None);
-            }
-            Err(error) => {
-                let older_in_use = self.provider.current.load().is_some();
-                tracing::warn!(%error, older_in_use, "could not fetch Entra's discovery document and keys");
-                self.provider.failure.store(Some(Arc::new(error)));
-            }
+        if let Err(error) = self.try_to_fetch().await {
+            let older_in_use = self.provider.current.load().is_some();
+            tracing::warn!(%error, older_in_use, "could not fetch Entra's discovery document and keys");
+            self.provider.failure.store(Some(Arc::new(error)));
         }
+    }
+
+    pub(super) async fn try_to_fetch(&self) -> Result<(), FetchError> {
+        self.provider.current.store(Some(Arc::new(self.fetch_provider().await?)));
+        self.provider.failure.store(None);
+        Ok(())
     }
 
     async fn fetch_provider(&self) -> Result<Provider, FetchError> {
         let (authority, tenant) = (&self.config.authority, &self.config.tenant_id);
-        let discovery: Discovery =
-            self.fetch_json(&format!("{authority}{tenant}/v2.0/.well-known/openid-configuration")).await?;
+        let discovery: Discovery = self.fetch_json(&self.discovery_url()).await?;
         if !is_our_issuer(&discovery.issuer, authority, tenant) {
             return Err(FetchError::Issuer(discovery.issuer));
         }
@@ -148,6 +147,10 @@ impl Entra {
                 .filter(|url| url.origin() == authority.origin()),
             keys,
         })
+    }
+
+    pub(super) fn discovery_url(&self) -> String {
+        format!("{}{}/v2.0/.well-known/openid-configuration", self.config.authority, self.config.tenant_id)
     }
 
     async fn fetch_json<T: DeserializeOwned>(&self, url: &str) -> Result<T, FetchError> {

@@ -5,11 +5,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Entra;
 use super::authorize::scopes;
 use super::fault::{Class, EntraFault};
 use super::id_token::home_account_id;
 use super::redemptions::RedemptionTurn;
+use super::{AKS_SERVER_APP_ID, Entra};
 use crate::clock::after;
 use crate::secret::{
     AksToken, AttemptSecret, AuthorizationCode, ClientAssertion, RawIdToken, RefreshToken, StoreToken,
@@ -151,6 +151,16 @@ impl Entra {
         Ok(StoreAccess { token: StoreToken::new(response.access_token), oid, lasts })
     }
 
+    /// Asks for a token of our own for the AKS server, which nobody gets to see: whether Entra accepts the workload
+    /// identity, and whether the tenant knows the AKS server.
+    ///
+    /// # Errors
+    /// Entra's refusal, or that it could not be asked.
+    pub(crate) async fn prove_identity(&self) -> Result<(), EntraFault> {
+        let form = Form { client_info: None, ..self.form("client_credentials") };
+        self.ask(form, &format!("{AKS_SERVER_APP_ID}/.default")).await.map(drop)
+    }
+
     fn form<'a>(&'a self, grant_type: &'a str) -> Form<'a> {
         Form {
             grant_type,
@@ -267,7 +277,7 @@ fn describe(assertion: &ClientAssertion) -> String {
 }
 
 /// The claims of a token of our own, unverified: for the log, and for the name that goes with it.
-fn decoded_claims(part: &str) -> Option<serde_json::Value> {
+pub(super) fn decoded_claims(part: &str) -> Option<serde_json::Value> {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 

@@ -54,6 +54,11 @@ impl Certificates {
         Ok(Self { config: Arc::new(config), current, files: [files.cert.clone(), files.key.clone()] })
     }
 
+    /// The present certificate chain, leaf first.
+    pub(crate) fn chain(&self) -> Vec<CertificateDer<'static>> {
+        self.current.0.load().cert.clone()
+    }
+
     pub(super) fn config(&self) -> Arc<ServerConfig> {
         self.config.clone()
     }

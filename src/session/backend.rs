@@ -16,7 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub(crate) use self::memory::Memory;
-pub(crate) use self::redis::{Credentials, Login, Redis};
+pub(crate) use self::redis::{Credentials, Examined, Login, Redis, Unreached, examine};
 use super::{CredentialId, LastUse, SessionId, StoreError, UserTag};
 use crate::secret::Digest;
 

@@ -155,6 +155,11 @@ impl Entra {
         self.lock().frontchannel = url.map(str::to_owned);
     }
 
+    /// Has the discovery document name another issuer; `None`: the tenant's own.
+    pub fn set_discovery_issuer(&self, issuer: Option<&str>) {
+        self.lock().other_issuer = issuer.map(str::to_owned);
+    }
+
     /// Whether a refresh token dies when its successor is issued. Off at first, as with the real one.
     pub fn set_strict_rotation(&self, strict: bool) {
         self.lock().strict_rotation = strict;
@@ -216,5 +221,15 @@ async fn listen(
     shared: &Arc<Shared>,
 ) -> anyhow::Result<Listener> {
     let shared = Arc::clone(shared);
-    Listener::start(addr, Arc::clone(tls), move |request| routes::handle(Arc::clone(&shared), request)).await
+    Listener::start(addr, Arc::clone(tls), move |request| {
+        let shared = Arc::clone(&shared);
+        async move {
+            // The tenant's time, not the machine's.
+            let date = shared.time.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            let mut answer = routes::handle(shared, request).await?;
+            answer.headers_mut().insert("date", date.parse()?);
+            Ok(answer)
+        }
+    })
+    .await
 }

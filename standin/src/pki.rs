@@ -29,10 +29,7 @@ impl Ca {
     /// When key or certificate generation fails.
     pub fn new(common_name: &str) -> anyhow::Result<Self> {
         let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, common_name);
+        let params = authority(common_name);
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
@@ -43,17 +40,51 @@ impl Ca {
         &self.pem
     }
 
+    /// An authority whose certificate this one has signed. A chain through it needs its certificate behind the leaf.
+    ///
+    /// # Errors
+    /// When key or certificate generation fails.
+    pub fn subordinate(&self, common_name: &str) -> anyhow::Result<Self> {
+        let key = KeyPair::generate()?;
+        let params = authority(common_name);
+        let pem = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
     /// Issues a serving certificate for `localhost`, `127.0.0.1` and the extra DNS names.
     ///
     /// # Errors
     /// When a name is not a DNS name or signing fails.
     pub fn issue(&self, extra_names: &[&str]) -> anyhow::Result<Issued> {
+        self.sign(extra_names, |_| ())
+    }
+
+    /// The same, good from a year ago until about the end of the day that is so many days away.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn issue_until_in_days(&self, days: i64) -> anyhow::Result<Issued> {
+        let today = jiff::tz::Offset::UTC.to_datetime(jiff::Timestamp::now()).date();
+        let date = |days: i64| -> anyhow::Result<_> {
+            let date = today.checked_add(jiff::Span::new().days(days))?;
+            Ok(rcgen::date_time_ymd(date.year().into(), date.month().try_into()?, date.day().try_into()?))
+        };
+        let (begins, ends) = (date(-365)?, date(days + 1)?);
+        self.sign(&[], |params| (params.not_before, params.not_after) = (begins, ends))
+    }
+
+    fn sign(
+        &self,
+        extra_names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> anyhow::Result<Issued> {
         let key = KeyPair::generate()?;
         let mut names = vec!["localhost".to_owned()];
         names.extend(extra_names.iter().map(|name| (*name).to_owned()));
         let mut params = CertificateParams::new(names)?;
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.distinguished_name.push(DnType::CommonName, "localhost");
+        change(&mut params);
         let cert = params.signed_by(&key, &self.issuer)?;
         Ok(Issued {
             cert_pem: cert.pem(),
@@ -79,4 +110,12 @@ impl Issued {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+fn authority(common_name: &str) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params
 }

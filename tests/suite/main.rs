@@ -14,6 +14,7 @@ mod broker;
 mod chromium;
 mod copy;
 mod credentials;
+mod doctor;
 mod drain;
 mod early;
 mod endings;

@@ -19,7 +19,7 @@ fn documented_acl(user: &str, password: &str) -> Vec<String> {
     ["ACL", "SETUSER", user].map(str::to_owned).into_iter().chain(rules).collect()
 }
 
-fn grant(redis: &Redis, user: &str, password: &str) {
+pub(crate) fn grant(redis: &Redis, user: &str, password: &str) {
     let command = documented_acl(user, password);
     let command: Vec<&str> = command.iter().map(String::as_str).collect();
     assert_eq!(redis.run(&command).unwrap(), "OK");

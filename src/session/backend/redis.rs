@@ -18,6 +18,7 @@
 //! missing, and is then unknown, but what stands is always found. Every key has an expiry.
 
 mod connection;
+mod examine;
 mod link;
 mod login;
 mod scripts;
@@ -33,6 +34,7 @@ use redis::aio::ConnectionLike;
 use redis::{Cmd, FromRedisValue};
 use tokio::time::Instant;
 
+pub(crate) use self::examine::{Examined, Unreached, examine};
 use self::link::Link;
 pub(crate) use self::login::{Credentials, Login};
 use self::scripts::Script;

@@ -18,7 +18,7 @@ pub(crate) fn v2(shared: &Shared) -> anyhow::Result<Response<Body>> {
         "id_token_signing_alg_values_supported": ["RS256"],
         "response_types_supported": ["code", "id_token", "code id_token", "id_token token"],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
-        "issuer": shared.issuer(),
+        "issuer": shared.lock().other_issuer.clone().unwrap_or_else(|| shared.issuer()),
         "request_uri_parameter_supported": false,
         "userinfo_endpoint": "https://graph.microsoft.com/oidc/userinfo",
         "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),

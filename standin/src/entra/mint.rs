@@ -181,11 +181,11 @@ pub(crate) fn aks_token(
     key.sign(&json!({"typ": "JWT", "alg": "RS256", "x5t": key.kid, "kid": key.kid}), &claims)
 }
 
-/// The app's own token for Azure's Redis, valid for `lifetime` seconds from now.
-pub(crate) fn store_token(shared: &Shared, state: &State, lifetime: i64) -> String {
+/// The app's own token for a resource, without a user, valid for `lifetime` seconds from now.
+pub(crate) fn app_token(shared: &Shared, state: &State, audience: &str, lifetime: i64) -> String {
     let now = shared.time.unix();
     let claims = json!({
-        "aud": "https://redis.azure.com",
+        "aud": audience,
         "iss": shared.aks_issuer(),
         "iat": now - BACKDATED,
         "nbf": now - BACKDATED,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::errors::Refusal;
 use super::form::Form;
-use super::scope::{Resource, Scopes};
+use super::scope::{AKS_SERVER_APP, Resource, Scopes};
 use super::session::{Challenge, Refresh, SignIn};
 use super::state::{Shared, State};
 use super::{mint, policy, random};
@@ -19,7 +19,7 @@ const INACTIVITY: SignedDuration = SignedDuration::from_hours(90 * 24);
 /// Shortest and longest lifetime of an access token, in seconds.
 const LIFETIME: (u64, u64) = (3600, 5400);
 
-/// Azure's Redis, and how long a token of an app for it lives, in seconds: a day, as for managed identities' tokens.
+/// Azure's Redis, and how long a token of the app itself lives, in seconds: a day, as for managed identities' tokens.
 const STORE_SCOPE: &str = "https://redis.azure.com/.default";
 const STORE_LIFETIME: u64 = 86_400;
 
@@ -100,24 +100,24 @@ pub(crate) fn refresh_token(
     Ok(issue(shared, state, form, &granted, now))
 }
 
-/// The app's own token for Azure's Redis: no user, no refresh token.
+/// The app's own token for Azure's Redis or the AKS server: no user, no refresh token. What the app may do there is the
+/// resource's to say, so no permission need be listed or consented to.
 pub(crate) fn client_credentials(shared: &Shared, state: &mut State, form: &Form) -> Result<Value, Refusal> {
-    match form.require("scope")? {
-        STORE_SCOPE => {}
-        other if !other.ends_with("/.default") => {
-            let text =
-                format!("The scope '{other}' is not valid: an app asks for '/.default' of a resource.");
-            return Err(Refusal::new(1_002_012, text));
-        }
-        other => {
-            let text = format!("The tenant has no resource '{}'.", other.trim_end_matches("/.default"));
-            return Err(Refusal::new(500_011, text));
-        }
+    let asked = form.require("scope")?;
+    let Some(resource) = asked.strip_suffix("/.default") else {
+        let text = format!("The scope '{asked}' is not valid: an app asks for '/.default' of a resource.");
+        return Err(Refusal::new(1_002_012, text));
+    };
+    let (is_store, is_aks) = (asked == STORE_SCOPE, resource == AKS_SERVER_APP && state.policy.present);
+    if !is_store && !is_aks {
+        return Err(Refusal::new(500_011, format!("The tenant has no resource '{resource}'.")));
     }
     let lifetime = state.lifetime.map_or(STORE_LIFETIME, |fixed| fixed.as_secs());
-    let token = mint::store_token(shared, state, i64::try_from(lifetime).unwrap_or(86_400));
+    let token = mint::app_token(shared, state, resource, i64::try_from(lifetime).unwrap_or(86_400));
     state.record.secret(&token);
-    state.store_tokens.push(token.clone());
+    if is_store {
+        state.store_tokens.push(token.clone());
+    }
     Ok(json!({
         "token_type": "Bearer",
         "expires_in": lifetime,

@@ -36,6 +36,8 @@ pub(crate) struct State {
     pub(crate) direct: Option<String>,
     /// The app's front-channel logout URL.
     pub(crate) frontchannel: Option<String>,
+    /// What the discovery document says instead of the tenant's own issuer.
+    pub(crate) other_issuer: Option<String>,
     pub(crate) strict_rotation: bool,
     pub(crate) rotates: bool,
     pub(crate) lifetime: Option<Duration>,
@@ -90,6 +92,7 @@ impl State {
             record: Record::new(options.keep_secrets),
             direct: None,
             frontchannel: None,
+            other_issuer: None,
             strict_rotation: false,
             rotates: true,
             lifetime: None,

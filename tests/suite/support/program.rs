@@ -20,11 +20,16 @@ pub(crate) struct Program {
     admin: String,
 }
 
-/// The program with these settings and no others.
+/// The proxy with these settings and no others.
 pub(crate) fn command(settings: &BTreeMap<&str, String>) -> Command {
+    subcommand("serve", settings)
+}
+
+/// A subcommand with these settings and no others.
+pub(crate) fn subcommand(name: &str, settings: &BTreeMap<&str, String>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_entrada"));
     command
-        .arg("serve")
+        .arg(name)
         .env_clear()
         .envs(settings)
         .stdin(Stdio::null())

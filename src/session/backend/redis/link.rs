@@ -36,7 +36,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// For one server, and for all that have to be asked on the way: of a cluster, one server that does not answer must not
 /// keep us from the others.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(1);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Without a beat of our own for this long, the link is made anew.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -242,7 +242,7 @@ impl Link {
         }
     }
 
-    async fn connect(&self, pushes: UnboundedSender<PushInfo>) -> RedisResult<Connection> {
+    pub(super) async fn connect(&self, pushes: UnboundedSender<PushInfo>) -> RedisResult<Connection> {
         let certificates = self.certificates().await?;
         let mut connection = match &self.config.topology {
             Topology::Single { address, db } => {
@@ -370,6 +370,6 @@ fn is_no_master(error: &RedisError) -> bool {
     matches!(error.code(), Some("READONLY" | "MASTERDOWN"))
 }
 
-fn timed_out() -> RedisError {
+pub(super) fn timed_out() -> RedisError {
     RedisError::from(std::io::Error::from(std::io::ErrorKind::TimedOut))
 }

@@ -119,3 +119,25 @@ end";
 pub(super) const CLAIM: &str = "
 if redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1]) then return 0 end
 return math.max(redis.call('PTTL', KEYS[1]), 1)";
+
+/// KEYS one that nothing is kept under. ARGV channel, message. Tries each right that the other scripts need, in one step
+/// and without a trace: what it writes it also takes away, and it writes nothing that it could not take away. The first
+/// write is one that needs memory, because Redis lets a script that has begun to write go on. The errors that came.
+pub(super) const TRY_RIGHTS: &str = "
+local key, errors = KEYS[1], {}
+local function try(...)
+  local answer = redis.pcall(...)
+  local failed = type(answer) == 'table' and answer.err
+  if failed then errors[#errors + 1] = ({...})[1] .. ': ' .. answer.err end
+  return not failed
+end
+try('SET', key, '1', 'XX', 'PX', 1000)
+try('GET', key) try('EXISTS', key) try('PTTL', key) try('HGET', key, 'f') try('HGETALL', key)
+try('HDEL', key, 'f') try('SMEMBERS', key) try('SREM', key, 'm')
+local expires = try('PEXPIREAT', key, 1)
+if try('DEL', key) and expires then
+  try('HSET', key, 'f', '1') redis.call('DEL', key)
+  try('SADD', key, 'm') redis.call('DEL', key)
+end
+try('PUBLISH', ARGV[1], ARGV[2])
+return errors";
