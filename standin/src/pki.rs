@@ -48,12 +48,31 @@ impl Ca {
     /// # Errors
     /// When a name is not a DNS name or signing fails.
     pub fn issue(&self, extra_names: &[&str]) -> anyhow::Result<Issued> {
+        self.sign(extra_names, |_| ())
+    }
+
+    /// The same, expiring at the beginning of this day (UTC).
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn issue_until(&self, day: jiff::civil::Date) -> anyhow::Result<Issued> {
+        let (year, month, day) = (i32::from(day.year()), day.month(), day.day());
+        let (month, day) = (u8::try_from(month)?, u8::try_from(day)?);
+        self.sign(&[], |params| params.not_after = rcgen::date_time_ymd(year, month, day))
+    }
+
+    fn sign(
+        &self,
+        extra_names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> anyhow::Result<Issued> {
         let key = KeyPair::generate()?;
         let mut names = vec!["localhost".to_owned()];
         names.extend(extra_names.iter().map(|name| (*name).to_owned()));
         let mut params = CertificateParams::new(names)?;
         params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         params.distinguished_name.push(DnType::CommonName, "localhost");
+        change(&mut params);
         let cert = params.signed_by(&key, &self.issuer)?;
         Ok(Issued {
             cert_pem: cert.pem(),
