@@ -30,6 +30,7 @@ const AT_ONCE: usize = 3;
 fn cases() -> Vec<Pin<Box<dyn Future<Output = Case>>>> {
     vec![
         all_is_well().boxed_local(),
+        strangers_make_things_up().boxed_local(),
         surrounding_faults::nobody_answers().boxed_local(),
         surrounding_faults::a_replica_is_not_ready().boxed_local(),
         surrounding_faults::the_federated_credential_is_gone().boxed_local(),
@@ -103,6 +104,27 @@ async fn all_is_well() -> Case {
     traffic(&world).await;
     let mut case = Case::before(&world).await;
     traffic(&world).await;
+    case.after(&world).await;
+    case.lasting().fires(&[])
+}
+
+/// Whoever has no account shall wake nobody: neither with errors nor with codes that Entra never sent.
+async fn strangers_make_things_up() -> Case {
+    let world = World::start().await;
+    let mut case = Case::before(&world).await;
+    for brought in
+        ["error=server_error&error_description=AADSTS700016", "code=made-up-by-somebody-without-an-account"]
+    {
+        let login = world.call_with(Method::GET, "/login", &[]).await;
+        let cookie = login.header("set-cookie").split(';').next().unwrap();
+        let to_entra = login.location().unwrap();
+        let (_, state) = to_entra.query_pairs().find(|(name, _)| name == "state").unwrap();
+        let target = format!("/callback?{brought}&state={state}");
+        assert_eq!(world.call_with(Method::GET, &target, &[("cookie", cookie)]).await.status, 400);
+    }
+    let forged = entrada::secret::CredentialSecret::new_token();
+    assert_eq!(world.call(Method::GET, PODS, forged.expose()).await.status, 401);
+    assert_eq!(world.metric(r#"entrada_sign_ins_total{outcome="refused"}"#).await, 2.0);
     case.after(&world).await;
     case.lasting().fires(&[])
 }

@@ -1,8 +1,11 @@
 //! The real Prometheus and its promtool, as `scripts/tools` fetched them, and what manifests/monitoring gives them.
 
+#[path = "../../monitoring/rendered.rs"]
+mod rendered;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -10,6 +13,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr};
 
+use self::rendered::render;
 use super::PATIENCE;
 
 /// The labels that the Prometheus Operator gives a pod's metrics, after manifests/monitoring/podmonitor.yaml.
@@ -27,32 +31,16 @@ pub(crate) fn dashboard() -> Value {
     serde_json::from_str(object("ConfigMap")["data"]["entrada.json"].as_str().unwrap()).unwrap()
 }
 
-/// An object of manifests/monitoring, as kubectl renders it.
 fn object(kind: &str) -> Value {
-    let kubectl = tool("kubectl");
-    let mut yaml = Command::new(&kubectl);
-    let yaml = succeeds(yaml.args(["kustomize", "manifests/monitoring"]).output().unwrap());
-    let dir = TempDir::new().unwrap();
-    let file = dir.path().join("rendered.yaml");
-    std::fs::write(&file, yaml).unwrap();
-    let mut as_json = Command::new(&kubectl);
-    as_json
-        .args(["patch", "--local", "--type=merge", "--patch={}", "--output=json", "--filename"])
-        .arg(&file);
-    let text = succeeds(as_json.env("KUBECONFIG", "/dev/null").output().unwrap());
-    let objects = serde_json::Deserializer::from_str(&text).into_iter::<Value>().map(Result::unwrap);
-    objects.into_iter().find(|object| object["kind"] == kind).unwrap()
+    render("monitoring").into_iter().find(|object| object["kind"] == kind).unwrap()
 }
 
-/// Runs promtool, which must be content; what it printed.
-pub(crate) fn promtool(arguments: &[&str], file: &Path) -> String {
-    succeeds(Command::new(tool("promtool")).args(arguments).arg(file).output().unwrap())
-}
-
-fn succeeds(output: Output) -> String {
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{stdout}{}", String::from_utf8_lossy(&output.stderr));
-    stdout
+/// Runs promtool, which must be content.
+pub(crate) fn promtool(arguments: &[&str], file: &Path) {
+    let output = Command::new(tool("promtool")).args(arguments).arg(file).output();
+    let output = output.expect("scripts/tools prometheus installs it");
+    let told = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "promtool {arguments:?}: {}", String::from_utf8_lossy(&told));
 }
 
 /// The program that `scripts/tools` has put aside, or the system's own.
