@@ -93,6 +93,8 @@ impl Admin {
             "/readyz" => self.ready(),
             "/metrics" => {
                 self.metrics.sessions.set(i64::try_from(self.store.count()).unwrap_or(i64::MAX));
+                self.metrics.ready.set(i64::from(self.ready().status() == StatusCode::OK));
+                self.metrics.federated_token_expiry.set(self.entra.assertion_expires_at().await);
                 self.metrics.store_up.set(i64::from(self.store.state() == StoreState::Here));
                 let mut response = text(StatusCode::OK, self.metrics.render());
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

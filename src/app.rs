@@ -21,7 +21,7 @@ use crate::exchange::Stages;
 use crate::http::forwarded::Forwarding;
 use crate::identity::Authenticator;
 use crate::listen::{self, Certificates, Listener};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, count_panics};
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
 use crate::quota::Quotas;
@@ -103,6 +103,7 @@ struct Foundation {
 /// # Errors
 /// When a certificate, key or CA file can no longer be loaded, or a client cannot be built.
 pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<Running> {
+    count_panics();
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::raise(&config.limits);
     let foundation = Foundation::lay(config, clock, budget)?;

@@ -20,10 +20,10 @@ pub(crate) use self::fault::EntraFault;
 pub use self::fault::{Class, error_table};
 pub(crate) use self::http::CallError;
 pub(crate) use self::id_token::{IdTokenError, SignedIn};
-pub(crate) use self::probe::{Look, Registration, Trouble, claims_of};
+pub(crate) use self::probe::{Look, Registration, Trouble};
 pub(crate) use self::provider::NotReady;
 pub(crate) use self::redemptions::{RedemptionTurn, TooManyRedemptions};
-pub(crate) use self::token::{Minted, Redeemed};
+pub(crate) use self::token::{Minted, Redeemed, claims_of};
 
 use crate::clock::Clock;
 use crate::config::EntraConfig;

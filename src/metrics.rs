@@ -6,6 +6,7 @@
 mod audit;
 pub(crate) mod labels;
 mod log;
+mod panics;
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -15,6 +16,7 @@ use prometheus::{
 
 use self::audit::AuditMetrics;
 pub(crate) use self::log::{LOG_LINES, LOG_QUEUE_BYTES};
+pub(crate) use self::panics::count_panics;
 
 /// Seconds, from an answer out of our own memory to a slow list of a large cluster.
 const LATENCY_BUCKETS: &[f64] =
@@ -27,6 +29,7 @@ const ADDED_BUCKETS: &[f64] =
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    pub(crate) ready: IntGauge,
     /// By `kind` (kubernetes, page), `verb`, `resource` (of a page, its name) and `code`; see [`labels`].
     pub(crate) requests: IntCounterVec,
     /// By `kind`.
@@ -38,6 +41,7 @@ pub(crate) struct Metrics {
     /// By `limit`: a setting's name without `ENTRADA_` and in lower case.
     pub(crate) limits_hit: IntCounterVec,
     pub(crate) connections: IntGauge,
+    pub(crate) connections_max: IntGauge,
     /// By `reason`.
     pub(crate) connections_refused: IntCounterVec,
     /// By `kind` (watch, follow, tunnel).
@@ -54,7 +58,7 @@ pub(crate) struct Metrics {
     pub(crate) entra_calls_waiting: IntGauge,
     /// By `state` (waiting, under_way).
     pub(crate) redemptions: IntGaugeVec,
-    /// By `outcome` (completed, refused).
+    /// By `outcome` (completed, refused, failed).
     pub(crate) sign_ins: IntCounterVec,
     pub(crate) sessions: IntGauge,
     pub(crate) store_up: IntGauge,
@@ -64,6 +68,11 @@ pub(crate) struct Metrics {
     pub(crate) spans: IntCounterVec,
     /// By `file` (certificate, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
+    /// By `file`.
+    pub(crate) last_reload_successful: IntGaugeVec,
+    /// Without labels; not there where TLS ends in front of us.
+    pub(crate) certificate_expiry: IntGaugeVec,
+    pub(crate) federated_token_expiry: IntGauge,
     pub(crate) audit: AuditMetrics,
 }
 
@@ -76,6 +85,7 @@ pub(crate) struct Cache {
 
 /// What each metric tells, as `/metrics` shows it.
 const HELP: &[(&str, &str)] = &[
+    ("ready", "Whether new clients should come here, as /readyz says: 1 or 0."),
     ("requests_total", "Requests answered, or left by their client (499)."),
     ("request_seconds", "From a request's head to its answer's head."),
     (
@@ -85,6 +95,7 @@ const HELP: &[(&str, &str)] = &[
     ("problems_total", "Refusals and errors of Entrada's own."),
     ("limits_hit_total", "Requests that exceeded a limit."),
     ("connections", "Open client connections."),
+    ("connections_max", "How many there may be."),
     ("connections_refused_total", "Connections closed before they were served."),
     ("streams", "Open streams."),
     ("streams_ended_total", "Streams that have ended, by who or what ended them."),
@@ -101,11 +112,21 @@ const HELP: &[(&str, &str)] = &[
     ("store_failures_total", "Calls to the session store that failed."),
     ("spans_total", "Spans for the collector, by what became of them."),
     ("reloads_total", "Reloads of certificate and CA files."),
+    ("last_reload_successful", "Whether what a file holds now is in use: 1 or 0."),
+    (
+        "certificate_expiry_timestamp_seconds",
+        "When the public certificate, or an earlier one of its chain, expires; Unix time.",
+    ),
+    (
+        "federated_token_expiry_timestamp_seconds",
+        "When the projected token that proves us to Entra expires, Unix time; 0 if it cannot be read.",
+    ),
     ("audit_events_total", "Audit events."),
     ("audit_queue_bytes", "Bytes of audit events that are not written yet."),
     ("audit_sink_failures_total", "Attempts to write audit events that failed."),
     ("log_lines_total", "Lines of the log."),
     ("log_queue_bytes", "Bytes of the log that wait for standard output."),
+    ("panics_total", "Panics, contained or not."),
     ("build_info", "The version that runs."),
 ];
 
@@ -128,23 +149,26 @@ impl Default for Metrics {
         build_info(r);
         process(r);
         log::register(r);
+        panics::register(r);
         let request_seconds = HistogramVec::new(histogram("request_seconds", LATENCY_BUCKETS), &["kind"]);
-        Self {
+        let metrics = Self {
+            ready: gauge(r, "ready"),
             requests: counters(r, "requests_total", &["kind", "verb", "resource", "code"]),
             request_seconds: add(r, request_seconds),
             added_seconds: seconds(r, "added_seconds", ADDED_BUCKETS),
             problems: counters(r, "problems_total", &["reason"]),
             limits_hit: counters(r, "limits_hit_total", &["limit"]),
             connections: gauge(r, "connections"),
+            connections_max: gauge(r, "connections_max"),
             connections_refused: counters(r, "connections_refused_total", &["reason"]),
-            streams: add(r, IntGaugeVec::new(opts("streams"), &["kind"])),
+            streams: gauges(r, "streams", &["kind"]),
             streams_ended: counters(r, "streams_ended_total", &["kind", "reason"]),
             credential_lookups: Cache::new(r, "credential_lookups_total", "store"),
             aks_tokens: Cache::new(r, "aks_tokens_total", "entra"),
             entra_calls: counters(r, "entra_token_calls_total", &["grant", "outcome"]),
             entra_seconds: seconds(r, "entra_token_seconds", LATENCY_BUCKETS),
             entra_calls_waiting: gauge(r, "entra_calls_waiting"),
-            redemptions: add(r, IntGaugeVec::new(opts("redemptions"), &["state"])),
+            redemptions: gauges(r, "redemptions", &["state"]),
             sign_ins: counters(r, "sign_ins_total", &["outcome"]),
             sessions: gauge(r, "sessions"),
             store_up: gauge(r, "store_up"),
@@ -152,13 +176,45 @@ impl Default for Metrics {
             store_failures: add(r, IntCounter::with_opts(opts("store_failures_total"))),
             spans: counters(r, "spans_total", &["outcome"]),
             reloads: counters(r, "reloads_total", &["file", "outcome"]),
+            last_reload_successful: gauges(r, "last_reload_successful", &["file"]),
+            certificate_expiry: gauges(r, "certificate_expiry_timestamp_seconds", &[]),
+            federated_token_expiry: gauge(r, "federated_token_expiry_timestamp_seconds"),
             audit: AuditMetrics::new(r),
             registry,
-        }
+        };
+        metrics.begin_at_zero();
+        metrics
     }
 }
 
 impl Metrics {
+    /// Has counters of faults there before the first fault. A counter that appears with the value 1 has not risen as
+    /// Prometheus sees it, so that `increase(…) > 0` would miss the first one.
+    fn begin_at_zero(&self) {
+        for reason in labels::FAULTS {
+            self.problems.with_label_values(&[reason]);
+        }
+        for limit in labels::LIMITS {
+            self.limits_hit.with_label_values(&[limit]);
+        }
+        for reason in labels::CONNECTIONS_REFUSED {
+            self.connections_refused.with_label_values(&[reason]);
+        }
+        for grant in labels::GRANTS {
+            for outcome in labels::ENTRA_OUTCOMES {
+                self.entra_calls.with_label_values(&[grant, outcome]);
+            }
+        }
+        for outcome in labels::SIGN_INS {
+            self.sign_ins.with_label_values(&[outcome]);
+        }
+        for file in labels::FILES {
+            for outcome in ["ok", "failed"] {
+                self.reloads.with_label_values(&[file, outcome]);
+            }
+        }
+    }
+
     /// An answer stood still for too long, and was given up.
     pub(crate) fn stalled(&self) {
         self.limits_hit.with_label_values(&["stall_timeout"]).inc();
@@ -202,6 +258,10 @@ fn help(name: &str) -> &'static str {
 
 fn gauge(registry: &Registry, name: &str) -> IntGauge {
     add(registry, IntGauge::with_opts(opts(name)))
+}
+
+fn gauges(registry: &Registry, name: &str, labels: &[&str]) -> IntGaugeVec {
+    add(registry, IntGaugeVec::new(opts(name), labels))
 }
 
 fn seconds(registry: &Registry, name: &str, buckets: &[f64]) -> Histogram {

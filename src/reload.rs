@@ -42,6 +42,8 @@ impl Reload<'_> {
 
     fn note(&self, published: anyhow::Result<()>) {
         let outcome = if published.is_ok() { "ok" } else { "failed" };
+        let is_current = self.metrics.last_reload_successful.with_label_values(&[self.what]);
+        is_current.set(i64::from(published.is_ok()));
         self.metrics.reloads.with_label_values(&[self.what, outcome]).inc();
         match published {
             Ok(()) => tracing::info!(file = self.what, "loaded"),

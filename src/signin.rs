@@ -142,7 +142,11 @@ impl SignIn {
                 finished
             }
         };
-        let label = if finished.credential.is_some() { "completed" } else { "refused" };
+        let label = match &finished.outcome {
+            Outcome::Refused(error) if error.is_a_fault() => "failed",
+            Outcome::Refused(_) => "refused",
+            Outcome::SignedIn | Outcome::StepUp(_) => "completed",
+        };
         self.metrics.sign_ins.with_label_values(&[label]).inc();
         finished
     }

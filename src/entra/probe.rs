@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::fault::{code_in, number_after};
 use super::http::{CallError, Reply};
-use super::token::decoded_claims;
 use super::{AuthorizeRequest, Entra};
 use crate::secret::AttemptSecret;
 
@@ -95,16 +94,6 @@ impl Entra {
             None => Registration::Unclear(format!("status {}", reply.status)),
         }
     }
-}
-
-/// The claims of a token in JWT form, unverified.
-pub(crate) fn claims_of(token: &str) -> Option<serde_json::Value> {
-    let mut parts = token.split('.');
-    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
-    else {
-        return None;
-    };
-    decoded_claims(claims).filter(serde_json::Value::is_object)
 }
 
 fn is_json(reply: &Reply) -> bool {

@@ -145,7 +145,7 @@ impl Entra {
     pub(crate) async fn store_token(&self) -> Result<StoreAccess, EntraFault> {
         let form = Form { client_info: None, ..self.form("client_credentials") };
         let (response, _) = self.ask(form, STORE_SCOPE).await?;
-        let claims = response.access_token.split('.').nth(1).and_then(decoded_claims);
+        let claims = claims_of(&response.access_token);
         let oid = claims.and_then(|claims| Some(claims["oid"].as_str()?.to_owned()));
         let lasts = Duration::from_secs(response.expires_in);
         Ok(StoreAccess { token: StoreToken::new(response.access_token), oid, lasts })
@@ -159,6 +159,13 @@ impl Entra {
     pub(crate) async fn prove_identity(&self) -> Result<(), EntraFault> {
         let form = Form { client_info: None, ..self.form("client_credentials") };
         self.ask(form, &format!("{AKS_SERVER_APP_ID}/.default")).await.map(drop)
+    }
+
+    /// When the projected token expires, in Unix time; 0 where it cannot be read.
+    pub(crate) async fn assertion_expires_at(&self) -> i64 {
+        let assertion = self.assertion_on_file().await.ok();
+        let claims = assertion.and_then(|assertion| claims_of(assertion.expose()));
+        claims.and_then(|claims| claims["exp"].as_i64()).unwrap_or(0)
     }
 
     fn form<'a>(&'a self, grant_type: &'a str) -> Form<'a> {
@@ -242,11 +249,16 @@ impl Entra {
         );
     }
 
+    async fn assertion_on_file(&self) -> std::io::Result<ClientAssertion> {
+        let text = tokio::fs::read_to_string(&self.config.federated_token_file).await?;
+        // Entra takes blanks in a form as they are; the file may end with a line break.
+        Ok(ClientAssertion::new(text.trim()))
+    }
+
     /// Reads the projected token by its path: the kubelet replaces the file behind it.
     async fn read_assertion(&self) -> Result<ClientAssertion, EntraFault> {
-        match tokio::fs::read_to_string(&self.config.federated_token_file).await {
-            // Entra takes blanks in a form as they are; the file may end with a line break.
-            Ok(text) => Ok(ClientAssertion::new(text.trim())),
+        match self.assertion_on_file().await {
+            Ok(assertion) => Ok(assertion),
             Err(error) => {
                 tracing::error!(%error, "AZURE_FEDERATED_TOKEN_FILE cannot be read; Entra was not asked");
                 Err(EntraFault::no_assertion(&format!("AZURE_FEDERATED_TOKEN_FILE: {error}")))
@@ -269,17 +281,22 @@ impl TokenResponse {
 
 /// Issuer, subject and audience of our own assertion: what a federated credential must match. Never the assertion.
 fn describe(assertion: &ClientAssertion) -> String {
-    let claims = assertion.expose().split('.').nth(1).and_then(decoded_claims);
-    claims.map_or_else(
+    claims_of(assertion.expose()).map_or_else(
         || "the projected token is not a JWT".to_owned(),
         |claims| format!("iss={} sub={} aud={}", claims["iss"], claims["sub"], claims["aud"]),
     )
 }
 
-/// The claims of a token of our own, unverified: for the log, and for the name that goes with it.
-pub(super) fn decoded_claims(part: &str) -> Option<serde_json::Value> {
+/// The claims of a token in JWT form, unverified: of our own for the log, for a metric, and for the name that goes with it.
+pub(crate) fn claims_of(token: &str) -> Option<serde_json::Value> {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+    let mut parts = token.split('.');
+    let (Some(_), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return None;
+    };
+    let claims: serde_json::Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+    claims.is_object().then_some(claims)
 }

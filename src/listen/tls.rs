@@ -42,7 +42,7 @@ impl Certificates {
     pub(crate) fn new(files: &TlsFiles) -> anyhow::Result<Self> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let read = |path: &PathBuf| std::fs::read(path).with_context(|| path.display().to_string());
-        let key = certified_key(&read(&files.cert)?, &read(&files.key)?, &provider)?;
+        let (key, _) = certified_key(&read(&files.cert)?, &read(&files.key)?, &provider)?;
         let current = Arc::new(Current(ArcSwap::from_pointee(key)));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
@@ -68,7 +68,10 @@ impl Certificates {
         let reload = Reload { what: "certificate", files: &self.files, clock, metrics };
         reload
             .run(|content| {
-                let key = certified_key(&content[0], &content[1], self.config.crypto_provider())?;
+                let (key, expiry) = certified_key(&content[0], &content[1], self.config.crypto_provider())?;
+                if let Some(expiry) = expiry {
+                    metrics.certificate_expiry.with_label_values(&[] as &[&str]).set(expiry);
+                }
                 self.current.0.store(Arc::new(key));
                 Ok(())
             })
@@ -76,10 +79,22 @@ impl Certificates {
     }
 }
 
-fn certified_key(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> anyhow::Result<CertifiedKey> {
+/// A certificate chain with its key, and when the first of the chain's certificates expires, in Unix time.
+fn certified_key(
+    cert: &[u8],
+    key: &[u8],
+    provider: &CryptoProvider,
+) -> anyhow::Result<(CertifiedKey, Option<i64>)> {
     let chain: Vec<CertificateDer<'static>> =
         CertificateDer::pem_slice_iter(cert).collect::<Result<_, _>>().context("certificate")?;
     anyhow::ensure!(!chain.is_empty(), "no certificate in the file");
     let key = PrivateKeyDer::from_pem_slice(key).context("private key")?;
-    CertifiedKey::from_der(chain, key, provider).context("certificate and key do not belong together")
+    let ends = chain.iter().filter_map(|certificate| {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    });
+    let expiry = ends.min();
+    let key =
+        CertifiedKey::from_der(chain, key, provider).context("certificate and key do not belong together")?;
+    Ok((key, expiry))
 }

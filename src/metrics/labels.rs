@@ -99,6 +99,43 @@ const CODES: &[(u16, &str)] = &[
     (504, "504"),
 ];
 
+/// Reasons of problems that are not the client's: what an alert may ask for.
+pub(super) const FAULTS: &[&str] = &[
+    "administrator_required",
+    "audit_unavailable",
+    "entra_unavailable",
+    "store_unavailable",
+    "upstream_broken",
+    "upstream_busy",
+    "upstream_timeout",
+    "upstream_unreachable",
+    "upstream_untrusted",
+];
+
+/// Settings whose limit a request can exceed.
+pub(super) const LIMITS: &[&str] = &[
+    "max_requests_per_user",
+    "max_streams_per_user",
+    "max_upstream_connections",
+    "rate_limit",
+    "signin_rate_limit",
+    "stall_timeout",
+];
+
+/// Why a connection is closed before it is served.
+pub(super) const CONNECTIONS_REFUSED: &[&str] =
+    &["accept_failed", "handshake_failed", "handshake_slow", "too_many", "too_many_of_address"];
+
+/// What Entra's token endpoint is asked for, and what comes of it.
+pub(super) const GRANTS: &[&str] = &["authorization_code", "client_credentials", "refresh_token"];
+pub(super) const ENTRA_OUTCOMES: &[&str] = &["admin", "blocked", "ok", "sign_in", "step_up", "transient"];
+
+/// What becomes of a sign-in.
+pub(super) const SIGN_INS: &[&str] = &["completed", "failed", "refused"];
+
+/// Files that are read again when they change.
+pub(super) const FILES: &[&str] = &["api_server_ca", "certificate"];
+
 /// Neither in its list nor nameless.
 pub(crate) const OTHER: &str = "other";
 

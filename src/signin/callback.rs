@@ -3,7 +3,9 @@
 use thiserror::Error;
 
 use super::attempt::Attempt;
-use crate::entra::{Entra, EntraFault, IdTokenError, Redeemed, RedemptionTurn, SignedIn, TooManyRedemptions};
+use crate::entra::{
+    Class, Entra, EntraFault, IdTokenError, Redeemed, RedemptionTurn, SignedIn, TooManyRedemptions,
+};
 use crate::secret::{AttemptSecret, AuthorizationCode};
 use crate::session::StoreError;
 
@@ -40,6 +42,20 @@ pub(crate) enum SignInError {
     /// The task that did it was ended by the process's stop.
     #[error("the process is stopping")]
     Stopping,
+}
+
+impl SignInError {
+    /// Whether somebody has to repair something, rather than the user to do something. What a redirect says is never one,
+    /// because anybody can make a redirect up.
+    pub(super) fn is_a_fault(&self) -> bool {
+        match self {
+            Self::Redeem(fault) => {
+                matches!(fault.class, Class::Admin | Class::AdminForUser | Class::Transient)
+            }
+            Self::IdToken(_) | Self::Store(_) | Self::Busy(_) => true,
+            Self::NoAttempt | Self::Cancelled | Self::Refused(_) | Self::Malformed | Self::Stopping => false,
+        }
+    }
 }
 
 /// The parameters of the callback.

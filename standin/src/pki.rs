@@ -73,6 +73,16 @@ impl Ca {
         self.sign(&[], |params| (params.not_before, params.not_after) = (begins, ends))
     }
 
+    /// The same, expiring at the beginning of this day (UTC).
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn issue_until(&self, day: jiff::civil::Date) -> anyhow::Result<Issued> {
+        let (year, month, day) = (i32::from(day.year()), day.month(), day.day());
+        let (month, day) = (u8::try_from(month)?, u8::try_from(day)?);
+        self.sign(&[], |params| params.not_after = rcgen::date_time_ymd(year, month, day))
+    }
+
     fn sign(
         &self,
         extra_names: &[&str],

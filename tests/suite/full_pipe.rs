@@ -9,10 +9,10 @@ use super::support::program::{settings, start_unread};
 use super::support::{PATIENCE, World, eventually};
 
 /// Each request's line in the log is about so long: a hundred and some fill the log's queue.
-const PATH_BYTES: usize = 30_000;
+pub(super) const PATH_BYTES: usize = 30_000;
 
 /// The settings of an Entrada without TLS, so that a request is quickly made.
-fn plain(world: &World) -> BTreeMap<&'static str, String> {
+pub(super) fn plain(world: &World) -> BTreeMap<&'static str, String> {
     let mut settings = settings(world);
     settings.remove("ENTRADA_TLS_CERT_FILE");
     settings.remove("ENTRADA_TLS_KEY_FILE");
@@ -21,7 +21,7 @@ fn plain(world: &World) -> BTreeMap<&'static str, String> {
 }
 
 /// One request without a credential.
-async fn refused(addr: &str, path: &str) {
+pub(super) async fn refused(addr: &str, path: &str) {
     let answer = async {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -33,7 +33,7 @@ async fn refused(addr: &str, path: &str) {
     tokio::time::timeout(PATIENCE, answer).await.expect("no answer");
 }
 
-fn dropped(metrics: &str) -> u64 {
+pub(super) fn dropped(metrics: &str) -> u64 {
     let name = r#"entrada_log_lines_total{outcome="dropped"} "#;
     metrics.lines().find_map(|line| line.strip_prefix(name)).map_or(0, |count| count.parse().unwrap())
 }

@@ -24,6 +24,7 @@ mod kubectl;
 mod limits;
 mod management;
 mod metrics;
+mod monitoring;
 mod port_forward;
 mod process;
 mod proxy;

@@ -90,6 +90,7 @@ async fn live_a_little(world: &World, audit: &AuditLog) {
     world.advance(Duration::from_secs(6));
     let loaded = r#"entrada_reloads_total{file="certificate",outcome="ok"}"#;
     eventually("a look at the files", || async { world.metric(loaded).await >= 1.0 }).await;
+    assert!(std::panic::catch_unwind(|| panic!("as a bug would")).is_err());
     // More than the rate allows.
     eventually("the limit", || async { world.call(Method::GET, PODS, &token).await.status == 429 }).await;
 }
