@@ -58,6 +58,16 @@ async fn an_authority_that_cannot_be_used() {
     )
     .await;
     broken(
+        "a trust root that is none",
+        async |it| {
+            let text = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+            let path = it.file("root.pem", text);
+            it.set("ENTRADA_ENTRA_CA_FILE", path);
+        },
+        ("authority", "ENTRADA_ENTRA_CA_FILE: ", "correct ENTRADA_ENTRA_CA_FILE"),
+    )
+    .await;
+    broken(
         "a gateway's page",
         async |it| {
             let page = Fault::Status { status: 200, retry_after: None, html: true };
