@@ -67,6 +67,11 @@ async fn an_authority_that_cannot_be_used() {
         ("authority", "ENTRADA_ENTRA_CA_FILE: ", "correct ENTRADA_ENTRA_CA_FILE"),
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_not_the_tenants_own() {
+    // Proves that an answer is not enough: it must be Entra's, and this tenant's.
     broken(
         "a gateway's page",
         async |it| {
