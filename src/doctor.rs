@@ -123,16 +123,10 @@ impl Examination<'_> {
         let (token, claims) = federated_token::check(&config.entra.federated_token_file, &seen);
         let may_ask = seen.check.is_fine();
         let (assertion, registration) = tokio::join!(
-            async {
-                match (may_ask, token.is_fine()) {
-                    (true, true) => Some(entra.prove_identity().await),
-                    _ => None,
-                }
-            },
+            async { if may_ask && token.is_fine() { Some(entra.prove_identity().await) } else { None } },
             async { if may_ask { Some(entra.look_for_redirect_uri().await) } else { None } },
         );
         let blocker = if may_ask { federated_token::NAME } else { authority::NAME };
-        let knows_us = matches!(assertion, Some(Ok(())));
         let of_app = app_registration::App {
             config: &config.entra,
             claims,
@@ -142,7 +136,7 @@ impl Examination<'_> {
         };
         let [assertion, permission] = of_app.assertion(assertion, blocker);
         let redirect_uri = of_app.redirect_uri(registration, &assertion);
-        let now = seen.now;
+        let (now, knows_us) = (seen.now, assertion.is_fine());
         let checks = vec![token, seen.clock, seen.check, assertion, redirect_uri, permission];
         EntraSide { checks, entra: Some(entra), now, knows_us }
     }

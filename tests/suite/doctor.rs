@@ -70,6 +70,9 @@ impl Ground {
             let end = &secret[secret.len() - 24..];
             assert!(!out.contains(end) && !err.contains(end), "a secret is told: {out}{err}");
         }
+        for secret in ["hunter2", "correct-horse-battery"] {
+            assert!(!out.contains(secret) && !err.contains(secret), "a secret is told: {out}{err}");
+        }
         (output.status.code(), out, err)
     }
 

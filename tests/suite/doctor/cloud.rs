@@ -58,6 +58,21 @@ async fn an_authority_that_cannot_be_used() {
     )
     .await;
     broken(
+        "a trust root that is none",
+        async |it| {
+            let text = "-----BEGIN CERTIFICATE-----\naGVsbG8=\n-----END CERTIFICATE-----\n";
+            let path = it.file("root.pem", text);
+            it.set("ENTRADA_ENTRA_CA_FILE", path);
+        },
+        ("authority", "ENTRADA_ENTRA_CA_FILE: ", "correct ENTRADA_ENTRA_CA_FILE"),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_authority_that_is_not_the_tenants_own() {
+    // Proves that an answer is not enough: it must be Entra's, and this tenant's.
+    broken(
         "a gateway's page",
         async |it| {
             let page = Fault::Status { status: 200, retry_after: None, html: true };

@@ -74,6 +74,9 @@ async fn all_is_well_with_the_workload_identity_as_login() {
     let rules: Vec<&str> = rules.into_iter().chain(["&entrada:1:changes", "+@all", "-config"]).collect();
     redis.run(&rules).unwrap();
     assert_well(&ground).await;
+    ground.world.entra.set_aks_present(false);
+    assert_only_fault("not the store's fault", &ground, ("aks_permission", "AADSTS500011", "az ad sp")).await;
+    assert!(seen(&ground.rows().await.1).contains("over TLS"), "it was looked at all the same");
     ground.world.entra.remove_federated_credential();
     let expected = ("client_assertion", "AADSTS70025", "federated credential");
     assert_only_fault("the store's login behind Entra", &ground, expected).await;
