@@ -5,8 +5,9 @@ use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_na
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, Error};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use x509_cert::Certificate;
-use x509_cert::der::Decode as _;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::time::ASN1Time;
 
 use super::finding::{Check, Finding};
 use crate::config::{Config, TlsFiles};
@@ -33,9 +34,9 @@ fn judge(config: &Config, files: &TlsFiles, now: Timestamp) -> Result<Finding, F
         Finding::fault(format!("{error:#}"), fix)
     })?;
     let chain = chain.chain();
-    let parsed: Vec<Certificate> = chain
+    let parsed: Vec<X509Certificate<'_>> = chain
         .iter()
-        .map(|der| Certificate::from_der(der))
+        .map(|der| X509Certificate::from_der(der).map(|(_, certificate)| certificate))
         .collect::<Result<_, _>>()
         .map_err(|error| Finding::fault(format!("it cannot be read: {error}"), "replace it"))?;
     let (Some(leaf), Some((leaf_der, above))) = (parsed.first(), chain.split_first()) else {
@@ -65,12 +66,9 @@ fn names_host(leaf: &CertificateDer<'_>, host: &str) -> Result<(), Finding> {
 }
 
 /// When it ends.
-fn in_its_time(leaf: &Certificate, now: Timestamp) -> Result<Timestamp, Finding> {
-    let time = |time: &x509_cert::time::Time| {
-        let seconds = i64::try_from(time.to_unix_duration().as_secs()).unwrap_or(i64::MAX);
-        Timestamp::from_second(seconds).unwrap_or(Timestamp::MAX)
-    };
-    let validity = &leaf.tbs_certificate.validity;
+fn in_its_time(leaf: &X509Certificate<'_>, now: Timestamp) -> Result<Timestamp, Finding> {
+    let time = |time: &ASN1Time| Timestamp::from_second(time.timestamp()).unwrap_or(Timestamp::MAX);
+    let validity = leaf.validity();
     let (begins, ends) = (time(&validity.not_before), time(&validity.not_after));
     let renew = "renew it; Entrada reads the files again by itself";
     if now < begins {
@@ -88,10 +86,10 @@ fn in_its_time(leaf: &Certificate, now: Timestamp) -> Result<Timestamp, Finding>
 }
 
 /// The leaf comes first, then who issued it, and so on.
-fn in_order(chain: &[Certificate]) -> Result<(), Finding> {
-    let gap = chain.windows(2).find(|pair| pair[0].tbs_certificate.issuer != pair[1].tbs_certificate.subject);
+fn in_order(chain: &[X509Certificate<'_>]) -> Result<(), Finding> {
+    let gap = chain.windows(2).find(|pair| pair[0].issuer() != pair[1].subject());
     gap.map_or(Ok(()), |pair| {
-        let (issuer, next) = (&pair[0].tbs_certificate.issuer, &pair[1].tbs_certificate.subject);
+        let (issuer, next) = (pair[0].issuer(), pair[1].subject());
         let seen = format!("the chain is broken: `{issuer}` should follow, but `{next}` does");
         Err(Finding::fault(seen, "put the leaf first in ENTRADA_TLS_CERT_FILE, then each issuer in turn"))
     })
