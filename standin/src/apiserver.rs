@@ -26,6 +26,7 @@ mod kinds;
 mod logs;
 mod made;
 mod openapi;
+mod owners;
 mod patch;
 mod portforward;
 mod program;
@@ -45,6 +46,7 @@ mod target;
 mod tunnel;
 mod upgrade;
 mod watch;
+mod workloads;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
