@@ -12,7 +12,7 @@ use clap::{Args, Command};
 use entrada::config::RawConfig;
 use serde_json::{Value, json};
 
-use render::{Rendered, chart, kustomize, overlays};
+use render::{Rendered, chart, kustomize, overlays, root};
 
 static ALL: LazyLock<Vec<Rendered>> = LazyLock::new(|| {
     let mut all = vec![kustomize("base"), kustomize("site")];
@@ -303,6 +303,8 @@ fn what_stands_in_front_speaks_https_to_the_pods_and_is_told_of() {
                     (agic("request-timeout"), agic("health-probe-port")),
                     (json!("86400"), json!("8443"))
                 );
+                let probed = text(&agic("health-probe-path"));
+                assert!(root().join(format!("src/pages{probed}")).exists(), "{probed} is not served");
             }
         }
         for policy in policies {

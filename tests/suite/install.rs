@@ -77,6 +77,13 @@ impl Admin {
     }
 }
 
+/// As the autoscaler does it.
+async fn scale(kubectl: &Kubectl, replicas: u32) {
+    let patch = format!(r#"{{"spec":{{"replicas":{replicas}}}}}"#);
+    let patch = ["patch", "deployment", "entrada", "-n", "entrada", "--type=merge", "--patch", &patch];
+    kubectl.ok(&[&patch[..], &["--field-manager=kube-controller-manager"]].concat()).await;
+}
+
 fn overlays() -> Vec<String> {
     let entries = std::fs::read_dir("manifests/overlays").unwrap();
     entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
@@ -121,17 +128,7 @@ async fn from_one_replica_to_several_and_back_by_kubectl() {
     kubectl.ok(&["apply", "--server-side", "-k", "manifests/overlays/single"]).await;
     kubectl.ok(&["apply", "--server-side", "-k", "manifests/overlays/redis"]).await;
     assert!(deployment().to_string().contains("entrada-store"));
-    let scaled = [
-        "patch",
-        "deployment",
-        "entrada",
-        "-n",
-        "entrada",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"replicas":4}}"#,
-    ];
-    kubectl.ok(&[&scaled[..], &["--field-manager=kube-controller-manager"]].concat()).await;
+    scale(kubectl, 4).await;
     kubectl.ok(&["apply", "--server-side", "-k", "manifests/overlays/redis"]).await;
     assert_eq!(deployment()["spec"]["replicas"], 4);
 
@@ -177,7 +174,7 @@ async fn the_chart_is_installed_upgraded_rolled_back_and_removed_by_helm() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upgrade_from_one_replica_to_three_and_back_leaves_what_its_values_say() {
-    // Proves that parts come and go with the values, and that a change by hand is noticed.
+    // Proves that parts come and go with the values, and that the autoscaler's count survives an upgrade.
     let admin = Admin::start().await;
     admin.make_namespace().await;
     admin.helm(&["install"], "single", &[]).await;
@@ -189,10 +186,14 @@ async fn an_upgrade_from_one_replica_to_three_and_back_leaves_what_its_values_sa
     let mut more: BTreeSet<String> = parts(&one);
     more.extend(["HorizontalPodAutoscaler/entrada", "PodDisruptionBudget/entrada"].map(str::to_owned));
     assert_eq!(parts(&admin.there().await), more);
-    admin.helm(&["upgrade"], "single", &[]).await;
+    let deployment = || admin.world.api.get("deployments.apps", "entrada", "entrada").unwrap();
+    scale(&admin.kubectl, 4).await;
+    admin.helm(&["upgrade"], "redis", &[]).await;
+    assert_eq!(deployment()["spec"]["replicas"], 4, "the autoscaler's count");
+    admin.helm(&["upgrade"], "single", &["--force-conflicts"]).await;
+    assert_eq!(deployment()["spec"]["replicas"], 1);
     assert_eq!(parts(&admin.there().await), parts(&one));
-    let deployment = admin.world.api.get("deployments.apps", "entrada", "entrada").unwrap();
-    assert!(!deployment.to_string().contains("entrada-store"), "{deployment}");
+    assert!(!deployment().to_string().contains("entrada-store"), "{}", deployment());
 }
 
 #[tokio::test(flavor = "multi_thread")]
