@@ -8,9 +8,10 @@ mod render;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
-use clap::{Args, Command};
-use entrada::config::RawConfig;
+use clap::{Args, Command, FromArgMatches};
+use entrada::config::{Config, RawConfig};
 use serde_json::{Value, json};
+use standin::pki::Ca;
 
 use render::{Rendered, chart, kustomize, overlays, root};
 
@@ -167,13 +168,8 @@ fn secrets_lie_where_the_settings_say_and_nobody_else_reads_them() {
 }
 
 #[test]
-fn every_setting_is_one_of_the_programs() {
-    // Proves that no setting is misspelt, and that a Service's variables (ENTRADA_PORT, …) do not come between ours.
-    let command = RawConfig::augment_args(Command::new("serve"));
-    let known = command.get_arguments().filter(|argument| !argument.is_hide_set());
-    let known =
-        known.map(|argument| argument.get_env().expect("a variable").to_str().expect("UTF-8").to_owned());
-    let known: BTreeSet<String> = known.collect();
+fn the_settings_come_from_the_config_map_and_nothing_comes_between() {
+    // Proves that the pods have these settings, and no variables of a Service (ENTRADA_PORT, …) beside them.
     for rendered in ALL.iter() {
         for pod in pods(rendered) {
             assert_eq!(pod["spec"]["enableServiceLinks"], false);
@@ -181,9 +177,47 @@ fn every_setting_is_one_of_the_programs() {
             assert_eq!(*map, rendered.one("ConfigMap")["metadata"]["name"]);
             assert!(container(pod)["env"].is_null(), "{}: settings stand in the ConfigMap", rendered.name);
         }
-        for (name, _) in settings(rendered) {
-            assert!(known.contains(&name), "{}: {name} is no setting", rendered.name);
-        }
+    }
+}
+
+#[test]
+fn the_program_takes_the_settings_as_they_are() {
+    // Proves that no setting is misspelt, and that none has a value that would end the program with exit code 64.
+    let ca = Ca::new("an authority").expect("an authority");
+    let issued = ca.issue(&["k8s.example.com"]).expect("a certificate");
+    let folder = tempfile::tempdir().expect("a folder");
+    for (file, content) in [
+        ("tls/tls.crt", issued.cert_pem.as_str()),
+        ("tls/tls.key", issued.key_pem.as_str()),
+        ("store/password", "secret"),
+        ("store/ca.crt", ca.pem()),
+        ("token", "a token"),
+    ] {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("it can be made");
+        std::fs::write(path, content).expect("it can be written");
+    }
+    let at = |path: &str| format!("{}/{path}", folder.path().display());
+    for rendered in installations() {
+        let flag = |name: &str| name.trim_start_matches("ENTRADA_").to_lowercase().replace('_', "-");
+        let own = settings(rendered).into_iter();
+        let mut given: Vec<(String, String)> =
+            own.map(|(name, value)| (flag(&name), value.replace("/etc/entrada/", &at("")))).collect();
+        let account = &rendered.one("ServiceAccount")["metadata"]["annotations"];
+        // What the webhook, the kubelet and the mounts add.
+        given.extend([
+            ("azure-client-id".to_owned(), text(&account["azure.workload.identity/client-id"])),
+            ("azure-tenant-id".to_owned(), text(&account["azure.workload.identity/tenant-id"])),
+            ("azure-federated-token-file".to_owned(), at("token")),
+            ("api-server-url".to_owned(), "https://10.0.0.1:443".to_owned()),
+            ("api-server-ca-file".to_owned(), at("store/ca.crt")),
+        ]);
+        let arguments = given.iter().map(|(flag, value)| format!("--{flag}={value}"));
+        let command = RawConfig::augment_args(Command::new("serve"));
+        let matches = command.try_get_matches_from(["serve".to_owned()].into_iter().chain(arguments));
+        let raw = RawConfig::from_arg_matches(&matches.expect("settings")).expect("settings");
+        let config = Config::from_raw(&raw).unwrap_or_else(|faults| panic!("{}: {faults}", rendered.name));
+        assert_eq!((config.public_url.host(), config.drain.as_secs()), ("k8s.example.com", 25));
     }
 }
 
