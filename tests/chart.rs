@@ -6,10 +6,11 @@ mod render;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use render::{CHART, Rendered, chart, kustomize, ok, overlays, root, run, values};
+use render::{CHART, Rendered, chart, kustomize, kustomize_at, ok, overlays, root, run, values};
 
 /// The oldest Kubernetes that the chart admits, kubectl's and the newest that there are schemas of.
 const KUBERNETES: &[&str] = &["1.27", "1.34", "1.37"];
@@ -74,6 +75,30 @@ fn the_chart_installs_what_the_overlay_installs() {
                 "{overlay}: {name}: in overlay and chart"
             );
         }
+    }
+}
+
+#[test]
+fn components_can_be_mixed_as_the_documentation_says() {
+    // Proves that the example of docs/install.md is an overlay, and that it has what each of its components brings.
+    let text = fs::read_to_string(root().join("docs/install.md")).expect("the documentation");
+    let first = "# manifests/overlays/mine/kustomization.yaml";
+    let example = text.split("```").find(|block| block.contains(first)).expect("the example");
+    let copy = tempfile::tempdir().expect("a folder");
+    let project = root();
+    let copied = Command::new("cp").arg("-r").arg(project.join("manifests")).arg(copy.path()).status();
+    assert!(copied.expect("cp runs").success());
+    let mine = copy.path().join("manifests/overlays/mine");
+    fs::create_dir(&mine).expect("it can be made");
+    fs::write(mine.join("kustomization.yaml"), example.trim_start_matches("yaml"))
+        .expect("it can be written");
+    let rendered = kustomize_at(&mine);
+    for kind in ["NetworkPolicy", "HorizontalPodAutoscaler", "Certificate", "HTTPRoute", "BackendTLSPolicy"] {
+        assert_eq!(rendered.one(kind)["metadata"]["namespace"], "entrada");
+    }
+    let settings = rendered.one("ConfigMap")["data"].as_object().expect("settings");
+    for name in ["ENTRADA_PUBLIC_URL", "ENTRADA_STORE", "ENTRADA_TRUSTED_PROXIES", "ENTRADA_DRAIN"] {
+        assert!(settings.contains_key(name), "{name}: {settings:?}");
     }
 }
 

@@ -41,8 +41,12 @@ pub(crate) fn overlays() -> Vec<String> {
 
 /// What `kubectl apply --kustomize manifests/<folder>` would send.
 pub(crate) fn kustomize(folder: &str) -> Rendered {
-    let yaml = kubectl(&["kustomize", &format!("manifests/{folder}")], "");
-    Rendered { name: folder.to_owned(), objects: json(&yaml) }
+    Rendered { name: folder.to_owned(), ..kustomize_at(&root().join("manifests").join(folder)) }
+}
+
+pub(crate) fn kustomize_at(folder: &Path) -> Rendered {
+    let folder = folder.to_str().expect("UTF-8");
+    Rendered { name: folder.to_owned(), objects: json(&kubectl(&["kustomize", folder], "")) }
 }
 
 /// The arguments that give a chart the values of an overlay.

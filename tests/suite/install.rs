@@ -72,8 +72,28 @@ impl Admin {
             .await
     }
 
+    /// The namespace and what its owner puts into it before an installation, as docs/install.md says.
     async fn make_namespace(&self) {
+        let issued = self.world.ca.issue(&["k8s.example.com"]).unwrap();
+        let file = |name: &str, content: &str| {
+            let path = self.world.dir.path().join(name);
+            std::fs::write(&path, content).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let (cert, key) = (file("tls.crt", &issued.cert_pem), file("tls.key", &issued.key_pem));
+        let authority = format!("--from-file=ca.crt={}", file("ca.crt", self.world.ca.pem()));
+        let password = format!("--from-file=password={}", file("password", "secret"));
         self.kubectl.ok(&["apply", "--server-side", "-f", "manifests/base/namespace.yaml"]).await;
+        for made in [
+            &["secret", "tls", "entrada-tls", "--cert", &cert, "--key", &key][..],
+            &["secret", "generic", "entrada-store", &password, &authority],
+            &["secret", "generic", "entrada-ca", &authority],
+            &["configmap", "entrada-ca", &authority],
+        ] {
+            self.kubectl.ok(&[&["-n", "entrada", "create"], made].concat()).await;
+        }
+        let stored = self.world.api.get("secrets", "entrada", "entrada-store").unwrap();
+        assert_eq!(stored["data"]["password"], "c2VjcmV0");
     }
 }
 
@@ -96,6 +116,7 @@ async fn every_overlay_is_applied_changed_and_deleted_by_kubectl() {
     for overlay in overlays() {
         let folder = format!("manifests/overlays/{overlay}");
         let apply = ["apply", "--server-side", "-k", &folder];
+        admin.make_namespace().await;
         let said = admin.kubectl.ok(&apply).await;
         assert!(said.contains("deployment.apps/entrada serverside-applied"), "{said}");
         let first = admin.there().await;
@@ -155,6 +176,7 @@ async fn the_chart_is_installed_upgraded_rolled_back_and_removed_by_helm() {
     // Proves the life of a release with the values of every overlay, and that nothing of it stays.
     let admin = Admin::start().await;
     admin.make_namespace().await;
+    let before = admin.there().await;
     for overlay in overlays() {
         let notes = admin.helm(&["install"], &overlay, &[]).await;
         assert!(notes.contains("https://k8s.example.com/callback"), "{notes}");
@@ -168,8 +190,10 @@ async fn the_chart_is_installed_upgraded_rolled_back_and_removed_by_helm() {
         assert_eq!(admin.settings("entrada")["ENTRADA_REARM"], Value::Null, "{overlay}");
 
         admin.helm.ok(&["uninstall", "entrada", "-n", "entrada", "--wait", "--timeout", "30s"]).await;
-        assert_eq!(admin.there().await, BTreeSet::new(), "{overlay}");
+        assert_eq!(admin.there().await, before, "{overlay}");
     }
+    admin.kubectl.ok(&["delete", "namespace", "entrada"]).await;
+    assert_eq!(admin.there().await, BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
