@@ -10,7 +10,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use render::{CHART, Rendered, chart, kustomize, kustomize_at, ok, overlays, root, run, values};
+use render::{CHART, Rendered, chart, kustomize, kustomize_at, ok, overlays, release, root, run, values};
 
 /// The oldest Kubernetes that the chart admits, kubectl's and the newest that there are schemas of.
 const KUBERNETES: &[&str] = &["1.27", "1.34", "1.37"];
@@ -99,6 +99,29 @@ fn components_can_be_mixed_as_the_documentation_says() {
     let settings = rendered.one("ConfigMap")["data"].as_object().expect("settings");
     for name in ["ENTRADA_PUBLIC_URL", "ENTRADA_STORE", "ENTRADA_TRUSTED_PROXIES", "ENTRADA_DRAIN"] {
         assert!(settings.contains_key(name), "{name}: {settings:?}");
+    }
+}
+
+#[test]
+fn two_releases_do_not_touch_each_other() {
+    // Proves that name and namespace of a release are those of all its objects and of all that they refer to.
+    for overlay in overlays() {
+        let rendered = release("other", "elsewhere", &overlay, &["--set", "store.username=a-user"]);
+        for object in &rendered.objects {
+            let meta = &object["metadata"];
+            let name = meta["name"].as_str().expect("a name");
+            assert!(name == "other" || name == "other-doctor", "{overlay}: {name}");
+            assert_eq!(
+                (&meta["namespace"], &meta["labels"]["app.kubernetes.io/name"]),
+                (&json!("elsewhere"), &json!(name))
+            );
+            for (path, text) in texts(object, "") {
+                // The program's own name stays.
+                let is_program = path.ends_with("/part-of") || path.ends_with(".containers.0.name");
+                let is_usual_name = text == "entrada" || text.starts_with("entrada/");
+                assert!(is_program || !is_usual_name, "{overlay}: {name}{path} is {text}");
+            }
+        }
     }
 }
 
@@ -239,6 +262,20 @@ fn without(metadata: &mut Value, field: &str, names: &[&str]) {
         }
     } else if let Some(metadata) = metadata.as_object_mut() {
         metadata.remove(field);
+    }
+}
+
+/// Every text in a value, with its path.
+fn texts<'a>(value: &'a Value, path: &str) -> Vec<(String, &'a str)> {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(key, value)| texts(value, &format!("{path}.{key}"))).collect()
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().flat_map(|(at, value)| texts(value, &format!("{path}.{at}"))).collect()
+        }
+        Value::String(text) => vec![(path.to_owned(), text)],
+        _ => Vec::new(),
     }
 }
 

@@ -59,8 +59,13 @@ pub(crate) fn values(overlay: &str) -> Vec<String> {
 
 /// What `helm install entrada` would send with the values of this overlay, and with these arguments.
 pub(crate) fn chart(overlay: &str, more: &[&str]) -> Rendered {
+    release("entrada", "entrada", overlay, more)
+}
+
+/// The same under another name, in another namespace.
+pub(crate) fn release(name: &str, namespace: &str, overlay: &str, more: &[&str]) -> Rendered {
     let values = values(overlay);
-    let mut arguments = vec!["template", "entrada", CHART, "--namespace", "entrada"];
+    let mut arguments = vec!["template", name, CHART, "--namespace", namespace];
     arguments.extend(values.iter().map(String::as_str).chain(more.iter().copied()));
     let yaml = ok("helm", &arguments, "");
     Rendered { name: format!("chart {overlay} {}", more.join(" ")), objects: json(&yaml) }

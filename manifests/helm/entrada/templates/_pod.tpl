@@ -18,11 +18,11 @@ securityContext:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector:
@@ -48,12 +48,12 @@ volumes:
                 path: ca.crt
   - name: tls
     secret:
-      secretName: {{ .Values.tls.secretName }}
+      secretName: {{ .Values.tls.secretName | quote }}
       defaultMode: 0440
   {{- if include "entrada.storeSecret" . }}
   - name: store
     secret:
-      secretName: {{ .Values.store.secretName }}
+      secretName: {{ .Values.store.secretName | quote }}
       defaultMode: 0440
   {{- end }}
   {{- with .Values.volumes }}
@@ -63,7 +63,7 @@ volumes:
 
 {{- define "entrada.container" -}}
 name: entrada
-image: {{ include "entrada.image" . }}
+image: {{ include "entrada.image" . | quote }}
 {{- with .Values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
