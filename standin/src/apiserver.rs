@@ -3,11 +3,12 @@
 //! Its words and shapes follow kube-apiserver 1.36 as kubectl 1.34 sees it: discovery, tables, watches, logs, exec, port-forward.
 //! The path of one request is in `handle`; what is served stands in `discovery/*.json`.
 //!
-//! What it is not: there is no anonymous access, no token in a WebSocket subprotocol, no admission, no ownership of
-//! fields, no validation of specs, and no kubelet; a pod runs as soon as it is created and is gone as soon as it is
-//! deleted. It never runs anything on the host: `program` has all that `exec` can run (and `kubectl cp` through it),
-//! `files` all that a pod stores, `services` all that listens on its ports. All three are reached over WebSocket and over
-//! SPDY/3.1, as kubectls old and new like it.
+//! What it is not: there is no anonymous access, no token in a WebSocket subprotocol, no admission, no validation of
+//! specs, no controllers and no kubelet. A pod runs as soon as it is created and is gone as soon as it is deleted; a
+//! Deployment is rolled out at once, without pods (`workloads`). Who has set which field is known of objects that were
+//! applied by the server (`owners`). It never runs anything on the host: `program` has all that `exec` can run (and
+//! `kubectl cp` through it), `files` all that a pod stores, `services` all that listens on its ports. All three are
+//! reached over WebSocket and over SPDY/3.1, as kubectls old and new like it.
 
 mod accept;
 mod archive;
@@ -26,6 +27,7 @@ mod kinds;
 mod logs;
 mod made;
 mod openapi;
+mod owners;
 mod patch;
 mod portforward;
 mod program;
@@ -45,6 +47,7 @@ mod target;
 mod tunnel;
 mod upgrade;
 mod watch;
+mod workloads;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,7 @@
 //! The stand-in API server keeps its promises: real tokens only, RBAC's decisions and words, objects with revisions.
 
+#[path = "apiserver/apply.rs"]
+mod apply;
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/signer.rs"]
@@ -207,21 +209,6 @@ async fn strict_validation_names_the_unknown_field() -> Outcome {
         "{}",
         reply.message()
     );
-    Ok(())
-}
-
-#[tokio::test]
-async fn server_side_apply_creates_and_then_merges() -> Outcome {
-    let fixture = Fixture::start().await?;
-    let path = format!("{MAPS}/one?fieldManager=test");
-    for (data, status) in [(json!({ "a": "1" }), StatusCode::CREATED), (json!({ "b": "2" }), StatusCode::OK)]
-    {
-        let body = config_map("one", &data);
-        let reply = fixture.write("alice", "PATCH", &path, "application/apply-patch+yaml", &body).await?;
-        assert_eq!(reply.status, status);
-    }
-    let object = fixture.server.get("configmaps", "team-a", "one").unwrap_or_default();
-    assert_eq!(object["data"], json!({ "a": "1", "b": "2" }));
     Ok(())
 }
 

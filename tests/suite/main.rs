@@ -20,6 +20,7 @@ mod early;
 mod endings;
 mod full_pipe;
 mod hour;
+mod install;
 mod kubectl;
 mod limits;
 mod management;

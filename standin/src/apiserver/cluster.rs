@@ -1,5 +1,7 @@
 //! The cluster behind the API: its objects, what its containers say, and who plays the kubelet.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -7,6 +9,7 @@ use super::discovery::Resource;
 use super::files::Files;
 use super::logs::Logs;
 use super::store::{Key, Refused, Store};
+use super::workloads;
 use crate::time::Time;
 
 pub(crate) struct Cluster {
@@ -73,8 +76,18 @@ impl Cluster {
                 default(&mut object["status"], "phase", || json!("Active"));
             }
             "Pod" => self.admit_pod(object),
-            _ => {}
+            "Secret" => admit_secret(object),
+            _ => workloads::admit(resource, object),
         }
+    }
+
+    /// The same for a new version of an object: what the server has filled in stays.
+    pub(crate) fn readmit(&self, resource: &Resource, before: &Value, object: &mut Value) {
+        if object["status"].is_null() && !before["status"].is_null() {
+            object["status"] = before["status"].clone();
+        }
+        workloads::count_generation(before, object);
+        self.admit(resource, object);
     }
 
     fn admit_pod(&self, pod: &mut Value) {
@@ -148,6 +161,15 @@ impl Resource {
     }
 }
 
+/// `stringData` is for writing only.
+fn admit_secret(secret: &mut Value) {
+    default(secret, "type", || json!("Opaque"));
+    let texts = secret.as_object_mut().and_then(|own| own.remove("stringData"));
+    for (name, text) in texts.as_ref().and_then(Value::as_object).into_iter().flatten() {
+        secret["data"][name] = json!(STANDARD.encode(text.as_str().unwrap_or_default()));
+    }
+}
+
 /// A pod of one container, `c`.
 pub(crate) fn pod(namespace: &str, name: &str) -> Value {
     json!({
@@ -158,7 +180,7 @@ pub(crate) fn pod(namespace: &str, name: &str) -> Value {
     })
 }
 
-fn default(at: &mut Value, field: &str, value: impl FnOnce() -> Value) {
+pub(crate) fn default(at: &mut Value, field: &str, value: impl FnOnce() -> Value) {
     if at.get(field).is_none_or(Value::is_null) {
         at[field] = value();
     }

@@ -105,10 +105,10 @@ impl Server {
         if !target.subresource.is_empty() {
             return self.answer_subresource(&call, resource, &rules, tunnels, upgrade);
         }
-        if target.group.is_empty() {
-            resources::answer(&self.cluster, &mut call, resource).await
-        } else {
+        if matches!(target.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") {
             review::answer(&mut call, &rules).await
+        } else {
+            resources::answer(&self.cluster, &mut call, resource).await
         }
     }
 

@@ -18,11 +18,25 @@ pub(crate) fn answer(call: &Call) -> Answer {
     match call.target.path.trim_end_matches('/') {
         "/openapi/v2" => version_2(call),
         "/openapi/v3" => {
-            call.ok(&json!({ "paths": { "api/v1": { "serverRelativeURL": "/openapi/v3/api/v1?hash=1" } } }))
+            let paths: Map<String, Value> = Resource::all()
+                .iter()
+                .map(|own| {
+                    (path(own), json!({ "serverRelativeURL": format!("/openapi/v3/{}?hash=1", path(own)) }))
+                })
+                .collect();
+            call.ok(&json!({ "paths": paths }))
         }
-        "/openapi/v3/api/v1" => call.ok(&version_3()),
-        _ => Err(Failure::no_such_path()),
+        other => {
+            let group = other.strip_prefix("/openapi/v3/").ok_or_else(Failure::no_such_path)?;
+            let own: Vec<&Resource> = Resource::all().iter().filter(|own| path(own) == group).collect();
+            if own.is_empty() { Err(Failure::no_such_path()) } else { call.ok(&version_3(&own)) }
+        }
     }
+}
+
+/// `api/v1`, `apis/apps/v1`.
+fn path(resource: &Resource) -> String {
+    format!("{}/{}", if resource.group.is_empty() { "api" } else { "apis" }, resource.api_version())
 }
 
 fn version_2(call: &Call) -> Answer {
@@ -38,16 +52,18 @@ fn version_2(call: &Call) -> Answer {
     }))
 }
 
-fn version_3() -> Value {
-    let own = Resource::all().iter().filter(|resource| resource.group.is_empty() && resource.serves("patch"));
-    let paths: Map<String, Value> = own
+fn version_3(group: &[&Resource]) -> Value {
+    let paths: Map<String, Value> = group
+        .iter()
+        .filter(|resource| resource.serves("patch"))
         .map(|resource| {
             let scope = if resource.is_namespaced { "namespaces/{namespace}/" } else { "" };
             let patch = json!({
                 "parameters": [{ "name": "fieldValidation", "in": "query", "schema": { "type": "string" } }],
-                "x-kubernetes-group-version-kind": { "group": "", "kind": resource.kind, "version": "v1" },
+                "x-kubernetes-group-version-kind":
+                    { "group": resource.group, "kind": resource.kind, "version": resource.version },
             });
-            (format!("/api/v1/{scope}{}/{{name}}", resource.name), json!({ "patch": patch }))
+            (format!("/{}/{scope}{}/{{name}}", path(resource), resource.name), json!({ "patch": patch }))
         })
         .collect();
     json!({
@@ -61,8 +77,9 @@ fn version_3() -> Value {
 pub(crate) fn check_fields(call: &Call, resource: &Resource, object: &Value) -> Result<(), Failure> {
     let own: &[&str] = match resource.kind.as_str() {
         "ConfigMap" => &["data", "binaryData", "immutable"],
-        "Namespace" | "Pod" => &["spec", "status"],
-        _ => return Ok(()),
+        "Secret" => &["data", "immutable", "stringData", "type"],
+        "ServiceAccount" => &["automountServiceAccountToken", "imagePullSecrets", "secrets"],
+        _ => &["spec", "status"],
     };
     if call.query.get("fieldValidation") != Some("Strict") {
         return Ok(());

@@ -1,7 +1,7 @@
 //! The four patch types. Pure.
 //!
-//! A strategic merge patch is read as a merge patch that merges lists of named things by name; server-side apply
-//! merges likewise, without ownership of fields.
+//! A strategic merge patch is read as a merge patch that merges lists whose items have a key; server-side apply merges
+//! likewise, with `owners`.
 
 use serde_json::{Map, Value};
 
@@ -59,46 +59,72 @@ impl Patch {
     }
 }
 
-/// RFC 7396, and for `by_name` the parts of strategic merging that maps and lists of named things need.
-fn merge(target: &mut Value, patch: &Value, by_name: bool) {
+/// RFC 7396, and for `by_key` the parts of strategic merging that maps and lists of things with a key need.
+pub(crate) fn merge(target: &mut Value, patch: &Value, by_key: bool) {
+    merge_field(target, patch, by_key, "");
+}
+
+fn merge_field(target: &mut Value, patch: &Value, by_key: bool, name: &str) {
     match patch {
         Value::Object(fields) => {
             if !target.is_object() {
                 *target = Value::Object(Map::new());
             }
             for (key, value) in fields {
-                if by_name && key.starts_with('$') {
+                if by_key && key.starts_with('$') {
                     continue;
                 }
                 if value.is_null() {
                     target.as_object_mut().map(|own| own.remove(key));
                 } else {
-                    merge(&mut target[key], value, by_name);
+                    merge_field(&mut target[key], value, by_key, key);
                 }
             }
         }
-        Value::Array(items) if by_name && are_named(items) => merge_list(target, items),
+        Value::Array(items)
+            if by_key && !items.is_empty() && items.iter().all(|item| key_of(name, item).is_some()) =>
+        {
+            merge_list(target, items, name);
+        }
         other => *target = other.clone(),
     }
 }
 
-fn are_named(items: &[Value]) -> bool {
-    !items.is_empty() && items.iter().all(|item| item["name"].is_string())
-}
-
-fn merge_list(target: &mut Value, items: &[Value]) {
+fn merge_list(target: &mut Value, items: &[Value], name: &str) {
     let mut merged = target.as_array().cloned().unwrap_or_default();
     for item in items {
-        let position = merged.iter().position(|own| own["name"] == item["name"]);
+        let key = key_of(name, item);
+        let position = merged.iter().position(|own| key_of(name, own) == key);
         if item["$patch"] == "delete" {
-            merged.retain(|own| own["name"] != item["name"]);
+            merged.retain(|own| key_of(name, own) != key);
         } else if let Some(own) = position.and_then(|at| merged.get_mut(at)) {
-            merge(own, item, true);
+            merge_field(own, item, true, "");
         } else {
             merged.push(item.clone());
         }
     }
     *target = Value::Array(merged);
+}
+
+/// What tells the items of a list apart, as `{"name":"c"}`; `None` where the list is one value.
+pub(crate) fn key_of(list: &str, item: &Value) -> Option<String> {
+    let fields: &[&str] = match list {
+        "ports" if item["containerPort"].is_number() => &["containerPort", "protocol"],
+        "ports" => &["port", "protocol"],
+        "volumeMounts" => &["mountPath"],
+        "conditions" => &["type"],
+        "topologySpreadConstraints" => &["topologyKey", "whenUnsatisfiable"],
+        _ => &["name"],
+    };
+    let mut key = Map::new();
+    for field in fields {
+        let value = match item.get(field) {
+            None if *field == "protocol" => Value::from("TCP"),
+            value => value.filter(|value| value.is_string() || value.is_number())?.clone(),
+        };
+        key.insert((*field).to_owned(), value);
+    }
+    Some(Value::Object(key).to_string())
 }
 
 /// One operation of RFC 6902.

@@ -2,6 +2,8 @@
 //!
 //! Answers are JSON always; these clients accept it.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 /// What such a body begins with; a `runtime.Unknown` follows.
@@ -16,6 +18,8 @@ enum Field {
     Flag,
     /// `map<string, string>`.
     Texts,
+    /// `map<string, bytes>`, which is Base64 in JSON.
+    Blobs,
     Message(Schema),
     /// A repeated message.
     Messages(Schema),
@@ -36,6 +40,12 @@ const OBJECT_META: Schema = &[
 const META_ONLY: Schema = &[(1, "metadata", Field::Message(OBJECT_META))];
 const CONFIG_MAP: Schema =
     &[(1, "metadata", Field::Message(OBJECT_META)), (2, "data", Field::Texts), (4, "immutable", Field::Flag)];
+const SECRET: Schema = &[
+    (1, "metadata", Field::Message(OBJECT_META)),
+    (2, "data", Field::Blobs),
+    (3, "type", Field::Text),
+    (4, "stringData", Field::Texts),
+];
 const CONTAINER: Schema = &[(1, "name", Field::Text), (2, "image", Field::Text)];
 const POD: Schema = &[
     (1, "metadata", Field::Message(OBJECT_META)),
@@ -74,6 +84,7 @@ pub(crate) fn read(body: &[u8]) -> Option<Value> {
     let schema = match kind["kind"].as_str()? {
         "ConfigMap" => CONFIG_MAP,
         "Pod" => POD,
+        "Secret" => SECRET,
         "Namespace" | "SelfSubjectReview" => META_ONLY,
         "SelfSubjectAccessReview" => ACCESS_REVIEW,
         "SelfSubjectRulesReview" => RULES_REVIEW,
@@ -99,10 +110,20 @@ fn message(bytes: &[u8], schema: Schema) -> Option<Value> {
             Field::Messages(inner) => {
                 slot.or_insert_with(|| json!([])).as_array_mut()?.push(message(content.bytes()?, inner)?);
             }
-            Field::Texts => {
-                let pair = message(content.bytes()?, &[(1, "key", Field::Text), (2, "value", Field::Text)])?;
-                let text = |part: &str| pair[part].as_str().unwrap_or_default().to_owned();
-                slot.or_insert_with(|| json!({})).as_object_mut()?.insert(text("key"), json!(text("value")));
+            Field::Texts | Field::Blobs => {
+                let (mut key, mut value) = ("", &[][..]);
+                for (part, content) in fields(content.bytes()?)? {
+                    match part {
+                        1 => key = content.text()?,
+                        2 => value = content.bytes()?,
+                        _ => {}
+                    }
+                }
+                let value = match field {
+                    Field::Texts => std::str::from_utf8(value).ok()?.to_owned(),
+                    _ => STANDARD.encode(value),
+                };
+                slot.or_insert_with(|| json!({})).as_object_mut()?.insert(key.to_owned(), json!(value));
             }
         }
     }

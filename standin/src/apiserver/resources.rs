@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, USER_AGENT};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -13,11 +13,12 @@ use super::accept::View;
 use super::call::{Answer, Call};
 use super::cluster::Cluster;
 use super::discovery::Resource;
+use super::owners::Writer;
 use super::patch::Patch;
 use super::selector::Selector;
 use super::status::{Failure, Status};
 use super::store::{Key, Refused};
-use super::{openapi, table, watch};
+use super::{openapi, owners, table, watch};
 
 /// A list as the real server orders its fields.
 #[derive(Serialize)]
@@ -198,7 +199,27 @@ fn place(cluster: &Cluster, call: &Call, resource: &Resource, object: &mut Value
         object["metadata"]["name"] = json!(format!("{prefix}{}", &super::store::uid()[..5]));
     }
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
+    if let Some(problem) = wrong_name(name) {
+        return Err(Failure::invalid(&resource.kind, name, "metadata.name", &problem));
+    }
     Ok(resource.key(&namespace, name))
+}
+
+/// What is wrong with a name, in the real server's words. (It is stricter with names of some kinds.)
+fn wrong_name(name: &str) -> Option<String> {
+    let is_alphanumeric = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let is_label = |label: &str| {
+        label.starts_with(is_alphanumeric)
+            && label.ends_with(is_alphanumeric)
+            && label.chars().all(|c| is_alphanumeric(c) || c == '-')
+    };
+    (name.len() > 253 || !name.split('.').all(is_label)).then(|| {
+        format!(
+            "Invalid value: {name:?}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric \
+             characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex \
+             used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+        )
+    })
 }
 
 async fn update(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answer {
@@ -208,8 +229,11 @@ async fn update(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answ
     if object["metadata"]["name"] != key.name.as_str() {
         return Err(Failure::bad_request("the name of the object does not match the name on the URL"));
     }
-    cluster.admit(resource, &mut object);
-    let updated = change(cluster, call, &key, |_| Ok(object))?;
+    let updated = change(cluster, call, &key, |before| {
+        cluster.readmit(resource, before, &mut object);
+        owners::written(before, &mut object, &writer(cluster, call, resource));
+        Ok(object)
+    })?;
     show(cluster, call, resource, StatusCode::OK, &updated)
 }
 
@@ -218,18 +242,49 @@ async fn patch(cluster: &Cluster, call: &mut Call, resource: &Resource) -> Answe
     let media_type = media_type.unwrap_or_default().to_owned();
     let patch = Patch::read(&media_type, &call.read_body().await?)?;
     let key = own_key(call, resource);
-    if let Patch::Apply(object) = &patch
-        && cluster.store.get(&key).is_none()
-    {
-        let created = create_object(cluster, call, resource, object.clone())?;
-        return show(cluster, call, resource, StatusCode::CREATED, &created);
+    if let Patch::Apply(config) = &patch {
+        return apply(cluster, call, resource, config);
     }
     let updated = change(cluster, call, &key, |before| {
-        let object = patch.apply(before)?;
+        let mut object = patch.apply(before)?;
         openapi::check_fields(call, resource, &object)?;
+        cluster.readmit(resource, before, &mut object);
+        owners::written(before, &mut object, &writer(cluster, call, resource));
         Ok(object)
     })?;
     show(cluster, call, resource, StatusCode::OK, &updated)
+}
+
+/// Server-side apply: makes the object, or changes what this manager has set of it.
+fn apply(cluster: &Cluster, call: &Call, resource: &Resource, config: &Value) -> Answer {
+    if call.query.get("fieldManager").unwrap_or_default().is_empty() {
+        let problem = "Required value: is required for apply patch";
+        return Err(Failure::invalid("PatchOptions.meta.k8s.io", "", "fieldManager", problem));
+    }
+    openapi::check_fields(call, resource, config)?;
+    let (by, key) = (writer(cluster, call, resource), own_key(call, resource));
+    if cluster.store.get(&key).is_none() {
+        let mut object = owners::apply(&json!({}), config, &by, false)?;
+        object["metadata"]["name"] = json!(key.name);
+        let created = create_object(cluster, call, resource, object)?;
+        return show(cluster, call, resource, StatusCode::CREATED, &created);
+    }
+    let updated = change(cluster, call, &key, |before| {
+        let mut object = owners::apply(before, config, &by, call.query.flag("force"))?;
+        object["metadata"]["resourceVersion"] = config["metadata"]["resourceVersion"].clone();
+        cluster.readmit(resource, before, &mut object);
+        Ok(object)
+    })?;
+    show(cluster, call, resource, StatusCode::OK, &updated)
+}
+
+/// The field manager that the request names, else the program that it comes from.
+fn writer<'a>(cluster: &Cluster, call: &'a Call, resource: &'a Resource) -> Writer<'a> {
+    let agent = call.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let manager =
+        call.query.get("fieldManager").unwrap_or_else(|| agent.split('/').next().unwrap_or_default());
+    let time = cluster.time.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    Writer { manager, api_version: resource.api_version(), time }
 }
 
 /// A failure inside of a change, or the store's refusal of it.

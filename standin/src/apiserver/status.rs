@@ -150,6 +150,11 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "Conflict", message).about(Details::of(target, name))
     }
 
+    /// Fields that other managers have set.
+    pub(crate) fn apply_conflict(message: String, causes: Vec<Cause>) -> Self {
+        Self::new(StatusCode::CONFLICT, "Conflict", message).about(Details { causes, ..Details::default() })
+    }
+
     pub(crate) fn invalid(kind: &str, name: &str, field: &str, problem: &str) -> Self {
         let cause = Cause { reason: "FieldValueInvalid", message: problem.into(), field: field.into() };
         let details =

@@ -42,6 +42,11 @@ impl Kubectl {
         Self::of("kubectl-old", kubeconfig)
     }
 
+    /// helm, which reads the same kubeconfig.
+    pub(crate) fn helm(kubeconfig: &Path) -> Self {
+        Self::of("helm", kubeconfig)
+    }
+
     fn of(name: &str, kubeconfig: &Path) -> Self {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools").join(name);
         assert!(program.exists(), "{} is missing: run scripts/tools {name}", program.display());
@@ -97,13 +102,13 @@ impl Kubectl {
         };
         let wait = async { tokio::join!(write, child.wait_with_output()).1 };
         let output = tokio::time::timeout(PATIENCE, wait).await;
-        output.unwrap_or_else(|_| panic!("kubectl {arguments:?} does not end")).unwrap()
+        output.unwrap_or_else(|_| panic!("kubectl or helm {arguments:?} does not end")).unwrap()
     }
 
     /// Runs it to its good end; what it printed.
     pub(crate) async fn ok(&self, arguments: &[&str]) -> String {
         let finished = self.run(arguments).await;
-        assert_eq!(finished.code, Some(0), "kubectl {arguments:?}: {finished:?}");
+        assert_eq!(finished.code, Some(0), "{} {arguments:?}: {finished:?}", self.program.display());
         finished.stdout
     }
 

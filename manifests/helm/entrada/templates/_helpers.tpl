@@ -1,0 +1,68 @@
+{{/* The labels of every object. The release's name stands for the program's: two releases are two programs. */}}
+{{- define "entrada.labels" -}}
+app.kubernetes.io/name: {{ .Release.Name }}
+app.kubernetes.io/part-of: entrada
+app.kubernetes.io/version: {{ .Chart.AppVersion }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{/* Name, namespace and labels: what every object's metadata begins with. */}}
+{{- define "entrada.metadata" -}}
+name: {{ .Release.Name }}
+namespace: {{ .Release.Namespace }}
+labels:
+  {{- include "entrada.labels" . | nindent 2 }}
+{{- end }}
+
+{{- define "entrada.selector" -}}
+app.kubernetes.io/name: {{ .Release.Name }}
+{{- end }}
+
+{{/* The host that users type, without a port. */}}
+{{- define "entrada.host" -}}
+{{ (urlParse .Values.publicUrl).hostname }}
+{{- end }}
+
+{{- define "entrada.image" -}}
+{{- with .Values.image -}}
+{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* "true" where there may be several replicas. */}}
+{{- define "entrada.several" -}}
+{{- if or .Values.autoscaling.enabled (gt (int .Values.replicas) 1) }}true{{ end }}
+{{- end }}
+
+{{/* "true" where the store's Secret is mounted. */}}
+{{- define "entrada.storeSecret" -}}
+{{- if and (ne .Values.store.url "memory") .Values.store.secretName }}true{{ end }}
+{{- end }}
+
+{{/* The settings as environment variables: those with a value of their own, then `settings`. */}}
+{{- define "entrada.settings" -}}
+{{- $own := dict
+  "ENTRADA_PUBLIC_URL" .Values.publicUrl
+  "ENTRADA_TLS_CERT_FILE" "/etc/entrada/tls/tls.crt"
+  "ENTRADA_TLS_KEY_FILE" "/etc/entrada/tls/tls.key"
+  "ENTRADA_DRAIN" (printf "%ds" (int .Values.drainSeconds)) }}
+{{- with .Values.clusterName }}{{ $_ := set $own "ENTRADA_CLUSTER_NAME" . }}{{ end }}
+{{- with .Values.trustedProxies }}{{ $_ := set $own "ENTRADA_TRUSTED_PROXIES" (join "," .) }}{{ end }}
+{{- with .Values.store }}
+  {{- if ne .url "memory" }}
+    {{- $_ := set $own "ENTRADA_STORE" .url }}
+    {{- with .username }}{{ $_ := set $own "ENTRADA_STORE_USERNAME" . }}{{ end }}
+    {{- if eq .auth "entra" }}{{ $_ := set $own "ENTRADA_STORE_AUTH" "entra" }}
+    {{- else if .secretName }}{{ $_ := set $own "ENTRADA_STORE_PASSWORD_FILE" "/etc/entrada/store/password" }}{{ end }}
+    {{- if and .secretName .caKey }}{{ $_ := set $own "ENTRADA_STORE_CA_FILE" (printf "/etc/entrada/store/%s" .caKey) }}{{ end }}
+  {{- end }}
+{{- end }}
+{{- range $name, $value := .Values.settings }}
+  {{- if hasKey $own $name }}
+    {{- fail (printf "settings.%s: this setting has a value of its own in values.yaml; set that one" $name) }}
+  {{- end }}
+  {{- $_ := set $own $name $value }}
+{{- end }}
+{{- toYaml $own }}
+{{- end }}
