@@ -16,7 +16,7 @@ RUN set -eu; \
     export RUSTFLAGS="-C target-feature=+crt-static --remap-path-prefix=$crates=crates --remap-path-prefix=$PWD=."; \
     cargo auditable build --offline --locked --release --target "$target" -p entrada --bin entrada; \
     install -D "target/$target/release/entrada" /image/usr/local/bin/entrada
-# The C library looks hosts up in /etc/hosts first only if it is told to. Scanners read the rest: the static program
+# The order in which names are looked up is said, not left to a default. The rest is for scanners: the static program
 # holds code of Debian's C library, and they shall know of which version.
 ARG SOURCE_DATE_EPOCH=0
 RUN set -eu; \
@@ -29,13 +29,11 @@ RUN set -eu; \
 FROM scratch
 ARG VERSION=unknown
 ARG REVISION=unknown
-ARG SOURCE=unknown
 LABEL org.opencontainers.image.title="Entrada" \
       org.opencontainers.image.description="Microsoft Entra sign-in in front of an AKS cluster's Kubernetes API" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION" \
-      org.opencontainers.image.source="$SOURCE"
+      org.opencontainers.image.revision="$REVISION"
 COPY --from=build /image/ /
 # scratch has none, and `kubectl exec deploy/entrada -- entrada doctor` looks for the program along it.
 ENV PATH=/usr/local/bin
