@@ -3,10 +3,10 @@
 # Where cargo puts what it builds, if a developer has moved that.
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test check fmt clippy doc deny image soak soak-long
+.PHONY: help demo test check fmt clippy doc deny image image-test soak soak-long
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## sign in, and use kubectl, on this computer: stand-ins play Entra and the cluster
 	scripts/tools build kubectl
@@ -40,6 +40,11 @@ deny: ## licences, advisories and sources of every dependency
 	cargo deny check bans licenses sources
 	cargo deny check advisories
 
-# Needs a docker engine that can run (or podman's stand-in for it).
-image: ## the container image, as entrada:latest
-	docker build --tag entrada:latest .
+image: ## the container image, as entrada:latest, with docker, podman or buildah
+	scripts/image entrada:latest
+
+# Not part of `test`: it compiles the release build twice, and must be root. The demo's stand-ins sign in at the result.
+image-test: ## the image: built twice to the same bytes, run as Kubernetes would, without a container engine
+	scripts/tools build kubectl image
+	cargo build -p standin --bin demo
+	IMAGE_TEST_DEMO=$(target_dir)/debug/demo scripts/image-test
