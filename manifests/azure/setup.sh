@@ -114,7 +114,7 @@ check_arguments() {
 
 # Asking and changing.
 
-az_error() { grep -v '^WARNING' "$scratch/error" | tr -s '\r\n' '  ' | cut -c 1-600; }
+az_error() { grep -v '^WARNING' "$scratch/error" | tr -s '\r\n' '  ' | tr -d '[:cntrl:]' | cut -c 1-600; }
 denied() { grep -qE 'Authorization_RequestDenied|AuthorizationFailed|Insufficient privileges' "$scratch/error"; }
 # What was just made is not yet known to every server of Entra, or two changes met.
 passing() {
@@ -126,19 +126,26 @@ run_az() { az "$@" --output json 2>"$scratch/error" </dev/null; }
 ask_graph() { run_az rest --method get --url "$graph/v1.0$1"; }
 # ask_list PATH FILTER: the objects below PATH for which the OData filter holds.
 ask_list() {
-    local answer filter
+    local filter
     filter=$(jq -rn --arg filter "$2" '$filter | @uri')
-    answer=$(ask_graph "$1?\$filter=$filter") || fail "Could not list $1: $(az_error)"
-    jq -c .value <<<"$answer"
+    all_pages "$1?\$filter=$filter" || fail "Could not list $1: $(az_error)"
+}
+all_pages() {
+    local url="$graph/v1.0$1" page all=''
+    while [ -n "$url" ]; do
+        page=$(run_az rest --method get --url "$url") || return 1
+        all+=$(jq -c '.value[]' <<<"$page")$'\n'
+        url=$(jq -r '."@odata.nextLink" // ""' <<<"$page")
+    done
+    jq -cs . <<<"$all"
 }
 
 # What belongs to an object that may have been made a moment ago. If Entra does not find it yet, nothing belongs to it.
 ask_below() {
-    local answer
     if [[ "$1" == *'<'* ]]; then echo '[]'; return; fi # a dry run, and the object does not exist
-    if answer=$(ask_graph "$1"); then jq -c .value <<<"$answer"
-    elif passing; then echo '[]'
-    else fail "Could not read $1: $(az_error)"; fi
+    if all_pages "$1"; then return; fi
+    passing || fail "Could not read $1: $(az_error)"
+    echo '[]'
 }
 
 # As one would type it. (printf %q makes JSON unreadable.)
@@ -242,6 +249,9 @@ ensure_cluster() {
     fi
     # Verbatim: a missing slash at the end, and Entra would not know the pod.
     issuer=$(jq -r '.oidcIssuerProfile.issuerUrl // "<issuer of the cluster>"' <<<"$aks")
+    if [ -z "$dry_run" ] && [[ "$issuer" != https://* ]]; then
+        fail "The cluster has no OIDC issuer yet; run this again when its update is done"
+    fi
 }
 
 # What an application lacks, as the body of a PATCH; of {}, all that a new one needs. Keeps what others have added.
@@ -335,7 +345,7 @@ ensure_consent() {
     resource=$(principal_of "$1")
     if [ "$resource" = '{}' ]; then
         change_graph "The tenant has never used this application of Microsoft" post /servicePrincipals \
-            "{\"appId\":\"$1\"}" || made_or_fail "Cloud Application Administrator"
+            "{\"appId\":\"$1\"}" || { consent_failed; return; } # consenting at that address makes it, too
         resource=$answer
     fi
     resource_id=$(jq -r '.id // "<AKS server>"' <<<"$resource")
@@ -370,7 +380,7 @@ check_assigned() {
 }
 ensure_assigned() {
     local id there
-    there=$(ask_below "/servicePrincipals/$principal_id/appRoleAssignedTo?\$top=999")
+    there=$(ask_below "/servicePrincipals/$principal_id/appRoleAssignedTo")
     there=$(jq -c 'map(.principalId | ascii_downcase)' <<<"$there")
     for id in ${assign[@]+"${assign[@]}"}; do
         if jq -e --arg id "$id" 'index($id | ascii_downcase)' <<<"$there" >/dev/null; then continue; fi

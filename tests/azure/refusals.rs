@@ -25,7 +25,7 @@ fn without_the_right_to_consent_the_rest_is_made_and_the_address_is_printed() {
 
     tenant.edit(|state| state["roles"] = json!(["app", "grant"]));
     let ran = set_up(&tenant, ALL);
-    assert_eq!((ran.code, commands(&ran.stderr).count()), (0, 2), "{}", ran.stderr);
+    assert_eq!((ran.code, commands(&ran.stderr).count()), (0, 3), "{}", ran.stderr);
 }
 
 #[test]

@@ -49,7 +49,7 @@ impl Tenant {
                 {"id": "55555555-0000-4000-8000-000000000002", "name": "Elsewhere", "tenantId": USER}],
             "roles": ["app", "grant", "aks", "redis"],
             "extension": true, "issuer": ISSUER,
-            "lag": 0, "unsettled": {}, "fail_at": 0, "fail_when": "before", "next_id": 0, "mutations": 0, "calls": [],
+            "page": 100, "lag": 0, "unsettled": {}, "fail_at": 0, "fail_when": "before", "next_id": 0, "mutations": 0, "calls": [],
             "clusters": [{"name": CLUSTER, "resourceGroup": RESOURCE_GROUP, "subscription": SUBSCRIPTION,
                 "aadProfile": {"managed": true, "tenantId": TENANT},
                 "oidcIssuerProfile": {"enabled": false, "issuerUrl": null}, "securityProfile": {}}],
@@ -158,7 +158,7 @@ impl State {
     /// What is in the tenant, without the stand-in's own notes.
     pub(crate) fn facts(&self) -> Value {
         let mut facts = self.0.clone();
-        let notes = ["calls", "mutations", "fail_at", "fail_when", "unsettled", "lag"];
+        let notes = ["calls", "mutations", "fail_at", "fail_when", "unsettled", "lag", "page"];
         facts.as_object_mut().expect("an object").retain(|name, _| !notes.contains(&name.as_str()));
         facts
     }
