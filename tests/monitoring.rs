@@ -43,6 +43,33 @@ const FIELDS: &[&str] = &[
     "data.",
 ];
 
+/// Log messages (their beginnings) and reasons that the runbooks quote.
+const SAID: &[&str] = &[
+    "a request's handler panicked",
+    "a task crashed",
+    "a token request to Entra failed",
+    "audit events were dropped",
+    "audit_unavailable",
+    "AZURE_FEDERATED_TOKEN_FILE cannot be read",
+    "code_refused",
+    "could not load; the last good content stays in force",
+    "id_token_refused",
+    "log lines were dropped",
+    "rate_limited",
+    "request failed",
+    "request refused",
+    "sign_in_busy",
+    "store_unavailable",
+    "the collector takes no spans",
+    "too_many_requests",
+    "too_many_streams",
+    "upstream_broken",
+    "upstream_busy",
+    "upstream_timeout",
+    "upstream_unreachable",
+    "upstream_untrusted",
+];
+
 /// Grafana's units that the dashboard may use.
 const UNITS: &[&str] = &["short", "s", "bytes", "reqps", "ops", "percentunit"];
 
@@ -134,6 +161,32 @@ fn only_metrics_that_exist_are_asked_for() {
         }
     }
     assert!(found > 60, "{found}");
+}
+
+#[test]
+fn the_runbooks_quote_what_the_program_says() {
+    // Proves that a log message or a reason which a runbook tells to look for is one that the program writes.
+    let runbooks = fs::read_to_string("docs/runbooks.md").unwrap();
+    let runbooks = runbooks.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut source = String::new();
+    for message in SAID {
+        assert!(runbooks.contains(&format!("`{message}")), "not quoted any more: {message}");
+    }
+    read_all(Path::new("src"), &mut source);
+    for message in SAID {
+        assert!(source.contains(&format!("\"{message}")), "not said any more: {message}");
+    }
+}
+
+fn read_all(folder: &Path, text: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_all(&path, text);
+        } else {
+            text.push_str(&fs::read_to_string(&path).unwrap_or_default());
+        }
+    }
 }
 
 #[test]

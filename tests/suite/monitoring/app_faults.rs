@@ -82,7 +82,6 @@ pub(super) async fn the_process_is_restarted() -> Case {
     loop {
         let second = program::start(&settings).await;
         if started(&second).await != began {
-            eventually("readiness", || async { second.probe("/readyz").await.contains(" 200 ") }).await;
             case.after_text(&scrape(&second).await, world.now());
             break;
         }
