@@ -79,6 +79,44 @@ fn the_chart_installs_what_the_overlay_installs() {
 }
 
 #[test]
+fn the_charts_monitoring_is_the_components() {
+    // Proves that both bring the same alerts, dashboard and PodMonitor, and that another release's are its own.
+    let parts = |rendered: &Rendered| -> BTreeMap<String, Value> {
+        let name =
+            |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]).replace('"', "");
+        let is_part = |name: &String| {
+            name.starts_with("PodMonitor ")
+                || name.starts_with("PrometheusRule ")
+                || name.ends_with("-dashboard")
+        };
+        let mut objects: BTreeMap<_, _> =
+            rendered.objects.iter().map(|object| (name(object), object.clone())).collect();
+        objects.retain(|name, _| is_part(name));
+        for object in objects.values_mut() {
+            without(&mut object["metadata"], "labels", OWN_LABELS);
+        }
+        objects
+    };
+    let on = ["--set", "monitoring.enabled=true"];
+    let (theirs, ours) = (parts(&kustomize("components/monitoring")), parts(&chart("single", &on)));
+    assert_eq!(theirs.len(), 3);
+    assert_eq!(theirs.keys().collect::<Vec<_>>(), ours.keys().collect::<Vec<_>>());
+    for (name, object) in theirs {
+        assert_eq!(differences(&object, &ours[&name], ""), [""; 0], "{name}: in component and chart");
+    }
+    let other = [&on[..], &["--set", "monitoring.runbooks=https://wiki.example.com/entrada"]].concat();
+    let other = release("other", "elsewhere", "single", &other);
+    let selector = &other.one("PodMonitor")["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"];
+    assert_eq!(selector, "other");
+    let rules = other.one("PrometheusRule").to_string();
+    assert!(
+        rules.contains("https://wiki.example.com/entrada#entradadown") && !rules.contains("docs.example.com")
+    );
+    let dashboard = &parts(&other)["ConfigMap other-dashboard"].to_string();
+    assert!(dashboard.contains(r#"job=\\\"other\\\""#) && !dashboard.contains(r#"job=\\\"entrada"#));
+}
+
+#[test]
 fn components_can_be_mixed_as_the_documentation_says() {
     // Proves that the example of docs/install.md is an overlay, and that it has what each of its components brings.
     let text = fs::read_to_string(root().join("docs/install.md")).expect("the documentation");

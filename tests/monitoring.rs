@@ -1,4 +1,4 @@
-//! manifests/monitoring and its docs, as far as they can be judged without a running Prometheus: `tests/suite/monitoring`
+//! manifests/components/monitoring and its docs, as far as they can be judged without a running Prometheus: `tests/suite/monitoring`
 //! runs one.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
@@ -76,7 +76,7 @@ const UNITS: &[&str] = &["short", "s", "bytes", "reqps", "ops", "percentunit"];
 #[test]
 fn the_objects_have_fields_that_exist() {
     // Proves that there are these objects and no others, and that no field of theirs is misspelt.
-    let objects = render("monitoring");
+    let objects = render("components/monitoring");
     let kinds: Vec<_> = objects.iter().map(|object| text(&object["kind"])).collect();
     assert_eq!(kinds, ["ConfigMap", "PodMonitor", "PrometheusRule"]);
     for object in &objects {
@@ -94,7 +94,7 @@ fn the_pod_monitor_finds_the_pods_of_the_base() {
     let base = render("base");
     let deployment = base.iter().find(|object| object["kind"] == "Deployment").unwrap();
     let pod = &deployment["spec"]["template"];
-    let monitor = &render("monitoring")[1]["spec"];
+    let monitor = &render("components/monitoring")[1]["spec"];
     for (label, value) in monitor["selector"]["matchLabels"].as_object().unwrap() {
         assert_eq!(pod["metadata"]["labels"][label], *value);
     }
@@ -262,13 +262,14 @@ fn first_line(text: &str) -> &str {
 }
 
 fn rules() -> Vec<Value> {
-    let groups = render("monitoring")[2]["spec"]["groups"].take();
+    let groups = render("components/monitoring")[2]["spec"]["groups"].take();
     let groups = groups.as_array().unwrap().iter();
     groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
 
 fn dashboard() -> Value {
-    serde_json::from_str(&fs::read_to_string("manifests/monitoring/dashboard.json").unwrap()).unwrap()
+    serde_json::from_str(&fs::read_to_string("manifests/components/monitoring/dashboard.json").unwrap())
+        .unwrap()
 }
 
 /// Every query of the dashboard.

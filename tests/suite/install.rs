@@ -22,6 +22,8 @@ const RESOURCES: &[&str] = &[
     "httproutes.gateway.networking.k8s.io",
     "backendtlspolicies.gateway.networking.k8s.io",
     "backendtrafficpolicies.gateway.envoyproxy.io",
+    "podmonitors.monitoring.coreos.com",
+    "prometheusrules.monitoring.coreos.com",
     "services",
     "serviceaccounts",
     "pods",
@@ -97,6 +99,14 @@ impl Admin {
     }
 }
 
+/// The blocks of commands of a page that are for a cluster.
+fn cluster_blocks(page: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(page).unwrap();
+    let after =
+        text.split("```sh cluster\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    after.collect()
+}
+
 /// As the autoscaler does it.
 async fn scale(kubectl: &Kubectl, replicas: u32) {
     let patch = format!(r#"{{"spec":{{"replicas":{replicas}}}}}"#);
@@ -137,6 +147,41 @@ async fn every_overlay_is_applied_changed_and_deleted_by_kubectl() {
         assert!(admin.world.api.get("namespaces", "", "entrada").is_none());
         assert_eq!(admin.there().await, BTreeSet::new(), "{overlay}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_documented_commands_install_it() {
+    // Proves that the commands of the README and of docs/install.md work as they stand, by kubectl and then by helm.
+    let admin = Admin::start().await;
+    let folder = admin.world.dir.path().join("project");
+    std::fs::create_dir(&folder).unwrap();
+    let here = std::env::current_dir().unwrap();
+    std::os::unix::fs::symlink(here.join("manifests"), folder.join("manifests")).unwrap();
+    let issued = admin.world.ca.issue(&["k8s.example.com"]).unwrap();
+    for (name, content) in [
+        ("tls.crt", issued.cert_pem.as_str()),
+        ("tls.key", &issued.key_pem),
+        ("ca.crt", admin.world.ca.pem()),
+        ("password", "secret"),
+    ] {
+        std::fs::write(folder.join(name), content).unwrap();
+    }
+    let documented = cluster_blocks("docs/install.md");
+    let (helm, kubectl): (Vec<_>, Vec<_>) = documented.iter().partition(|block| block.contains("helm "));
+    assert!(helm.len() >= 3 && kubectl.len() >= 6, "{documented:?}");
+    let first = kubectl[0].as_str();
+    let clear = "kubectl delete namespace entrada";
+    // Another test plays the kubelet for `helm test`.
+    let helm = helm.iter().map(|block| block.replace("helm test", "true helm test")).collect::<Vec<_>>();
+    let mut scripts = cluster_blocks("README.md");
+    scripts.push(clear.to_owned());
+    scripts.extend(kubectl.iter().map(|block| (*block).clone()));
+    scripts.extend([clear.to_owned(), first.to_owned()]);
+    scripts.extend(helm);
+    for script in scripts {
+        admin.kubectl.shell(&folder, &script).await;
+    }
+    assert_eq!(admin.there().await, BTreeSet::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -184,8 +229,11 @@ async fn the_chart_is_installed_upgraded_rolled_back_and_removed_by_helm() {
         let first = admin.there().await;
         assert!(first.contains("Deployment/entrada"), "{overlay}: {first:?}");
 
-        admin.helm(&["upgrade"], &overlay, &["--set", "settings.ENTRADA_REARM=off"]).await;
+        admin
+            .helm(&["upgrade"], &overlay, &["--set", "settings.ENTRADA_REARM=off,monitoring.enabled=true"])
+            .await;
         assert_eq!(admin.settings("entrada")["ENTRADA_REARM"], "off", "{overlay}");
+        assert!(admin.there().await.contains("PrometheusRule/entrada"), "{overlay}");
         admin.helm.ok(&["rollback", "entrada", "1", "-n", "entrada", "--wait", "--timeout", "30s"]).await;
         assert_eq!(admin.settings("entrada")["ENTRADA_REARM"], Value::Null, "{overlay}");
 

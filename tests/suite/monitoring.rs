@@ -1,4 +1,4 @@
-//! Alerts and dashboard of manifests/monitoring, given to the real Prometheus.
+//! Alerts and dashboard of manifests/components/monitoring, given to the real Prometheus.
 
 mod app_faults;
 mod limit_faults;

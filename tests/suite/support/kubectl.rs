@@ -112,6 +112,19 @@ impl Kubectl {
         finished.stdout
     }
 
+    /// Runs a script in this folder to its good end: what stands in a page, for people to copy.
+    pub(crate) async fn shell(&self, folder: &Path, script: &str) {
+        let tools = self.program.parent().unwrap().display();
+        let path = format!("{tools}:{}", std::env::var("PATH").unwrap());
+        let mut shell = Command::new("bash");
+        let shell = shell.args(["-euo", "pipefail", "-c", script]).current_dir(folder).stdin(Stdio::null());
+        let environment = [("PATH", path.as_str()), ("HOME", self.home.path().to_str().unwrap())];
+        let shell =
+            shell.env_clear().envs(environment).env("KUBECONFIG", &self.kubeconfig).kill_on_drop(true);
+        let output = tokio::time::timeout(PATIENCE, shell.output()).await.expect(script).unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Starts it and reads what it prints line by line.
     pub(crate) fn start(&self, arguments: &[&str]) -> Started {
         let mut child = self.command(arguments).spawn().unwrap();

@@ -1,4 +1,4 @@
-//! The real Prometheus and its promtool, as `scripts/tools` fetched them, and what manifests/monitoring gives them.
+//! The real Prometheus and its promtool, as `scripts/tools` fetched them, and what manifests/components/monitoring gives them.
 
 #[path = "../../monitoring/rendered.rs"]
 mod rendered;
@@ -16,7 +16,7 @@ use tokio::process::{Child, ChildStderr};
 use self::rendered::render;
 use super::PATIENCE;
 
-/// The labels that the Prometheus Operator gives a pod's metrics, after manifests/monitoring/podmonitor.yaml.
+/// The labels that the Prometheus Operator gives a pod's metrics, after manifests/components/monitoring/podmonitor.yaml.
 pub(crate) fn labels(pod: &str) -> Value {
     json!({ "namespace": "entrada", "pod": pod, "container": "entrada", "job": "entrada", "endpoint": "admin" })
 }
@@ -32,7 +32,7 @@ pub(crate) fn dashboard() -> Value {
 }
 
 fn object(kind: &str) -> Value {
-    render("monitoring").into_iter().find(|object| object["kind"] == kind).unwrap()
+    render("components/monitoring").into_iter().find(|object| object["kind"] == kind).unwrap()
 }
 
 /// Runs promtool, which must be content.
