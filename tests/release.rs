@@ -51,7 +51,10 @@ fn workflows_run_nothing_that_others_can_change_and_may_do_nothing_by_default() 
 #[test]
 fn what_workflows_call_is_there() {
     // Proves that a script that was moved is missed here, and not on the day of a release.
-    for (path, scripts) in [(".github/workflows/ci.yaml", vec![".ci/run"]), (".github/workflows/release.yaml", vec!["scripts/image"])] {
+    for (path, scripts) in [
+        (".github/workflows/ci.yaml", vec![".ci/run"]),
+        (".github/workflows/release.yaml", vec!["scripts/image"]),
+    ] {
         let text = read(path);
         for script in scripts {
             assert!(text.contains(script) && fs::metadata(script).is_ok(), "{path}: {script}");
