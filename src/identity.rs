@@ -210,6 +210,27 @@ impl Authenticator {
         self.look_up(opener.key.clone(), opener.credential.kind).await
     }
 
+    /// Identifies by a token that no request presents: the ticket that a hand-over's code stands for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn identify_by(&self, ticket: &CredentialKey) -> Result<Identity, Refused> {
+        self.look_up(ticket.clone(), CredentialKind::Token).await
+    }
+
+    /// The presented token, also one that opens nothing any more, so that it can be revoked. `None`: a cookie was presented.
+    ///
+    /// # Errors
+    /// When there is none that is known.
+    pub(crate) async fn presented_token(&self, headers: &HeaderMap) -> Result<Option<Found>, Refused> {
+        let (key, kind) = presented(headers)?;
+        if kind == CredentialKind::Cookie {
+            return Ok(None);
+        }
+        let found = self.store.find(&key).await?.filter(|found| found.credential.kind == kind);
+        found.map(Some).ok_or(Refused::Unknown(kind))
+    }
+
     /// By what this process knows, if that accepts the credential. A refusal is always the store's: what is known here may
     /// have changed a moment ago at another replica, such as a dormant token's session or a cookie's last use.
     async fn look_up(&self, key: CredentialKey, kind: CredentialKind) -> Result<Identity, Refused> {

@@ -1,0 +1,90 @@
+//! What can go wrong while a token is handed over, as a [`Problem`]: to a program as OAuth's JSON (RFC 6749 section 5.2, RFC
+//! 8628 section 3.5), to a person as a page.
+
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::causes::SHORTLY;
+use super::{Problem, Side, json_response};
+use crate::http::body::Body;
+
+/// Ten wrong codes within five minutes: the first of them is forgotten no later than this.
+const WRONG_CODES_FORGOTTEN_AFTER: u32 = 300;
+
+impl Problem {
+    /// An OAuth error.
+    #[must_use]
+    pub(crate) fn oauth(error: &'static str, sentence: impl Into<String>) -> Self {
+        Self { oauth: Some(error), ..Self::new(StatusCode::BAD_REQUEST, error, Side::Client, sentence) }
+    }
+
+    /// The same, told as OAuth's JSON.
+    #[must_use]
+    pub(crate) fn for_oauth(self) -> Self {
+        let error = match self.status {
+            _ if self.oauth.is_some() => self.oauth.unwrap_or_default(),
+            StatusCode::TOO_MANY_REQUESTS => "slow_down",
+            status if status.is_server_error() => "temporarily_unavailable",
+            _ => "invalid_request",
+        };
+        Self { oauth: Some(error), ..self }
+    }
+
+    pub(super) fn oauth_error(&self, error: &str) -> Response<Body> {
+        let object = json!({ "error": error, "error_description": &*self.sentence });
+        json_response(self.status, &object)
+    }
+
+    /// A way of handing tokens over is turned off.
+    #[must_use]
+    pub(crate) fn turned_off(reason: &'static str, sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, reason, Side::Client, sentence)
+    }
+
+    /// The same, to a program.
+    #[must_use]
+    pub(crate) fn turned_off_for_oauth(self) -> Self {
+        Self { oauth: Some("unsupported_grant_type"), ..self }
+    }
+
+    /// What a person's browser brought from their computer is no request of ours.
+    #[must_use]
+    pub(crate) fn bad_handover(sentence: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_handover", Side::Client, sentence)
+    }
+
+    /// Too many computers wait for their persons.
+    #[must_use]
+    pub(crate) fn too_many_devices() -> Self {
+        let sentence = "Too many computers wait for somebody to type their code. Try again in a moment.";
+        Self {
+            retry_after_seconds: Some(SHORTLY),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_device_codes", Side::Us, sentence)
+        }
+    }
+
+    /// Too many wrong codes were typed.
+    #[must_use]
+    pub(crate) fn too_many_wrong_codes() -> Self {
+        let sentence = "Too many wrong codes. Wait five minutes, then let the computer show you a new one.";
+        Self {
+            retry_after_seconds: Some(WRONG_CODES_FORGOTTEN_AFTER),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_codes", Side::Client, sentence)
+        }
+    }
+
+    /// A page that takes a token only.
+    #[must_use]
+    pub(crate) fn token_required() -> Self {
+        let sentence = "This is done with a token, by the program that has it. In a browser use the portal.";
+        Self::new(StatusCode::FORBIDDEN, "token_required", Side::Client, sentence)
+    }
+
+    /// A token that ends when it ends.
+    #[must_use]
+    pub(crate) fn not_renewable() -> Self {
+        let sentence =
+            "This token is not renewed: it was not made by entrada login. Make a new one on the portal.";
+        Self::new(StatusCode::FORBIDDEN, "not_renewable", Side::Client, sentence)
+    }
+}
