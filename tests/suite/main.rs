@@ -18,6 +18,7 @@ mod drain;
 mod early;
 mod endings;
 mod full_pipe;
+mod handover;
 mod hour;
 mod kubectl;
 mod limits;
