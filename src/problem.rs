@@ -23,6 +23,7 @@ use http::{HeaderMap, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde_json::json;
 
+pub(crate) use self::handover::OAuthError;
 use self::words::{kubernetes_reason, title};
 use crate::clock::in_words;
 use crate::http::body::Body;
@@ -99,7 +100,7 @@ pub(crate) struct Problem {
     /// Told on a page, whatever the client accepts.
     callback: Option<Box<Callback>>,
     /// Told as OAuth's JSON, with this error.
-    oauth: Option<&'static str>,
+    oauth: Option<OAuthError>,
 }
 
 /// What the answer to a callback needs beside the error.

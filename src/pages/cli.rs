@@ -15,7 +15,7 @@ use crate::audit::{Act, Outcome};
 use crate::clock::after;
 use crate::http::body::Body;
 use crate::identity::Refused;
-use crate::problem::{Problem, json_response, redirect};
+use crate::problem::{OAuthError, Problem, json_response, redirect};
 use crate::route::Page;
 use crate::secret::token_key;
 use crate::session::handover::{CODE_LIVES, Redeemed, Step, Way};
@@ -92,16 +92,17 @@ impl Pages {
         let fields = self.fields(&mut visit).await?;
         if fields.get("grant_type") != Some("authorization_code") {
             let sentence = "grant_type must be authorization_code here.";
-            return Err(Problem::oauth("unsupported_grant_type", sentence));
+            return Err(Problem::oauth(OAuthError::UnsupportedGrantType, sentence));
         }
         let field = |name| {
-            let missing = || Problem::oauth("invalid_request", format!("{name} must be given, once."));
+            let missing =
+                || Problem::oauth(OAuthError::InvalidRequest, format!("{name} must be given, once."));
             fields.get(name).ok_or_else(missing)
         };
         let (code, redirect_uri) = (field("code")?, field("redirect_uri")?);
         // Without a verifier nothing fits, and the code ends as with a wrong one.
         let verifier = fields.get("code_verifier").unwrap_or_default();
-        let refused = |sentence| Err(Problem::oauth("invalid_grant", sentence));
+        let refused = |sentence| Err(Problem::oauth(OAuthError::InvalidGrant, sentence));
         match self.handover.redeem(code, verifier, redirect_uri).await? {
             Redeemed::Ticket(ticket) => self.fetch(&visit, Way::Loopback, &ticket).await,
             Redeemed::Unknown => {

@@ -13,7 +13,7 @@ use crate::audit::{Act, Outcome};
 use crate::clock::{in_words, until};
 use crate::http::body::Body;
 use crate::identity::Identity;
-use crate::problem::{Problem, json_response};
+use crate::problem::{OAuthError, Problem, json_response};
 use crate::route::Page;
 use crate::session::handover::{Asked, DEVICE_CODE_LIVES, POLL_INTERVAL, Poll, Way};
 use crate::view::{Action, Message};
@@ -64,11 +64,11 @@ impl Pages {
         let fields = self.fields(&mut visit).await?;
         if fields.get("grant_type") != Some(GRANT) {
             return Err(Problem::oauth(
-                "unsupported_grant_type",
+                OAuthError::UnsupportedGrantType,
                 format!("grant_type must be {GRANT} here."),
             ));
         }
-        let missing = || Problem::oauth("invalid_request", "device_code must be given, once.");
+        let missing = || Problem::oauth(OAuthError::InvalidRequest, "device_code must be given, once.");
         let device_code = fields.get("device_code").ok_or_else(missing)?;
         // Before the answer is taken, which is told once.
         visit.record.can_tell()?;
@@ -80,10 +80,12 @@ impl Pages {
                 let answer = json!({ "error": "authorization_pending", "error_description": pending });
                 Ok(json_response(StatusCode::BAD_REQUEST, &answer))
             }
-            Poll::TooFast => Err(Problem::oauth("slow_down", "Ask at most every five seconds.")),
-            Poll::Refused => Err(Problem::oauth("access_denied", "The request was refused in the browser.")),
+            Poll::TooFast => Err(Problem::oauth(OAuthError::SlowDown, "Ask at most every five seconds.")),
+            Poll::Refused => {
+                Err(Problem::oauth(OAuthError::AccessDenied, "The request was refused in the browser."))
+            }
             Poll::Expired => Err(Problem::oauth(
-                "expired_token",
+                OAuthError::ExpiredToken,
                 "The code is unknown, was used, or is older than five minutes. Run entrada login --device again.",
             )),
         }

@@ -18,7 +18,7 @@ use crate::audit::{Act, Outcome};
 use crate::clock::in_words;
 use crate::http::body::Body;
 use crate::identity::{Identity, Refused};
-use crate::problem::{Problem, json_response};
+use crate::problem::{OAuthError, Problem, json_response};
 use crate::secret::{CredentialSecret, token_key};
 use crate::session::handover::{Step, Way};
 use crate::session::{Credential, CredentialId, CredentialKind, SessionEnd};
@@ -112,7 +112,7 @@ impl Pages {
     ) -> Result<Response<Body>, Problem> {
         let ended = || {
             let sentence = "The sign-in that allowed this has ended. Run entrada login again.";
-            Problem::oauth("invalid_grant", sentence)
+            Problem::oauth(OAuthError::InvalidGrant, sentence)
         };
         let key = token_key(ticket.expose()).ok_or_else(ended)?;
         let identity = self.authenticator.identify_by(&key).await.map_err(|refused| match refused {

@@ -11,27 +11,55 @@ use crate::http::body::Body;
 /// Ten wrong codes within five minutes: the first of them is forgotten no later than this.
 const WRONG_CODES_FORGOTTEN_AFTER: u32 = 300;
 
+/// The errors of OAuth that we tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OAuthError {
+    InvalidRequest,
+    InvalidGrant,
+    UnsupportedGrantType,
+    SlowDown,
+    ExpiredToken,
+    AccessDenied,
+    TemporarilyUnavailable,
+}
+
+impl OAuthError {
+    fn name(self) -> &'static str {
+        match self {
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidGrant => "invalid_grant",
+            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::SlowDown => "slow_down",
+            Self::ExpiredToken => "expired_token",
+            Self::AccessDenied => "access_denied",
+            Self::TemporarilyUnavailable => "temporarily_unavailable",
+        }
+    }
+}
+
 impl Problem {
     /// An OAuth error.
     #[must_use]
-    pub(crate) fn oauth(error: &'static str, sentence: impl Into<String>) -> Self {
-        Self { oauth: Some(error), ..Self::new(StatusCode::BAD_REQUEST, error, Side::Client, sentence) }
+    pub(crate) fn oauth(error: OAuthError, sentence: impl Into<String>) -> Self {
+        Self {
+            oauth: Some(error),
+            ..Self::new(StatusCode::BAD_REQUEST, error.name(), Side::Client, sentence)
+        }
     }
 
     /// The same, told as OAuth's JSON.
     #[must_use]
     pub(crate) fn for_oauth(self) -> Self {
         let error = match self.status {
-            _ if self.oauth.is_some() => self.oauth.unwrap_or_default(),
-            StatusCode::TOO_MANY_REQUESTS => "slow_down",
-            status if status.is_server_error() => "temporarily_unavailable",
-            _ => "invalid_request",
+            StatusCode::TOO_MANY_REQUESTS => OAuthError::SlowDown,
+            status if status.is_server_error() => OAuthError::TemporarilyUnavailable,
+            _ => OAuthError::InvalidRequest,
         };
-        Self { oauth: Some(error), ..self }
+        Self { oauth: self.oauth.or(Some(error)), ..self }
     }
 
-    pub(super) fn oauth_error(&self, error: &str) -> Response<Body> {
-        let object = json!({ "error": error, "error_description": &*self.sentence });
+    pub(super) fn oauth_error(&self, error: OAuthError) -> Response<Body> {
+        let object = json!({ "error": error.name(), "error_description": &*self.sentence });
         json_response(self.status, &object)
     }
 
@@ -44,7 +72,7 @@ impl Problem {
     /// The same, to a program.
     #[must_use]
     pub(crate) fn turned_off_for_oauth(self) -> Self {
-        Self { oauth: Some("unsupported_grant_type"), ..self }
+        Self { oauth: Some(OAuthError::UnsupportedGrantType), ..self }
     }
 
     /// What a person's browser brought from their computer is no request of ours.

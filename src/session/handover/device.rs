@@ -46,7 +46,7 @@ impl Handover {
         let request = Request { name: name.to_owned(), from, at, until: until_ms, device, public_key };
         for _ in 0..MAX_DRAWS {
             let code = random_of(LETTERS, USER_CODE_CHARS);
-            let keys = UserCodeKeys::of(&code, &self.origin);
+            let keys = self.keys_of(&code).await?;
             let place = Place::asked(keys.place());
             let sealed = keys.seal(&context("device request", &place), &write(&request));
             if self.store.put(&place, &sealed, until).await? {
@@ -60,14 +60,14 @@ impl Handover {
 
     /// What the computer with this user code asked for. `None`: there is none, or it was answered.
     pub(crate) async fn asked(&self, user_code: &str) -> Result<Option<Asked>, StoreError> {
-        let Some((keys, place)) = self.typed(user_code) else { return Ok(None) };
+        let Some((keys, place)) = self.typed(user_code).await? else { return Ok(None) };
         let sealed = self.store.peek(&place).await?;
         Ok(sealed.and_then(|sealed| self.open_request(&keys, &place, &sealed)))
     }
 
     /// Takes the right to answer it. Of several who answer at once, one gets it.
     pub(crate) async fn claim(&self, user_code: &str) -> Result<Option<Asked>, StoreError> {
-        let Some((keys, place)) = self.typed(user_code) else { return Ok(None) };
+        let Some((keys, place)) = self.typed(user_code).await? else { return Ok(None) };
         let sealed = self.store.take(&place).await?;
         Ok(sealed.and_then(|sealed| self.open_request(&keys, &place, &sealed)))
     }
@@ -117,10 +117,19 @@ impl Handover {
     }
 
     /// Where a typed code leads; `None` when it cannot be one.
-    pub(super) fn typed(&self, user_code: &str) -> Option<(UserCodeKeys, Place)> {
-        let keys = UserCodeKeys::of(&plain(user_code)?, &self.origin);
+    pub(super) async fn typed(&self, user_code: &str) -> Result<Option<(UserCodeKeys, Place)>, StoreError> {
+        let Some(code) = plain(user_code) else { return Ok(None) };
+        let keys = self.keys_of(&code).await?;
         let place = Place::asked(keys.place());
-        Some((keys, place))
+        Ok(Some((keys, place)))
+    }
+
+    /// Takes milliseconds of a processor, which must not hold up the requests of others.
+    async fn keys_of(&self, code: &str) -> Result<UserCodeKeys, StoreError> {
+        let (code, origin) = (code.to_owned(), self.origin.clone());
+        let derived = tokio::task::spawn_blocking(move || UserCodeKeys::of(&code, &origin)).await;
+        // Not begun any more, as the process stops.
+        derived.map_err(|_stopping| StoreError)
     }
 
     fn open_request(&self, keys: &UserCodeKeys, place: &Place, sealed: &[u8]) -> Option<Asked> {

@@ -186,7 +186,7 @@ async fn forged_records_open_nothing() {
         memory.put(&Place::answer(&device), forged, until).await.unwrap();
         assert!(matches!(desk.poll(codes.device_code.expose()).await.unwrap(), Poll::Expired));
     }
-    let (_, asked) = desk.typed(&codes.user_code).unwrap();
+    let (_, asked) = desk.typed(&codes.user_code).await.unwrap().unwrap();
     memory.take(&asked).await.unwrap();
     memory.put(&asked, &[0; 300], until).await.unwrap();
     assert!(desk.asked(&codes.user_code).await.unwrap().is_none());

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
+use super::super::support::PATIENCE;
 use super::super::support::webdriver::Chromium;
 use super::{assert_no_complaint, pick_alice, picture, world};
 
@@ -47,7 +48,9 @@ async fn hand_over(at: SocketAddr, press: &str, pictured: bool) -> String {
     if pictured {
         browser.picture(&picture("handover.png")).await;
     }
-    let (line, ()) = tokio::join!(called_back(&listener), browser.press(press));
+    let called = tokio::time::timeout(PATIENCE, called_back(&listener));
+    let (line, ()) = tokio::join!(called, browser.press(press));
+    let line = line.expect("the browser comes to the computer");
     browser.sees("You can close this page.").await;
     assert_no_complaint(&world, &browser).await;
     line
