@@ -45,8 +45,8 @@ impl Pages {
             Page::RenewToken if !is_on => Err(off().turned_off_for_oauth()),
             _ if !is_on => Err(off()),
             Page::RedeemCode => self.redeem_code(visit).await.map_err(Problem::for_oauth),
-            Page::RenewToken => self.renew_token(&visit).await,
-            Page::RevokePresented => self.revoke_presented(&visit).await,
+            Page::RenewToken => self.renew_token(&visit).await.map_err(Problem::for_oauth),
+            Page::RevokePresented => self.revoke_presented(&visit).await.map_err(Problem::for_oauth),
             Page::AnswerBrowser => self.answer_browser(visit).await,
             _ => self.ask_browser(&visit).await,
         }

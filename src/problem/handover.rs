@@ -1,6 +1,7 @@
 //! What can go wrong while a token is handed over, as a [`Problem`]: to a program as OAuth's JSON (RFC 6749 section 5.2, RFC
 //! 8628 section 3.5), to a person as a page.
 
+use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use serde_json::json;
 
@@ -21,6 +22,8 @@ pub(crate) enum OAuthError {
     ExpiredToken,
     AccessDenied,
     TemporarilyUnavailable,
+    /// RFC 6750 section 3.1.
+    InvalidToken,
 }
 
 impl OAuthError {
@@ -33,6 +36,7 @@ impl OAuthError {
             Self::ExpiredToken => "expired_token",
             Self::AccessDenied => "access_denied",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::InvalidToken => "invalid_token",
         }
     }
 }
@@ -51,6 +55,7 @@ impl Problem {
     #[must_use]
     pub(crate) fn for_oauth(self) -> Self {
         let error = match self.status {
+            StatusCode::UNAUTHORIZED => OAuthError::InvalidToken,
             StatusCode::TOO_MANY_REQUESTS => OAuthError::SlowDown,
             status if status.is_server_error() => OAuthError::TemporarilyUnavailable,
             _ => OAuthError::InvalidRequest,
@@ -60,7 +65,11 @@ impl Problem {
 
     pub(super) fn oauth_error(&self, error: OAuthError) -> Response<Body> {
         let object = json!({ "error": error.name(), "error_description": &*self.sentence });
-        json_response(self.status, &object)
+        let mut response = json_response(self.status, &object);
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 
     /// A way of handing tokens over is turned off.

@@ -1,6 +1,6 @@
 //! A token handed over to a person's computer: through its browser, by a code, and what the program does with it later.
 
-mod device;
+pub(crate) mod device;
 mod elsewhere;
 mod later;
 
@@ -79,7 +79,7 @@ async fn redeem(world: &World, code: &str, verifier: &str) -> (u16, Value) {
 }
 
 /// A whole hand-over; what the computer gets.
-async fn handed_over(world: &World, browser: &Browser) -> Value {
+pub(crate) async fn handed_over(world: &World, browser: &Browser) -> Value {
     let code = code(world, browser).await;
     let (status, answer) = redeem(world, &code, VERIFIER).await;
     assert_eq!(status, 200, "{answer}");

@@ -11,7 +11,7 @@ use super::{PODS, error, post, tokens};
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
 /// A computer asks; what it is told, and its codes.
-pub(super) async fn ask(world: &World, name: &str) -> (Value, String, String) {
+pub(crate) async fn ask(world: &World, name: &str) -> (Value, String, String) {
     let (status, told) = post(world, "/device/code", &[("client_name", name)]).await;
     assert_eq!(status, 200, "{told}");
     let text = |field: &str| told[field].as_str().unwrap().to_owned();
@@ -20,7 +20,7 @@ pub(super) async fn ask(world: &World, name: &str) -> (Value, String, String) {
     (told, device_code, user_code)
 }
 
-pub(super) async fn poll(world: &World, device_code: &str) -> (u16, Value) {
+pub(crate) async fn poll(world: &World, device_code: &str) -> (u16, Value) {
     let answer = post(world, "/device/token", &[("grant_type", GRANT), ("device_code", device_code)]).await;
     if let Some(token) = answer.1["token"].as_str() {
         world.keep_secret(token);
@@ -29,7 +29,7 @@ pub(super) async fn poll(world: &World, device_code: &str) -> (u16, Value) {
 }
 
 /// Types a code on the page, and reads what follows.
-async fn enter(world: &World, browser: &Browser, user_code: &str) -> Page {
+pub(crate) async fn enter(world: &World, browser: &Browser, user_code: &str) -> Page {
     let page = browser.navigate(&world.at("/device")).await.unwrap();
     browser.submit(&page, &[("user_code", user_code)]).await.unwrap()
 }

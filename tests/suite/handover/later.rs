@@ -76,6 +76,11 @@ async fn a_token_is_revoked_by_its_holder_also_when_it_is_dormant() {
     browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
     let renewed = world.call(Method::POST, "/cli/renew", dormant).await;
     assert_eq!((renewed.status.as_u16(), renewed.header("entrada-reason")), (401, "session_ended"));
+    assert_eq!(
+        renewed.json().unwrap(),
+        json!({ "error": "invalid_token", "error_description": "Your sign-in has ended." })
+    );
+    assert_eq!(renewed.header("www-authenticate"), "Bearer");
     assert_eq!(world.call(Method::POST, "/cli/revoke", dormant).await.status, 204);
     assert_eq!(tokens(&world, &world.signed_in("alice").await).await.len(), 0, "nothing is left to arm");
 }
