@@ -142,7 +142,8 @@ impl Identity {
         self.credential().expires_at.min(self.session().expires_at)
     }
 
-    /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour.
+    /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour. Not a token that its program
+    /// renews by itself: nobody need be told.
     #[must_use]
     pub(crate) fn ends_soon(&self, now: Timestamp) -> Option<(Ends, Duration)> {
         let (credential, session) = (self.credential(), self.session());
@@ -152,7 +153,8 @@ impl Identity {
             (Ends::Session, session.created_at, session.expires_at)
         };
         let left = until(now, to);
-        (left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
+        let is_renewed = what == Ends::Token && credential.renewable;
+        (!is_renewed && left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
     }
 }
 

@@ -28,7 +28,8 @@ async fn a_token_is_renewed_and_the_old_one_ends_a_minute_later() {
     let ends: jiff::Timestamp = new["expires_at"].as_str().unwrap().parse().unwrap();
     assert!((3_590..=3_600).contains(&ends.duration_since(world.now()).as_secs()));
     for token in [old_token, new_token] {
-        assert_eq!(world.call(Method::GET, PODS, token).await.status, 200);
+        let page = world.call(Method::GET, PODS, token).await;
+        assert_eq!((page.status.as_u16(), page.header("warning")), (200, ""), "kubectl prints nothing");
     }
     world.advance(Duration::from_secs(61));
     let ended = world.call(Method::GET, PODS, old_token).await;
