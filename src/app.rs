@@ -25,7 +25,9 @@ use crate::metrics::{Metrics, count_panics};
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
 use crate::quota::Quotas;
-use crate::session::{Backend, Credentials, Endings, Login, Memory, Redis, SealedStore, SessionStore, Uses};
+use crate::session::{
+    Backend, Credentials, Endings, Handover, Handovers, Login, Memory, Redis, SealedStore, SessionStore, Uses,
+};
 use crate::shutdown::Shutdown;
 use crate::signin::SignIn;
 use crate::streams::Streams;
@@ -91,6 +93,7 @@ struct Foundation {
     entra: Arc<Entra>,
     streams: Streams,
     store: Arc<dyn SessionStore>,
+    handovers: Arc<dyn Handovers>,
     quotas: Arc<Quotas>,
     broker: Arc<Broker>,
     uses: Uses,
@@ -162,26 +165,26 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     Ok(Running { addr, admin_addr, shutdown, draining, drain: config.drain, tracer, audit })
 }
 
-/// The store of sessions, and the task that keeps it.
+/// The store of sessions and of hand-overs, and the task that keeps it.
 fn store(
     config: &StoreConfig,
     entra: &Arc<Entra>,
     endings: &Endings,
     shutdown: &Shutdown,
     metrics: &Arc<Metrics>,
-) -> Arc<dyn SessionStore> {
+) -> (Arc<dyn SessionStore>, Arc<dyn Handovers>) {
     match config {
         StoreConfig::Memory => {
             let store = Arc::new(SealedStore::new(Memory::default(), endings.clone(), Duration::MAX));
             shutdown.spawn_vital("store", keep(store.clone()));
-            store
+            (store.clone(), store)
         }
         StoreConfig::Redis(redis) => {
             let login = store_login(redis, Some(entra));
             let backend = Redis::new(redis.clone(), login, metrics.clone());
             let store = Arc::new(SealedStore::new(backend, endings.clone(), redis.staleness));
             shutdown.spawn_vital("store", keep(store.clone()));
-            store
+            (store.clone(), store)
         }
     }
 }
@@ -273,7 +276,7 @@ impl Foundation {
         let streams =
             Streams::new(budget.streams_per_user, clock.clone(), shutdown.clone(), drain, metrics.clone());
         let endings = Endings::default();
-        let store = store(&config.store, &entra, &endings, &shutdown, &metrics);
+        let (store, handovers) = store(&config.store, &entra, &endings, &shutdown, &metrics);
         let broker =
             Broker::new(entra.clone(), store.clone(), clock.clone(), shutdown.clone(), audit.clone());
         // What ends, wherever it was ended, ends its streams and is forgotten by the broker.
@@ -299,6 +302,7 @@ impl Foundation {
             entra,
             streams,
             store,
+            handovers,
             quotas,
             broker,
             uses,
@@ -348,7 +352,9 @@ impl Foundation {
             self.shutdown.clone(),
             self.metrics.clone(),
         );
+        let (handovers, origin) = (self.handovers.clone(), config.public_url.origin());
         Pages {
+            handover: Handover::new(handovers, origin, self.clock.clone(), self.metrics.clone()),
             view: view.clone(),
             sign_in: Arc::new(sign_in),
             authenticator: self.authenticator.clone(),
@@ -360,6 +366,7 @@ impl Foundation {
             clock: self.clock.clone(),
             settings: PageSettings {
                 lifetimes: config.lifetimes,
+                handover: config.handover,
                 max_body_bytes: config.limits.body_bytes,
                 rearm: config.rearm,
                 sign_out_of_entra: config.sign_out_of_entra,

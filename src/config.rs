@@ -5,6 +5,7 @@
 
 mod audit;
 mod check;
+mod handover;
 mod limits;
 mod log;
 mod names;
@@ -55,6 +56,8 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// Whether dormant tokens may be armed again on the portal.
     pub rearm: bool,
+    /// How tokens are handed over to computers.
+    pub handover: HandoverConfig,
     /// Whether a sign-out leads on to Entra's own.
     pub sign_out_of_entra: bool,
     /// Bounds.
@@ -122,6 +125,17 @@ pub struct Lifetimes {
     pub cookie_idle: Duration,
     /// Default and maximum lifetime of a proxy token.
     pub token: Duration,
+}
+
+/// How a token is handed over to the credential plugin of a person's computer.
+#[derive(Clone, Copy, Debug)]
+pub struct HandoverConfig {
+    /// Through the browser of the same computer.
+    pub loopback: bool,
+    /// By a code that is typed in on another device.
+    pub device: bool,
+    /// How long such a token lives, at most a proxy token's maximum.
+    pub token_lifetime: Duration,
 }
 
 /// Bounds on what clients may hold, send, and wait for.

@@ -142,7 +142,8 @@ impl Identity {
         self.credential().expires_at.min(self.session().expires_at)
     }
 
-    /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour.
+    /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour. Not a token that its program
+    /// renews by itself: nobody need be told.
     #[must_use]
     pub(crate) fn ends_soon(&self, now: Timestamp) -> Option<(Ends, Duration)> {
         let (credential, session) = (self.credential(), self.session());
@@ -152,7 +153,8 @@ impl Identity {
             (Ends::Session, session.created_at, session.expires_at)
         };
         let left = until(now, to);
-        (left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
+        let is_renewed = what == Ends::Token && credential.renewable;
+        (!is_renewed && left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
     }
 }
 
@@ -208,6 +210,27 @@ impl Authenticator {
     /// Why not.
     pub(crate) async fn confirm(&self, opener: &Opener) -> Result<Identity, Refused> {
         self.look_up(opener.key.clone(), opener.credential.kind).await
+    }
+
+    /// Identifies by a token that no request presents: the ticket that a hand-over's code stands for.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn identify_by(&self, ticket: &CredentialKey) -> Result<Identity, Refused> {
+        self.look_up(ticket.clone(), CredentialKind::Token).await
+    }
+
+    /// The presented token, also one that opens nothing any more, so that it can be revoked. `None`: a cookie was presented.
+    ///
+    /// # Errors
+    /// When there is none that is known.
+    pub(crate) async fn presented_token(&self, headers: &HeaderMap) -> Result<Option<Found>, Refused> {
+        let (key, kind) = presented(headers)?;
+        if kind == CredentialKind::Cookie {
+            return Ok(None);
+        }
+        let found = self.store.find(&key).await?.filter(|found| found.credential.kind == kind);
+        found.map(Some).ok_or(Refused::Unknown(kind))
     }
 
     /// By what this process knows, if that accepts the credential. A refusal is always the store's: what is known here may

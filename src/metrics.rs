@@ -60,6 +60,8 @@ pub(crate) struct Metrics {
     pub(crate) redemptions: IntGaugeVec,
     /// By `outcome` (completed, refused, failed).
     pub(crate) sign_ins: IntCounterVec,
+    /// By `way` (loopback, device) and `step`.
+    pub(crate) handovers: IntCounterVec,
     pub(crate) sessions: IntGauge,
     pub(crate) store_up: IntGauge,
     pub(crate) store_seconds: Histogram,
@@ -106,6 +108,7 @@ const HELP: &[(&str, &str)] = &[
     ("entra_calls_waiting", "Calls to Entra that wait for others to end."),
     ("redemptions", "Codes that are, or wait to be, redeemed."),
     ("sign_ins_total", "Sign-ins that came back from Entra."),
+    ("handovers_total", "Steps of handing a token over to a computer."),
     ("sessions", "Sessions that this process knows."),
     ("store_up", "Whether the session store answers: 1 or 0."),
     ("store_seconds", "Time of calls to the session store, where it is Redis."),
@@ -170,6 +173,7 @@ impl Default for Metrics {
             entra_calls_waiting: gauge(r, "entra_calls_waiting"),
             redemptions: gauges(r, "redemptions", &["state"]),
             sign_ins: counters(r, "sign_ins_total", &["outcome"]),
+            handovers: counters(r, "handovers_total", &["way", "step"]),
             sessions: gauge(r, "sessions"),
             store_up: gauge(r, "store_up"),
             store_seconds: seconds(r, "store_seconds", LATENCY_BUCKETS),

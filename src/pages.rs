@@ -3,6 +3,9 @@
 
 mod assets;
 mod body;
+mod cli;
+mod device;
+mod handover;
 mod kubeconfig;
 mod login;
 mod portal;
@@ -18,7 +21,7 @@ use hyper::body::Incoming;
 use crate::audit::Act;
 use crate::broker::Broker;
 use crate::clock::Clock;
-use crate::config::Lifetimes;
+use crate::config::{HandoverConfig, Lifetimes};
 use crate::http::body::Body;
 use crate::identity::{Authenticator, Identity};
 use crate::policy::Denied;
@@ -27,7 +30,7 @@ use crate::problem::Problem;
 use crate::quota::Quotas;
 use crate::record::Record;
 use crate::route::Page;
-use crate::session::{SessionStore, Uses};
+use crate::session::{Handover, SessionStore, Uses};
 use crate::signin::SignIn;
 use crate::view::View;
 
@@ -48,6 +51,8 @@ pub(crate) struct Pages {
     pub(crate) quotas: Arc<Quotas>,
     /// Renews access, and knows what stands in its way.
     pub(crate) broker: Arc<Broker>,
+    /// Hands tokens over to computers.
+    pub(crate) handover: Handover,
     /// Guards what a cookie may do.
     pub(crate) origins: Origins,
     /// Time.
@@ -61,6 +66,8 @@ pub(crate) struct Pages {
 pub(crate) struct PageSettings {
     /// How long tokens live.
     pub(crate) lifetimes: Lifetimes,
+    /// How tokens are handed over.
+    pub(crate) handover: HandoverConfig,
     /// Bound on the body of a request.
     pub(crate) max_body_bytes: usize,
     /// Whether dormant tokens may be armed.
@@ -145,7 +152,15 @@ impl Pages {
                 "The credential plugin is not there yet; download a kubeconfig with a token from the portal.",
             )),
             Page::Asset(name) => assets::asset(&name),
-            Page::NotBuilt => Err(Problem::not_built("The credential plugin is not there yet.")),
+            Page::Reserved => Err(Problem::not_found()),
+            Page::AskBrowser
+            | Page::AnswerBrowser
+            | Page::RedeemCode
+            | Page::RenewToken
+            | Page::RevokePresented => self.cli(page, visit).await,
+            Page::EnterCode | Page::AskDevice | Page::AnswerDevice | Page::DeviceCode | Page::DeviceToken => {
+                self.device(page, visit).await
+            }
         }
     }
 
@@ -205,12 +220,22 @@ fn attempted(page: &Page) -> Option<Act<'_>> {
         Page::CreateToken | Page::CreateKubeconfig => Act::TokenMade(""),
         Page::ArmTokens => Act::TokenArmed(""),
         Page::RevokeToken(id) => Act::TokenRevoked(id),
+        Page::AnswerBrowser | Page::AnswerDevice => Act::HandoverAllowed(""),
+        Page::RedeemCode => Act::TokenMade(""),
+        Page::RenewToken => Act::TokenRenewed(""),
+        Page::RevokePresented => Act::TokenRevoked(""),
         Page::Portal
         | Page::Login
         | Page::Whoami
         | Page::ListTokens
         | Page::PluginKubeconfig
         | Page::Asset(_)
-        | Page::NotBuilt => return None,
+        | Page::AskBrowser
+        | Page::EnterCode
+        | Page::AskDevice
+        | Page::DeviceCode
+        // Most of its visits find nothing: it tells of a token where it makes one.
+        | Page::DeviceToken
+        | Page::Reserved => return None,
     })
 }

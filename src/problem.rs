@@ -5,8 +5,10 @@
 //! sent to sign in where that helps.
 
 mod causes;
+mod handover;
 mod limits;
 mod upstream;
+mod words;
 
 use std::time::Duration;
 
@@ -21,6 +23,8 @@ use http::{HeaderMap, Response, StatusCode, Uri};
 use http_body_util::Full;
 use serde_json::json;
 
+pub(crate) use self::handover::OAuthError;
+use self::words::{kubernetes_reason, title};
 use crate::clock::in_words;
 use crate::http::body::Body;
 use crate::identity::Ends;
@@ -95,6 +99,8 @@ pub(crate) struct Problem {
     closes: bool,
     /// Told on a page, whatever the client accepts.
     callback: Option<Box<Callback>>,
+    /// Told as OAuth's JSON, with this error.
+    oauth: Option<OAuthError>,
 }
 
 /// What the answer to a callback needs beside the error.
@@ -162,6 +168,7 @@ impl Problem {
             allow: None,
             closes: false,
             callback: None,
+            oauth: None,
         }
     }
 
@@ -216,6 +223,8 @@ impl Problem {
             && self.status == StatusCode::UNAUTHORIZED;
         let mut response = if let Some(callback) = &self.callback {
             self.page(view, &callback.return_to)
+        } else if let Some(error) = self.oauth {
+            self.oauth_error(error)
         } else if sends_to_sign_in {
             redirect(&view.public_url().join(&login_path(asker.target())))
         } else if asker.reads_pages && !asker.presented_bearer {
@@ -367,34 +376,4 @@ fn login_path(return_to: &str) -> String {
 fn warning(text: &str) -> String {
     let plain: String = text.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').collect();
     format!("299 - \"{}\"", plain.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn title(status: StatusCode, help: Help) -> &'static str {
-    match status.as_u16() {
-        400 if help == Help::SignIn => "You are not signed in",
-        400 => "That did not work",
-        401 => "Please sign in",
-        403 => "Not allowed",
-        404 => "Nothing here",
-        405 => "Not like this",
-        429 => "Please wait",
-        502..=504 => "Not available right now",
-        _ => "Something went wrong",
-    }
-}
-
-/// The API's own words: `metav1.StatusReason`.
-fn kubernetes_reason(status: StatusCode) -> &'static str {
-    match status.as_u16() {
-        400 => "BadRequest",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "NotFound",
-        405 => "MethodNotAllowed",
-        413 => "RequestEntityTooLarge",
-        429 => "TooManyRequests",
-        503 => "ServiceUnavailable",
-        504 => "Timeout",
-        _ => "InternalError",
-    }
 }

@@ -54,8 +54,28 @@ pub(crate) enum Page {
     CreateKubeconfig,
     /// `GET /assets/…`
     Asset(String),
-    /// `/device…` and `/cli/…`: in the contract, not there yet
-    NotBuilt,
+    /// `GET /cli/authorize`
+    AskBrowser,
+    /// `POST /cli/authorize`
+    AnswerBrowser,
+    /// `POST /cli/token`
+    RedeemCode,
+    /// `POST /cli/renew`
+    RenewToken,
+    /// `POST /cli/revoke`
+    RevokePresented,
+    /// `GET /device`
+    EnterCode,
+    /// `POST /device`
+    AskDevice,
+    /// `POST /device/answer`
+    AnswerDevice,
+    /// `POST /device/code`
+    DeviceCode,
+    /// `POST /device/token`
+    DeviceToken,
+    /// Other paths below `/device/` and `/cli/`
+    Reserved,
 }
 
 impl Page {
@@ -75,7 +95,15 @@ impl Page {
             Self::ArmTokens => "tokens_arm",
             Self::PluginKubeconfig | Self::CreateKubeconfig => "kubeconfig",
             Self::Asset(_) => "assets",
-            Self::NotBuilt => "not_built",
+            Self::AskBrowser | Self::AnswerBrowser => "cli_authorize",
+            Self::RedeemCode => "cli_token",
+            Self::RenewToken => "cli_renew",
+            Self::RevokePresented => "cli_revoke",
+            Self::EnterCode | Self::AskDevice => "device",
+            Self::AnswerDevice => "device_answer",
+            Self::DeviceCode => "device_code",
+            Self::DeviceToken => "device_token",
+            Self::Reserved => "reserved",
         }
     }
 
@@ -86,7 +114,7 @@ impl Page {
             Self::Portal => Some("/"),
             Self::RevokeToken(_) => Some("/tokens/{id}"),
             Self::Asset(_) => Some("/assets/{name}"),
-            Self::NotBuilt => None,
+            Self::Reserved => None,
             fixed => {
                 let is_it = |(_, page): &(Method, Self)| page == fixed;
                 TABLE.iter().find(|(_, methods)| methods.iter().any(is_it)).map(|(path, _)| *path)
@@ -107,6 +135,14 @@ const TABLE: &[(&str, &[(Method, Page)])] = &[
     ("/tokens", &[(Method::GET, Page::ListTokens), (Method::POST, Page::CreateToken)]),
     ("/tokens/arm", &[(Method::POST, Page::ArmTokens)]),
     ("/kubeconfig", &[(Method::GET, Page::PluginKubeconfig), (Method::POST, Page::CreateKubeconfig)]),
+    ("/cli/authorize", &[(Method::GET, Page::AskBrowser), (Method::POST, Page::AnswerBrowser)]),
+    ("/cli/token", &[(Method::POST, Page::RedeemCode)]),
+    ("/cli/renew", &[(Method::POST, Page::RenewToken)]),
+    ("/cli/revoke", &[(Method::POST, Page::RevokePresented)]),
+    ("/device", &[(Method::GET, Page::EnterCode), (Method::POST, Page::AskDevice)]),
+    ("/device/answer", &[(Method::POST, Page::AnswerDevice)]),
+    ("/device/code", &[(Method::POST, Page::DeviceCode)]),
+    ("/device/token", &[(Method::POST, Page::DeviceToken)]),
 ];
 
 /// Every fixed path of ours with its methods, for the test that drives them all.
@@ -136,8 +172,8 @@ pub(crate) fn route(parts: &Parts) -> Route {
         let page = Route::Page(Page::Asset(name.to_owned()));
         return if *method == Method::GET { page } else { Route::WrongMethod("GET".to_owned()) };
     }
-    if path == "/device" || path.starts_with("/device/") || path.starts_with("/cli/") {
-        return Route::Page(Page::NotBuilt);
+    if path.starts_with("/device/") || path.starts_with("/cli/") {
+        return Route::Page(Page::Reserved);
     }
     Route::Kubernetes(Facts::of(parts))
 }

@@ -12,6 +12,8 @@ use zeroize::Zeroizing;
 
 /// What every proxy token begins with.
 pub const TOKEN_PREFIX: &str = "entrada_";
+/// What every code begins with that stands for a token until it is fetched.
+pub const CODE_PREFIX: &str = "code_";
 
 const RANDOM_CHARS: usize = 43;
 const CHECKSUM_CHARS: usize = 6;
@@ -162,6 +164,12 @@ impl CredentialSecret {
         Self::with_prefix("")
     }
 
+    /// A new code that stands for a token until it is fetched.
+    #[must_use]
+    pub fn new_code() -> Self {
+        Self::with_prefix(CODE_PREFIX)
+    }
+
     /// What it is found by and opens with.
     #[must_use]
     pub fn key(&self) -> CredentialKey {
@@ -189,19 +197,35 @@ pub fn cookie_key(presented: &str) -> Option<CredentialKey> {
     well_formed(presented, 0)
 }
 
+/// The key of a presented code; `None` when it cannot be one of ours.
+#[must_use]
+pub fn code_key(presented: &str) -> Option<CredentialKey> {
+    presented.starts_with(CODE_PREFIX).then(|| well_formed(presented, CODE_PREFIX.len()))?
+}
+
 /// `len` characters of base62, each drawn evenly from the system's generator.
 ///
 /// # Panics
 /// When the operating system has no randomness to give, as nothing safe can be done then.
 #[must_use]
 pub fn random_base62(len: usize) -> String {
+    random_of(BASE62, len)
+}
+
+/// The same of other characters: at most 255 of them, all ASCII.
+///
+/// # Panics
+/// As [`random_base62`].
+#[must_use]
+pub fn random_of(letters: &[u8], len: usize) -> String {
+    // The largest multiple of their number that fits a byte: above it the first letters would be likelier.
+    let fair = 256 - 256 % letters.len();
     let mut text = String::with_capacity(len);
     let mut pool = [0_u8; 64];
     while text.len() < len {
         aws_lc_rs::rand::fill(&mut pool).expect("the operating system gives randomness");
-        // 248 is the largest multiple of 62 that fits a byte: above it the low letters would be likelier.
-        let fair = pool.iter().filter(|byte| **byte < 248);
-        text.extend(fair.take(len - text.len()).map(|byte| char::from(BASE62[usize::from(byte % 62)])));
+        let drawn = pool.iter().map(|byte| usize::from(*byte)).filter(|byte| *byte < fair);
+        text.extend(drawn.take(len - text.len()).map(|byte| char::from(letters[byte % letters.len()])));
     }
     text
 }
@@ -279,6 +303,10 @@ mod tests {
     fn kinds_are_not_confused() {
         assert!(token_key(CredentialSecret::new_cookie().expose()).is_none());
         assert!(cookie_key(CredentialSecret::new_token().expose()).is_none());
+        let code = CredentialSecret::new_code();
+        assert!(token_key(code.expose()).is_none() && cookie_key(code.expose()).is_none());
+        assert_eq!(code_key(code.expose()).unwrap().digest(), code.key().digest());
+        assert!(code_key(CredentialSecret::new_token().expose()).is_none());
     }
 
     /// No secret shows itself in debug output.

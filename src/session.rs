@@ -12,6 +12,7 @@ pub(crate) mod backend;
 #[cfg(test)]
 pub(crate) mod conformance;
 mod ended;
+pub(crate) mod handover;
 mod near;
 mod records;
 mod seal;
@@ -31,6 +32,7 @@ use thiserror::Error;
 
 pub(crate) use self::backend::{Backend, Credentials, Examined, Login, Memory, Redis, Unreached, examine};
 pub(crate) use self::ended::{Ended, Endings, Fate};
+pub(crate) use self::handover::{Handover, Handovers};
 pub(crate) use self::sealed::SealedStore;
 pub(crate) use self::store::{Arming, Holder, NewSession, SessionStore, StoreState, Turn};
 pub(crate) use self::uses::{Use, Uses};
@@ -184,6 +186,8 @@ pub(crate) struct Credential {
     pub(crate) expires_at: Timestamp,
     /// How long it may stay unused; cookies only.
     pub(crate) idle: Option<Duration>,
+    /// Whether its holder may have it replaced by a fresh one: only a token that was handed to the credential plugin.
+    pub(crate) renewable: bool,
 }
 
 /// When and from where a credential was last used.
@@ -346,6 +350,7 @@ impl Credential {
             created_at,
             expires_at: after(created_at, lifetime),
             idle,
+            renewable: false,
         }
     }
 

@@ -58,6 +58,8 @@ impl View {
             ("base.html", include_str!("pages/templates/base.html")),
             ("portal.html", include_str!("pages/templates/portal.html")),
             ("message.html", include_str!("pages/templates/message.html")),
+            ("handover.html", include_str!("pages/templates/handover.html")),
+            ("device.html", include_str!("pages/templates/device.html")),
             ("token.yaml", include_str!("../kubeconfig-templates/token.yaml")),
         ] {
             templates.add_template(name, source).expect("the templates in the program are well-formed");

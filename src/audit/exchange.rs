@@ -84,6 +84,12 @@ pub(crate) enum Act<'a> {
     AccessRenewed(&'a str),
     /// A proxy token was made.
     TokenMade(&'a str),
+    /// A proxy token was made in the place of one that ends.
+    TokenRenewed(&'a str),
+    /// A computer may fetch a token; the id is that of the ticket which it exchanges for one.
+    HandoverAllowed(&'a str),
+    /// A computer may not.
+    HandoverRefused,
     /// A dormant token was armed.
     TokenArmed(&'a str),
     /// A token was revoked.
@@ -94,13 +100,25 @@ impl<'a> Act<'a> {
     /// Whether it gives access. What takes access away is done also where it cannot be recorded.
     #[must_use]
     pub(crate) fn gives(&self) -> bool {
-        matches!(self, Self::SignIn(_) | Self::AccessRenewed(_) | Self::TokenMade(_) | Self::TokenArmed(_))
+        matches!(
+            self,
+            Self::SignIn(_)
+                | Self::AccessRenewed(_)
+                | Self::TokenMade(_)
+                | Self::TokenRenewed(_)
+                | Self::TokenArmed(_)
+                | Self::HandoverAllowed(_)
+        )
     }
 
     pub(super) fn verb(&self) -> &'static str {
         match self {
-            Self::SignIn(_) | Self::TokenMade(_) => "create",
-            Self::SignOut(_) | Self::SessionEnded(..) | Self::TokenRevoked(_) => "delete",
+            Self::SignIn(_) | Self::TokenMade(_) | Self::TokenRenewed(_) | Self::HandoverAllowed(_) => {
+                "create"
+            }
+            Self::SignOut(_) | Self::SessionEnded(..) | Self::TokenRevoked(_) | Self::HandoverRefused => {
+                "delete"
+            }
             Self::SignOutEverywhere | Self::SignOutByEntra => "deletecollection",
             Self::AccessRenewed(_) | Self::TokenArmed(_) => "update",
         }
@@ -111,7 +129,9 @@ impl<'a> Act<'a> {
             Self::SignIn(id) | Self::SignOut(id) | Self::SessionEnded(id, _) => ("sessions", "", id),
             Self::SignOutEverywhere | Self::SignOutByEntra => ("sessions", "", ""),
             Self::AccessRenewed(id) => ("sessions", "access", id),
-            Self::TokenMade(id) | Self::TokenRevoked(id) => ("tokens", "", id),
+            Self::TokenMade(id) | Self::TokenRenewed(id) | Self::TokenRevoked(id) => ("tokens", "", id),
+            Self::HandoverAllowed(id) => ("handovers", "", id),
+            Self::HandoverRefused => ("handovers", "", ""),
             Self::TokenArmed(id) => ("tokens", "arm", id),
         };
         Object { group: "entrada.io", version: "v1", resource, subresource, namespace: "", name }
@@ -123,6 +143,7 @@ impl<'a> Act<'a> {
             Self::SignOutEverywhere => Some("sign_out_everywhere"),
             Self::SignOutByEntra => Some("sign_out_by_entra"),
             Self::SessionEnded(_, cause) => Some(cause),
+            Self::TokenRenewed(_) => Some("renewal"),
             _ => None,
         }
     }

@@ -33,6 +33,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let store = c.store(raw);
     let public_ca_pem = c.certificates("ENTRADA_PUBLIC_CA_FILE", given(raw.public_ca_file.as_deref()));
     let lifetimes = c.lifetimes(raw);
+    let handover = c.handover(raw, &lifetimes);
     let rearm =
         c.choice("ENTRADA_REARM", raw.rearm.as_deref(), &[("ask", true), ("off", false)]).unwrap_or(true);
     let sign_out_of_entra =
@@ -66,6 +67,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         public_ca_pem,
         lifetimes,
         rearm,
+        handover,
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
         trusted_proxies,

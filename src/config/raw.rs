@@ -83,6 +83,15 @@ pub struct RawConfig {
     /// Default and maximum lifetime of a proxy token [default: 30d]
     #[arg(long, env = "ENTRADA_TOKEN_LIFETIME", hide_env_values = true)]
     pub token_lifetime: Option<String>,
+    /// `off`: no token is handed over through the browser of the same computer [default: on]
+    #[arg(long, env = "ENTRADA_LOOPBACK_LOGIN", hide_env_values = true)]
+    pub loopback_login: Option<String>,
+    /// `off`: no token is handed over by a code that is typed in on another device [default: on]
+    #[arg(long, env = "ENTRADA_DEVICE_LOGIN", hide_env_values = true)]
+    pub device_login: Option<String>,
+    /// Lifetime of a token that is handed over to a computer [default: 12h]
+    #[arg(long, env = "ENTRADA_CLI_TOKEN_LIFETIME", hide_env_values = true)]
+    pub cli_token_lifetime: Option<String>,
     /// `ask`: dormant tokens can be armed on the portal; `off`: they stay so [default: ask]
     #[arg(long, env = "ENTRADA_REARM", hide_env_values = true)]
     pub rearm: Option<String>,

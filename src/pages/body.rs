@@ -13,6 +13,7 @@ use crate::session::MAX_TOKENS_PER_USER;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_NAME_CHARS: usize = 64;
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// What a new token is asked to be; an empty body asks for the defaults.
 #[derive(Debug, Default, Deserialize)]
@@ -114,6 +115,40 @@ pub(super) async fn says_delete(
     Ok(says)
 }
 
+/// A form's fields, each there once at most: RFC 6749 section 3.1.
+#[derive(Debug)]
+pub(super) struct Fields(Vec<(String, String)>);
+
+impl Fields {
+    /// From a query or a form's body.
+    pub(super) fn parse(encoded: &[u8]) -> Self {
+        Self(url::form_urlencoded::parse(encoded).into_owned().collect())
+    }
+
+    /// A field; `None` where it is missing, empty, or there twice.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let mut values = self.0.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        values.next().filter(|value| !value.is_empty() && values.next().is_none())
+    }
+
+    /// Whether it is there at all.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
+}
+
+pub(super) async fn fields(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    max_bytes: usize,
+) -> Result<Fields, Problem> {
+    let bytes = read(body, max_bytes).await?;
+    if !content_type_is(headers, FORM) {
+        return Err(Problem::bad_body(format!("The body must be a form: Content-Type: {FORM}.")));
+    }
+    Ok(Fields::parse(&bytes))
+}
+
 async fn read(body: &mut Incoming, max_bytes: usize) -> Result<Vec<u8>, Problem> {
     let read = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(TIMEOUT, read).await {
@@ -133,7 +168,7 @@ fn parse_json<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, Problem> 
 }
 
 fn form(headers: &HeaderMap, bytes: &[u8]) -> Result<Vec<(String, String)>, Problem> {
-    if !content_type_is(headers, "application/x-www-form-urlencoded") {
+    if !content_type_is(headers, FORM) {
         return Err(Problem::bad_body(
             "The body must be JSON or a form, and its Content-Type must say which.",
         ));

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Response, StatusCode};
 use jiff::Timestamp;
@@ -139,20 +140,23 @@ impl Pages {
     ) -> Result<Fresh, Problem> {
         let name = request.name(default_name)?;
         let lifetime = request.lifetime(self.settings.lifetimes.token)?;
-        let session = identity.session();
-        let secret = CredentialSecret::new_token();
-        let key = secret.key();
-        let credential = Arc::new(Credential::new(
-            *key.digest(),
-            CredentialKind::Token,
-            session.user.clone(),
-            name,
-            self.clock.now(),
-            lifetime,
-            None,
-        ));
+        self.add_token(identity, name, lifetime, false).await
+    }
+
+    /// `renewable`: its holder may have it replaced by a fresh one.
+    pub(super) async fn add_token(
+        &self,
+        identity: &Identity,
+        name: String,
+        lifetime: Duration,
+        renewable: bool,
+    ) -> Result<Fresh, Problem> {
+        let (user, secret) = (identity.session().user.clone(), CredentialSecret::new_token());
+        let (key, kind, now) = (secret.key(), CredentialKind::Token, self.clock.now());
+        let credential = Credential::new(*key.digest(), kind, user, name, now, lifetime, None);
+        let credential = Arc::new(Credential { renewable, ..credential });
         self.store.add_token(identity.opener(), credential.clone(), &key).await?;
-        tracing::info!(user = %session.user.oid, credential = %credential.id, "token created");
+        tracing::info!(user = %credential.user.oid, credential = %credential.id, "token created");
         Ok(Fresh {
             id: credential.id.to_string(),
             name: credential.name.clone(),

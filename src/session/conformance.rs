@@ -37,6 +37,7 @@ macro_rules! suite {
             a_user_and_a_sid_end_with_all_that_is_theirs
             dormant_tokens_are_armed_unless_something_changed_meanwhile
             a_revoked_token_is_gone_and_only_its_owner_can_revoke_it
+            a_tokens_end_is_brought_forward_by_its_holder_alone
             of_two_grants_the_newer_stays_and_an_ended_session_takes_none
             the_newest_use_is_kept_and_survives_a_move
             a_sweep_ends_what_has_expired_and_remembers_it_for_a_day
@@ -251,6 +252,26 @@ pub(super) async fn a_revoked_token_is_gone_and_only_its_owner_can_revoke_it(wor
     assert_eq!(opens(&world, &token).await, None);
     assert_eq!(world.published(), (vec![], vec![(id.clone(), Fate::Void)]));
     assert!(world.store.tokens(&user("alice")).await.unwrap().is_empty());
+}
+
+pub(super) async fn a_tokens_end_is_brought_forward_by_its_holder_alone(world: World) {
+    let now = world.now;
+    let cookie = begin(&*world.store, "alice", now).await;
+    let (token, key) = credential(CredentialKind::Token, "alice", now, 600);
+    let token = Arc::new(Credential { renewable: true, ..(*token).clone() });
+    world.store.add_token(&cookie, token.clone(), &key).await.unwrap();
+    let opener = Opener { credential: token, session: cookie.session.clone(), key };
+    let sooner = after(now, Duration::from_secs(60));
+    // Whoever does not hold the token cannot: its record is authenticated under its own key.
+    let forged = Opener { key: CredentialSecret::new_token().key(), ..opener.clone() };
+    assert!(world.store.shorten(&forged, sooner).await.is_err());
+    world.store.shorten(&opener, sooner).await.unwrap();
+    world.store.shorten(&opener, after(now, Duration::from_secs(3_600))).await.unwrap();
+    let found = world.store.find(&opener.key).await.unwrap().unwrap();
+    assert_eq!((found.credential.expires_at, found.credential.renewable), (sooner, true));
+    assert_eq!(found.session.unwrap().id, cookie.session.id);
+    assert_eq!(world.store.tokens(&user("alice")).await.unwrap()[0].credential.expires_at, sooner);
+    assert_eq!(world.published(), (vec![], vec![]), "nothing has ended yet");
 }
 
 pub(super) async fn of_two_grants_the_newer_stays_and_an_ended_session_takes_none(world: World) {

@@ -87,6 +87,9 @@ struct CredentialRecord {
 struct Owner {
     tid: String,
     oid: String,
+    /// Of a token that its holder may have replaced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    renewable: bool,
 }
 
 /// Who signed in, and which credentials the session has: a token moves to the user's next session only if it stands here.
@@ -151,10 +154,11 @@ impl Records {
         Ok(self.unseal(user, opener)?.map(|(key, _)| key))
     }
 
-    /// The session that a credential is bound to, without opening anything.
-    pub(super) fn session_of(&self, digest: &Digest) -> Option<Option<&SessionId>> {
+    /// The session that a credential is bound to, and when the credential ends, without opening anything.
+    pub(super) fn session_of(&self, digest: &Digest) -> Option<(Option<&SessionId>, Timestamp)> {
         let record = self.credentials.values().find(|record| record.digest == *digest)?;
-        Some(record.session.as_ref().filter(|session| self.sessions.contains_key(session)))
+        let session = record.session.as_ref().filter(|session| self.sessions.contains_key(session));
+        Some((session, record.expires_at))
     }
 
     /// The user's proxy tokens, oldest first, as far as they can be told without their keys.
@@ -288,12 +292,12 @@ impl SessionRecord {
 impl CredentialRecord {
     /// The credential, as its own key proves it.
     fn open(&self, user: UserTag, id: &CredentialId, keys: &CredentialKeys) -> Result<Credential, Broken> {
-        let owner: Owner = read(&keys.open(&self.context(user, id), &self.owner)?)?;
-        let owner = UserKey { tid: owner.tid.into(), oid: owner.oid.into() };
+        let Owner { tid, oid, renewable } = read(&keys.open(&self.context(user, id), &self.owner)?)?;
+        let owner = UserKey { tid: tid.into(), oid: oid.into() };
         if owner.tag() != user {
             return Err(Broken);
         }
-        Ok(self.credential(id, owner))
+        Ok(Credential { renewable, ..self.credential(id, owner) })
     }
 
     /// Binds the owner to all that is fixed about the credential.
@@ -321,6 +325,8 @@ impl CredentialRecord {
             created_at: self.created_at,
             expires_at: self.expires_at,
             idle: self.idle_ms.map(Duration::from_millis),
+            // Told by the sealed part alone.
+            renewable: false,
         }
     }
 }

@@ -13,10 +13,12 @@
 mod tests;
 
 use std::fmt;
+use std::num::NonZeroU32;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::agreement::{PrivateKey, X25519};
-use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk, Salt};
+use aws_lc_rs::pbkdf2::{self, PBKDF2_HMAC_SHA256};
 use aws_lc_rs::rand;
 use rustls::crypto::aws_lc_rs::hpke::DH_KEM_X25519_HKDF_SHA256_AES_256 as HPKE;
 use rustls::crypto::hpke::{EncapsulatedSecret, Hpke, HpkePrivateKey, HpkePublicKey};
@@ -29,6 +31,9 @@ const KEY_BYTES: usize = 32;
 /// Of the ephemeral X25519 key that precedes what is sealed to a public key.
 const ENCAPSULATED_BYTES: usize = 32;
 const SALT: &[u8] = b"entrada/1 credential";
+const USER_CODE_SALT: &str = "entrada/1 user code";
+/// Makes each guess at a code that a person types cost milliseconds of a processor (see `docs/security.md`).
+const USER_CODE_ROUNDS: NonZeroU32 = NonZeroU32::new(10_000).expect("it is not zero");
 
 /// What was read does not open: it was changed, moved, cut off, or sealed with another key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
@@ -47,6 +52,12 @@ pub(super) struct DataKey(Zeroizing<[u8; KEY_BYTES]>);
 pub(super) struct CredentialKeys {
     record: Zeroizing<[u8; KEY_BYTES]>,
     private: Zeroizing<[u8; KEY_BYTES]>,
+}
+
+/// What a code gives that a person types. It is short: 34 bits.
+pub(super) struct UserCodeKeys {
+    place: [u8; KEY_BYTES],
+    record: Zeroizing<[u8; KEY_BYTES]>,
 }
 
 /// The public half of a credential's key pair.
@@ -73,14 +84,7 @@ impl CredentialKeys {
     /// Derives them.
     pub(super) fn of(key: &CredentialKey) -> Self {
         let secret = Salt::new(HKDF_SHA256, SALT).extract(key.expose_seed());
-        let derive = |purpose: &'static [u8]| {
-            let mut bytes = Zeroizing::new([0; KEY_BYTES]);
-            let info = [purpose];
-            let filled = secret.expand(&info, Length).and_then(|okm| okm.fill(bytes.as_mut_slice()));
-            filled.expect("HKDF gives up to 8,160 bytes");
-            bytes
-        };
-        Self { record: derive(b"record key"), private: derive(b"x25519 private key") }
+        Self { record: expand(&secret, b"record key"), private: expand(&secret, b"x25519 private key") }
     }
 
     /// The public half of the key pair.
@@ -118,6 +122,36 @@ impl CredentialKeys {
         let plain = Zeroizing::new(plain);
         let bytes = <[u8; KEY_BYTES]>::try_from(plain.as_slice()).map_err(|_| Broken)?;
         Ok(DataKey(Zeroizing::new(bytes)))
+    }
+}
+
+impl UserCodeKeys {
+    /// Derives them. `origin`: the public URL's, so that no table of all codes serves for two installations.
+    pub(super) fn of(code: &str, origin: &str) -> Self {
+        let salt = format!("{USER_CODE_SALT}\n{origin}");
+        let mut seed = Zeroizing::new([0; KEY_BYTES]);
+        let (rounds, code) = (USER_CODE_ROUNDS, code.as_bytes());
+        pbkdf2::derive(PBKDF2_HMAC_SHA256, rounds, salt.as_bytes(), code, seed.as_mut_slice());
+        let secret = Salt::new(HKDF_SHA256, salt.as_bytes()).extract(seed.as_slice());
+        Self { place: *expand(&secret, b"place"), record: expand(&secret, b"record key") }
+    }
+
+    /// What the record is found by.
+    pub(super) fn place(&self) -> &[u8] {
+        &self.place
+    }
+
+    /// Seals the record.
+    pub(super) fn seal(&self, context: &Context, plain: &[u8]) -> Vec<u8> {
+        seal(&self.record, context, plain)
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// When it was not made with this code, or for another place.
+    pub(super) fn open(&self, context: &Context, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, Broken> {
+        open(&self.record, context, sealed)
     }
 }
 
@@ -183,6 +217,14 @@ impl KeyType for Length {
     fn len(&self) -> usize {
         KEY_BYTES
     }
+}
+
+fn expand(secret: &Prk, purpose: &'static [u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+    let mut bytes = Zeroizing::new([0; KEY_BYTES]);
+    let info = [purpose];
+    let filled = secret.expand(&info, Length).and_then(|okm| okm.fill(bytes.as_mut_slice()));
+    filled.expect("HKDF gives up to 8,160 bytes");
+    bytes
 }
 
 fn cipher(key: &[u8; KEY_BYTES]) -> LessSafeKey {

@@ -12,6 +12,7 @@
 
 mod change;
 mod grants;
+mod handovers;
 mod run;
 mod succession;
 #[cfg(test)]
@@ -177,7 +178,10 @@ impl<B: Backend> SealedStore<B> {
             let mut stays = false;
             self.near.update(digest, |found| {
                 let session = found.session.as_ref().map(|session| &session.id);
-                let entry = match records.session_of(digest)? {
+                let (now, ends_at) = records.session_of(digest)?;
+                let entry = match now {
+                    // Its end was brought forward: its record is to be opened again.
+                    _ if ends_at != found.credential.expires_at => return None,
                     now if now == session => found.clone(),
                     None => Found { session: None, ..found.clone() },
                     // Another session: it takes the credential's key to open it.
@@ -279,6 +283,17 @@ impl<B: Backend> SessionStore for SealedStore<B> {
 
     async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError> {
         self.change(user.tag(), |records| Ok(Changed::when(records.revoke(token)))).await
+    }
+
+    async fn shorten(&self, opener: &Opener, ends_at: Timestamp) -> Result<(), StoreError> {
+        let tag = opener.session.user.tag();
+        let change = self.change(tag, |records| {
+            records.shorten(tag, opener, ends_at).map(Changed::when).map_err(|broken| {
+                tracing::error!(user = %tag, error = %broken, "a record in the store does not verify");
+                StoreError
+            })
+        });
+        change.await.map(|_shortened| ())
     }
 
     async fn end_session(&self, session: &Session, ending: Ending) -> Result<bool, StoreError> {

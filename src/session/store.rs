@@ -109,6 +109,9 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     /// Revokes one token of the user, for ever. `false` when there is none by that id.
     async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError>;
 
+    /// Brings the end of the opener's credential forward, on every replica; one that ends by then anyway is left alone.
+    async fn shorten(&self, opener: &Opener, ends_at: Timestamp) -> Result<(), StoreError>;
+
     /// Ends one session. `false` when it had ended already.
     async fn end_session(&self, session: &Session, ending: Ending) -> Result<bool, StoreError>;
 

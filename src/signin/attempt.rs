@@ -22,7 +22,7 @@ pub(super) const ATTEMPT_LIFETIME: Duration = Duration::from_secs(900);
 /// More than this many open attempts are a loop or a prank; the oldest ones go.
 pub(super) const MAX_ATTEMPTS: usize = 5;
 /// Five attempts' cookies still fit into the 8 KiB that proxies in front of us often allow a header.
-const MAX_RETURN_TO_BYTES: usize = 1_024;
+const MAX_RETURN_TO_BYTES: usize = 1_280;
 const ID_CHARS: usize = 8;
 /// 256 bits; also a valid PKCE verifier (43 to 128 characters, RFC 7636 section 4.1).
 const SECRET_CHARS: usize = 43;

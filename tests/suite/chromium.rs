@@ -4,6 +4,7 @@
 //! `target/tmp/pages/`; the README's is one of them.
 
 mod foreign;
+mod handover;
 mod looks;
 mod socket;
 mod troubles;

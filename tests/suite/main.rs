@@ -19,6 +19,7 @@ mod drain;
 mod early;
 mod endings;
 mod full_pipe;
+mod handover;
 mod hour;
 mod install;
 mod kubectl;

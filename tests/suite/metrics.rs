@@ -65,6 +65,9 @@ fn scraped(text: &str) -> BTreeMap<String, (Shape, f64)> {
 async fn live_a_little(world: &World, audit: &AuditLog) {
     let token = world.token(&world.signed_in("alice").await).await;
     assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
+    let computer = [("client_name", "laptop")];
+    let asked = world.browser().post_form(&world.at("/device/code"), &computer, &[]).await.unwrap();
+    assert_eq!(asked.status, 200);
     assert_eq!(world.call_with(Method::GET, "/callback?code=x&state=y", &[]).await.status, 400);
     world.api.fault("/version", Fault::NoAnswer);
     assert_eq!(world.call(Method::GET, "/version", &token).await.status, 502);

@@ -19,15 +19,15 @@ const PODS: &str = "/api/v1/namespaces/team-a/pods";
 const MANY: &str = "2000";
 
 /// Replica A is the world's own Entrada; the others are processes of their own.
-struct Replicas {
-    world: World,
+pub(crate) struct Replicas {
+    pub(crate) world: World,
     others: Vec<Program>,
-    redis: Redis,
+    pub(crate) redis: Redis,
     _directory: TempDir,
 }
 
 impl Replicas {
-    async fn start(others: usize) -> Self {
+    pub(crate) async fn start(others: usize) -> Self {
         let directory = TempDir::new().unwrap();
         let redis = Redis::start(directory.path()).await.unwrap();
         let store = format!("redis://{}", redis.address());
@@ -55,12 +55,12 @@ impl Replicas {
     }
 
     /// The addresses of all, the world's own first.
-    fn urls(&self) -> Vec<String> {
+    pub(crate) fn urls(&self) -> Vec<String> {
         let others = self.others.iter().map(|other| format!("https://{}", other.addr));
         std::iter::once(self.world.url.clone()).chain(others).collect()
     }
 
-    async fn get(&self, url: &str, path: &str, headers: &[(&str, &str)]) -> Page {
+    pub(crate) async fn get(&self, url: &str, path: &str, headers: &[(&str, &str)]) -> Page {
         let (browser, url) = (self.world.browser(), format!("{url}{path}"));
         browser.request(Method::GET, &url, headers, bytes::Bytes::new()).await.unwrap()
     }

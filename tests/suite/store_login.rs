@@ -6,6 +6,7 @@ use standin::pki::Ca;
 use standin::redis::Redis;
 use tempfile::TempDir;
 
+use super::handover::{device, handed_over};
 use super::support::{World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
@@ -36,6 +37,13 @@ async fn everything_works(world: &World) {
     let origin = [("origin", world.url.as_str())];
     let revoked = browser.delete(&world.at(&format!("/tokens/{id}")), &origin).await.unwrap();
     assert_eq!(revoked.status, 204);
+    handed_over(world, &browser).await;
+    let (_, device_code, user_code) = device::ask(world, "laptop").await;
+    assert_eq!(device::poll(world, &device_code).await.0, 400);
+    assert_eq!(device::enter(world, &browser, "BBBB-BBBB").await.status, 400);
+    let page = device::enter(world, &browser, &user_code).await;
+    browser.submit(&page, &[("answer", "allow")]).await.unwrap();
+    assert_eq!(device::poll(world, &device_code).await.0, 200);
     let out = browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
     assert!(out.status.as_u16() < 400, "{}", out.status);
 }

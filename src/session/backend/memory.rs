@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::{Backend, Events, Lease, Stored, StoredGrant, Swap, UsesOf, Version};
 use crate::secret::Digest;
+use crate::session::handover::{Handovers, Place};
 use crate::session::{CredentialId, LastUse, SessionId, StoreError, UserTag};
 
 /// Sealed records in memory.
@@ -23,6 +24,7 @@ struct State {
     users: HashMap<UserTag, User>,
     digests: HashMap<Digest, (UserTag, Timestamp)>,
     sids: HashMap<Digest, Vec<(UserTag, SessionId, Timestamp)>>,
+    handovers: HashMap<Place, (Vec<u8>, Timestamp)>,
 }
 
 #[derive(Debug)]
@@ -61,7 +63,10 @@ impl Memory {
             let grants: Vec<_> = user.grants.values().map(|grant| grant.sealed.escape_ascii()).collect();
             format!("{tag} {} {grants:?} {:?}\n", user.document.escape_ascii(), user.uses)
         });
-        users.collect::<String>() + &format!("{:?} {:?}", state.digests, state.sids)
+        let handovers =
+            state.handovers.iter().map(|(place, (record, _))| (place, record.escape_ascii().to_string()));
+        let handovers: Vec<_> = handovers.collect();
+        users.collect::<String>() + &format!("{:?} {:?} {handovers:?}", state.digests, state.sids)
     }
 }
 
@@ -206,6 +211,39 @@ impl Backend for Memory {
             same.retain(|(_, _, until)| now < *until);
             !same.is_empty()
         });
+        state.handovers.retain(|_, (_, until)| now < *until);
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Handovers for Memory {
+    async fn put(&self, place: &Place, record: &[u8], until: Timestamp) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let is_free = !state.handovers.contains_key(place);
+        if is_free {
+            state.handovers.insert(place.clone(), (record.to_vec(), until));
+        }
+        Ok(is_free)
+    }
+
+    async fn peek(&self, place: &Place) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.lock().handovers.get(place).map(|(record, _)| record.clone()))
+    }
+
+    async fn exchange(
+        &self,
+        place: &Place,
+        expected: &[u8],
+        record: &[u8],
+        until: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        let found = state.handovers.get_mut(place).filter(|(known, _)| known == expected);
+        Ok(found.map(|found| *found = (record.to_vec(), until)).is_some())
+    }
+
+    async fn take(&self, place: &Place) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.lock().handovers.remove(place).map(|(record, _)| record))
     }
 }

@@ -8,6 +8,7 @@
 //! entrada:1:{<user>}:claim:<session>  string that an access was renewed by hand within the last minute
 //! entrada:1:credential:<digest>       string user
 //! entrada:1:sid:<digest>              set    "user session"
+//! entrada:1:handover:<place>          string, for minutes: what waits between two requests of a hand-over
 //! entrada:1:beat:<replica>            string, a minute: that the server takes writes
 //! entrada:1:mark                      string: that the store is the one that was seen before
 //! entrada:1:changes                   channel
@@ -19,6 +20,7 @@
 
 mod connection;
 mod examine;
+mod handovers;
 mod link;
 mod login;
 mod scripts;

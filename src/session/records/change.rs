@@ -109,6 +109,28 @@ impl Records {
         is_token
     }
 
+    /// Brings the end of the opener's credential forward. It takes the credential's key, under which the record is
+    /// authenticated. `false`: it is gone, or ends by then anyway.
+    ///
+    /// # Errors
+    /// When the record was changed by somebody who does not hold the credential.
+    pub(in crate::session) fn shorten(
+        &mut self,
+        user: UserTag,
+        opener: &Opener,
+        ends_at: Timestamp,
+    ) -> Result<bool, Broken> {
+        let id = &opener.credential.id;
+        let Some(record) = self.credentials.get_mut(id).filter(|record| ends_at < record.expires_at) else {
+            return Ok(false);
+        };
+        let keys = CredentialKeys::of(&opener.key);
+        let owner = keys.open(&record.context(user, id), &record.owner)?;
+        record.expires_at = ends_at;
+        record.owner = keys.seal(&record.context(user, id), &owner);
+        Ok(true)
+    }
+
     /// Ends a session: its cookie goes; its tokens too, or they become dormant. `false` when it had ended already.
     pub(in crate::session) fn end(&mut self, session: &SessionId, ending: Ending) -> bool {
         let existed = self.sessions.remove(session).is_some();
@@ -219,7 +241,8 @@ impl CredentialRecord {
             session: None,
             other: serde_json::Map::new(),
         };
-        let owner = Owner { tid: tid.to_string(), oid: oid.to_string() };
+        let renewable = credential.renewable;
+        let owner = Owner { tid: tid.to_string(), oid: oid.to_string(), renewable };
         record.owner = keys.seal(&record.context(user, &credential.id), &write(&owner));
         record
     }

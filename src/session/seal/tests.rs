@@ -31,6 +31,10 @@ fn the_test_vectors_of_the_description_hold() {
     assert_eq!(hex(data_key.0.as_slice()), vector("data key"));
     let plain = data_key.open(&context, &bytes(&vector("sealed under the data key"))).unwrap();
     assert_eq!(plain.as_slice(), b"plain");
+
+    let origin = "https://k8s.example.com";
+    let keys = UserCodeKeys::of(&vector(&format!("user code at {origin}")), origin);
+    assert_eq!(hex(keys.place()), vector("place of the user code"));
 }
 
 /// What was sealed opens with its own key in its own place, and nowhere else; not one flipped bit goes unnoticed.

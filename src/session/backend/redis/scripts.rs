@@ -141,3 +141,15 @@ if try('DEL', key) and expires then
 end
 try('PUBLISH', ARGV[1], ARGV[2])
 return errors";
+
+/// KEYS record. ARGV what it must be, what it is then, its expiry. 0: it is not the expected one.
+pub(super) const EXCHANGE: &str = "
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'PXAT', ARGV[3])
+return 1";
+
+/// KEYS record. What it was; it is gone.
+pub(super) const TAKE: &str = "
+local record = redis.call('GET', KEYS[1])
+if record then redis.call('DEL', KEYS[1]) end
+return record";
