@@ -3,6 +3,7 @@
 
 mod assets;
 mod body;
+mod cluster;
 mod kubeconfig;
 mod login;
 mod portal;
@@ -20,6 +21,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::Lifetimes;
 use crate::http::body::Body;
+use crate::http::forwarded::ForwardedHeaders;
 use crate::identity::{Authenticator, Identity};
 use crate::policy::Denied;
 use crate::policy::origin::Origins;
@@ -29,6 +31,7 @@ use crate::record::Record;
 use crate::route::Page;
 use crate::session::{SessionStore, Uses};
 use crate::signin::SignIn;
+use crate::upstream::Upstream;
 use crate::view::View;
 
 /// What own pages are made of.
@@ -48,6 +51,8 @@ pub(crate) struct Pages {
     pub(crate) quotas: Arc<Quotas>,
     /// Renews access, and knows what stands in its way.
     pub(crate) broker: Arc<Broker>,
+    /// Asked, as the user, how it sees them.
+    pub(crate) upstream: Arc<Upstream>,
     /// Guards what a cookie may do.
     pub(crate) origins: Origins,
     /// Time.
@@ -78,14 +83,21 @@ pub(crate) struct PageSettings {
 pub(crate) struct Visit<'a> {
     parts: Parts,
     body: &'a mut Incoming,
-    record: &'a Record,
+    forwarded_headers: &'a ForwardedHeaders,
+    record: &'a Arc<Record>,
 }
 
 impl<'a> Visit<'a> {
-    /// Of `body` a page reads what it needs. Who the request is from is noted in `record`.
+    /// Of `body` a page reads what it needs. `forwarded_headers` go along with what it asks the API server. Who the request
+    /// is from is noted in `record`.
     #[must_use]
-    pub(crate) fn new(parts: Parts, body: &'a mut Incoming, record: &'a Record) -> Self {
-        Self { parts, body, record }
+    pub(crate) fn new(
+        parts: Parts,
+        body: &'a mut Incoming,
+        forwarded_headers: &'a ForwardedHeaders,
+        record: &'a Arc<Record>,
+    ) -> Self {
+        Self { parts, body, forwarded_headers, record }
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -131,7 +143,7 @@ impl Pages {
                 self.quotas.admit_sign_in(visit.record.client())?;
                 self.callback(&visit).await
             }
-            Page::Logout => self.logout(&visit).await,
+            Page::Logout => self.logout(visit).await,
             Page::LogoutEverywhere => self.logout_everywhere(&visit).await,
             Page::FrontChannelLogout => self.front_channel_logout(&visit).await,
             Page::Whoami => self.whoami(&visit).await,
@@ -141,9 +153,7 @@ impl Pages {
             Page::ArmTokens => self.arm_tokens(visit).await,
             Page::RevokeToken(id) => self.revoke_token(&id, visit).await,
             Page::CreateKubeconfig => self.create_kubeconfig(visit).await,
-            Page::PluginKubeconfig => Err(Problem::not_built(
-                "The credential plugin is not there yet; download a kubeconfig with a token from the portal.",
-            )),
+            Page::PluginKubeconfig => self.plugin_kubeconfig(&visit).await,
             Page::Asset(name) => assets::asset(&name),
             Page::NotBuilt => Err(Problem::not_built("The credential plugin is not there yet.")),
         }

@@ -124,7 +124,8 @@ impl Asker {
             navigates: route::is_navigation(parts),
             reads_pages: route::wants_page(&parts.headers),
             presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
-            uri: parts.uri.clone(),
+            // What a form sent cannot be sent again after a sign-in.
+            uri: if parts.method.is_safe() { parts.uri.clone() } else { Uri::default() },
         }
     }
 
@@ -170,6 +171,12 @@ impl Problem {
     pub(crate) fn closing_connection_if(mut self, closes: bool) -> Self {
         self.closes |= closes;
         self
+    }
+
+    /// Whether it means that nobody is signed in.
+    #[must_use]
+    pub(crate) fn asks_to_sign_in(&self) -> bool {
+        self.help == Help::SignIn && self.status == StatusCode::UNAUTHORIZED
     }
 
     /// What is recorded of it.

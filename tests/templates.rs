@@ -75,10 +75,11 @@ fn pages_hold_nothing_that_their_policy_forbids_and_work_without_scripts() {
             assert!(!page.contains(forbidden), "{forbidden} in {page}");
         }
     }
-    for action in ["/kubeconfig", "/tokens", "/tokens/t1", "/refresh", "/logout", "/logout/everywhere"] {
+    for action in
+        ["/kubeconfig", "/tokens", "/tokens/t1", "/tokens/arm", "/refresh", "/logout", "/logout/everywhere"]
+    {
         assert!(portal.contains(&format!("<form method=\"post\" action=\"{action}\"")), "{action}");
     }
-    assert!(!portal.contains("\"/tokens/arm\""), "the button stands only where arming is offered");
 }
 
 fn kubeconfig(cluster: &str, username: &str) -> String {
@@ -93,19 +94,24 @@ fn kubeconfig(cluster: &str, username: &str) -> String {
 }
 
 fn portal(fresh: minijinja::Value) -> String {
-    let token = context! {
-        id => "t1", name => HOSTILE, state => "dormant", created_at => "2029-01-01T00:00:00Z",
-        last_used_at => "2029-01-02T00:00:00Z", last_used_from => HOSTILE,
-        expires_at => "2030-01-01T00:00:00Z", expires_in => "in 6 days",
+    let moment = context! { iso => "2030-01-01T00:00:00Z", words => "in 6 days", exact => "1 Jan 2030, 00:00 UTC" };
+    let row = context! {
+        id => "t1", name => HOSTILE, state => "dormant", is_this_browser => false, made => moment,
+        last_used => moment, from => HOSTILE, ends => moment,
     };
+    let (this, hostile) = (context! { is_this_browser => true, ..row.clone() }, [HOSTILE; 5]);
     render(
         "src/pages/templates/portal.html",
         context! {
-            cluster => HOSTILE, file_name => "x.yaml", public_url => "https://k8s.example.com", tokens => [token], fresh,
-            user => context! { name => HOSTILE, username => HOSTILE, oid => "o" },
-            session => context! { expires_at => "2030-01-01T00:00:00Z", expires_in => "in 6 days" },
-            access => context! { state => "blocked", sentence => HOSTILE, href => "/login", label => "Try again" },
-            max_lifetime_days => 30,
+            cluster => HOSTILE, file_name => "x.yaml", public_url => "https://k8s.example.com", fresh,
+            fresh_ends => moment, tokens => [row.clone(), row.clone()], tokens_in_all => 2, dormant => 2, rearm => true,
+            browsers => [this, row], browsers_in_all => 2, session => moment,
+            user => context! { name => HOSTILE, username => HOSTILE, oid => "o", tid => "t" },
+            subject => context! { username => HOSTILE, groups => hostile, more_groups => 1 },
+            access => context! {
+                state => "blocked", word => "No access", sentence => HOSTILE, href => "/login", label => "Try again",
+            },
+            lifetimes => [(43_200, "12 hours"), (2_592_000, "30 days")],
         },
     )
 }

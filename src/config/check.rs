@@ -32,6 +32,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let entra = c.entra(raw);
     let store = c.store(raw);
     let public_ca_pem = c.certificates("ENTRADA_PUBLIC_CA_FILE", given(raw.public_ca_file.as_deref()));
+    let kubeconfig_templates = c.kubeconfig_templates(raw.kubeconfig_templates.as_deref());
     let lifetimes = c.lifetimes(raw);
     let rearm =
         c.choice("ENTRADA_REARM", raw.rearm.as_deref(), &[("ask", true), ("off", false)]).unwrap_or(true);
@@ -64,6 +65,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         store,
         cluster_name,
         public_ca_pem,
+        kubeconfig_templates,
         lifetimes,
         rearm,
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),

@@ -313,6 +313,14 @@ impl Problem {
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", Side::Client, sentence)
     }
 
+    /// An administrator's kubeconfig template failed.
+    #[must_use]
+    pub(crate) fn bad_template(error: &minijinja::Error) -> Self {
+        let sentence = "The kubeconfig could not be made. Tell whoever runs Entrada for this cluster.";
+        let new = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bad_template", Side::Us, sentence);
+        Self { log: error.to_string(), ..new }
+    }
+
     /// Re-arming is switched off.
     #[must_use]
     pub(crate) fn rearm_off() -> Self {
