@@ -84,7 +84,7 @@ pub(crate) struct Visit<'a> {
     parts: Parts,
     body: &'a mut Incoming,
     forwarded_headers: &'a ForwardedHeaders,
-    record: &'a Arc<Record>,
+    record: &'a Record,
 }
 
 impl<'a> Visit<'a> {
@@ -95,7 +95,7 @@ impl<'a> Visit<'a> {
         parts: Parts,
         body: &'a mut Incoming,
         forwarded_headers: &'a ForwardedHeaders,
-        record: &'a Arc<Record>,
+        record: &'a Record,
     ) -> Self {
         Self { parts, body, forwarded_headers, record }
     }

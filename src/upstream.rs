@@ -163,7 +163,10 @@ impl Upstream {
         let authority = self.transport.authority();
         let head = || head::as_user(question, true, authority, &delegated, forwarded_headers);
         let body = (Outgoing::Own(body.into()), Sent::NOTHING);
+        let began = Instant::now();
         let leased = self.transport.send(lease, head, body, Shape::Plain).await?;
+        record.upstream_took(began.elapsed());
+        record.answered(leased.response().status(), None);
         Ok(leased.read(MAX_ANSWER_BYTES).await?)
     }
 

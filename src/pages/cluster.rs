@@ -4,6 +4,7 @@
 //! The question goes through the same stages as any other request, with the user's own token. The page does not wait long
 //! for it: it is shown all the same, and says what it does not know.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::{Pages, Visit};
 use crate::broker::{BrokerError, Delegated};
 use crate::policy;
 use crate::problem::Problem;
+use crate::record::Record;
 use crate::route::Facts;
 
 /// Longer than any API server in good health takes.
@@ -57,14 +59,15 @@ impl Pages {
     /// When the visitor's session turns out to have ended.
     pub(super) async fn seen_by_cluster(&self, visit: &Visit<'_>) -> Result<Seen, Problem> {
         let deadline = Instant::now() + PATIENCE;
-        let question = question();
-        let delegated = match timeout_at(deadline, self.delegate_own(visit, &question)).await {
+        let mut question = question();
+        let record = Arc::new(visit.record.question(&mut question));
+        let delegated = match timeout_at(deadline, self.delegate_own(visit, &question, &record)).await {
             Ok(Err(Some(ended))) => return Err(ended),
             Ok(Err(None)) | Err(_) => return Ok(Seen::NotAsked),
             Ok(Ok(delegated)) => delegated,
         };
         let body = Bytes::from_static(REVIEW);
-        let asked = self.upstream.ask(delegated, &question, body, visit.forwarded_headers, visit.record);
+        let asked = self.upstream.ask(delegated, &question, body, visit.forwarded_headers, &record);
         Ok(match timeout_at(deadline, asked).await {
             Ok(Ok((StatusCode::UNAUTHORIZED, _))) => Seen::Refused,
             Ok(Ok((status, _))) if status.is_server_error() => Seen::Away,
@@ -78,8 +81,15 @@ impl Pages {
     }
 
     /// The question as its user's. The error holds what the visitor is to be told, where that is more than a page with a gap.
-    async fn delegate_own(&self, visit: &Visit<'_>, question: &Parts) -> Result<Delegated, Option<Problem>> {
+    async fn delegate_own(
+        &self,
+        visit: &Visit<'_>,
+        question: &Parts,
+        record: &Record,
+    ) -> Result<Delegated, Option<Problem>> {
         let identity = self.authenticator.identify(visit.headers()).await.map_err(|_| None)?;
+        record.identified(identity.credential(), identity.session());
+        record.received(question).map_err(|_| None)?;
         let permit = policy::permit(identity, Facts::of(question), question, &self.origins).map_err(|_| None)?;
         let admitted = self.quotas.admit(permit).await.map_err(|_| None)?;
         self.broker.delegate(admitted).await.map_err(|error| match error {

@@ -142,6 +142,8 @@ async fn what_people_do_with_their_sign_in_is_recorded() {
             let parts = [&event["verb"], &object["resource"], &object["subresource"]].map(text);
             format!("{} {}", parts.join(" ").trim_end(), event["responseStatus"]["code"])
         })
+        // The portal's question to the API server is a request like any other.
+        .filter(|told| !told.contains("selfsubjectreviews"))
         .collect();
     assert_eq!(
         told,

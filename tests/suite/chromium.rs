@@ -1,11 +1,14 @@
 //! What a person does, in a real Chromium.
 //!
 //! Entrada is `127.0.0.1` here and Entra `localhost`, two sites, as they are in life. Pictures of the pages are left in
-//! `target/tmp/pages/`; the README's is one of them.
+//! `target/tmp/pages/`; `make screenshots` puts those of the tour into `docs/images/`.
 
+mod accessibility;
 mod foreign;
 mod looks;
+mod portal;
 mod socket;
+mod tour;
 mod troubles;
 
 use std::path::Path;
@@ -97,7 +100,7 @@ async fn copy_buttons_copy_or_select() {
     let pasted = browser.run("return document.querySelector('input[name=name]').value").await;
     assert_eq!(pasted, world.url.as_str());
     browser.permit("clipboard-write", false).await;
-    browser.click("pre + .copy").await;
+    browser.click(".commands .copy").await;
     browser.sees("Selected").await;
     let selected = browser.run("return getSelection().toString()").await;
     assert!(selected.as_str().unwrap().ends_with("kubectl get pods"), "{selected}");
