@@ -36,10 +36,10 @@ soak-long: ## the same, with a tunnel that idles for ten minutes
 
 screenshots: ## pictures of every page, light and dark, on a desk and on a phone, into docs/images
 	scripts/tools browser pictures
-	cargo test --test suite pages_fit_every_screen
+	cargo test --test suite -- pages_fit_every_screen chromium::troubles
 	mkdir -p docs/images
-	cd $(target_dir)/tmp/tour && for picture in *.png; do \
-		pngquant --force --strip --speed 1 --output $(CURDIR)/docs/images/$$picture 64 $$picture; done
+	for picture in $(target_dir)/tmp/tour/*.png $(target_dir)/tmp/pages/trouble-*.png; do \
+		pngquant --force --strip --speed 1 --output docs/images/$${picture##*/} 48 $$picture; done
 
 # Not part of `test`: it asks the network for the latest advisories, and a new one must not fail an old commit.
 deny: ## licences, advisories and sources of every dependency

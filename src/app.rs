@@ -332,13 +332,7 @@ impl Foundation {
         })
     }
 
-    fn pages(
-        &self,
-        config: &Config,
-        view: &Arc<View>,
-        origins: &Origins,
-        upstream: &Arc<Upstream>,
-    ) -> Pages {
+    fn pages(&self, config: &Config, view: &Arc<View>, origins: &Origins, upstream: &Arc<Upstream>) -> Pages {
         let sign_in = SignIn::new(
             self.entra.clone(),
             self.store.clone(),

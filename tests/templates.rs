@@ -33,6 +33,27 @@ fn a_kubeconfig_keeps_every_value_in_its_place() {
 }
 
 #[test]
+fn a_kubeconfig_for_the_plugin_holds_no_secret() {
+    // Proves that kubectl is told which program to ask, for which server, and that hostile values stay values.
+    for (cluster, username) in [("example", "ada@contoso.com"), (HOSTILE, HOSTILE)] {
+        let read = kubectl_reads(&render(
+            "kubeconfig-templates/plugin.yaml",
+            context! {
+                cluster, username, user => format!("{username}@{cluster}"), public_url => "https://k8s.example.com",
+                ca_data => (), namespace => (),
+            },
+        ));
+        let user = read["users"][0]["user"].as_object().expect("a user");
+        assert_eq!(user.keys().collect::<Vec<_>>(), ["exec"]);
+        let exec = &user["exec"];
+        assert_eq!(exec["apiVersion"], "client.authentication.k8s.io/v1");
+        assert_eq!((&exec["command"], &exec["interactiveMode"]), (&"entrada".into(), &"IfAvailable".into()));
+        assert_eq!(exec["args"], serde_json::json!(["credential", "--server", "https://k8s.example.com"]));
+        assert_eq!(read["contexts"][0]["context"]["user"], read["users"][0]["name"]);
+    }
+}
+
+#[test]
 fn a_kubeconfig_without_ca_and_namespace_leaves_them_to_the_system() {
     // Proves that kubectl gets no empty CA, which it would trust instead of the system's.
     let read = kubectl_reads(&render(
@@ -94,18 +115,19 @@ fn kubeconfig(cluster: &str, username: &str) -> String {
 }
 
 fn portal(fresh: minijinja::Value) -> String {
-    let moment = context! { iso => "2030-01-01T00:00:00Z", words => "in 6 days", exact => "1 Jan 2030, 00:00 UTC" };
+    let moment =
+        || context! { iso => "2030-01-01T00:00:00Z", words => "in 6 days", exact => "1 Jan 2030, 00:00 UTC" };
     let row = context! {
-        id => "t1", name => HOSTILE, state => "dormant", is_this_browser => false, made => moment,
-        last_used => moment, from => HOSTILE, ends => moment,
+        id => "t1", name => HOSTILE, state => "dormant", is_this_browser => false, made => moment(),
+        last_used => moment(), from => HOSTILE, ends => moment(),
     };
     let (this, hostile) = (context! { is_this_browser => true, ..row.clone() }, [HOSTILE; 5]);
     render(
         "src/pages/templates/portal.html",
         context! {
             cluster => HOSTILE, file_name => "x.yaml", public_url => "https://k8s.example.com", fresh,
-            fresh_ends => moment, tokens => [row.clone(), row.clone()], tokens_in_all => 2, dormant => 2, rearm => true,
-            browsers => [this, row], browsers_in_all => 2, session => moment,
+            fresh_ends => moment(), tokens => [row.clone(), row.clone()], tokens_in_all => 2, dormant => 2, rearm => true,
+            browsers => [this, row], browsers_in_all => 2, session => moment(),
             user => context! { name => HOSTILE, username => HOSTILE, oid => "o", tid => "t" },
             subject => context! { username => HOSTILE, groups => hostile, more_groups => 1 },
             access => context! {

@@ -126,7 +126,9 @@ fn find(document: &MarkedYaml<'_>, path: &[&str]) -> Result<(String, usize), Str
             node = entries.first().ok_or_else(missing)?;
         }
         let YamlData::Mapping(fields) = &node.data else { return Err(missing()) };
-        let field = fields.iter().find(|(key, _)| matches!(&key.data, YamlData::Value(Scalar::String(key)) if key == step));
+        let field = fields
+            .iter()
+            .find(|(key, _)| matches!(&key.data, YamlData::Value(Scalar::String(key)) if key == step));
         node = field.ok_or_else(missing)?.1;
     }
     match &node.data {

@@ -90,7 +90,8 @@ impl Pages {
         let identity = self.authenticator.identify(visit.headers()).await.map_err(|_| None)?;
         record.identified(identity.credential(), identity.session());
         record.received(question).map_err(|_| None)?;
-        let permit = policy::permit(identity, Facts::of(question), question, &self.origins).map_err(|_| None)?;
+        let permit =
+            policy::permit(identity, Facts::of(question), question, &self.origins).map_err(|_| None)?;
         let admitted = self.quotas.admit(permit).await.map_err(|_| None)?;
         self.broker.delegate(admitted).await.map_err(|error| match error {
             BrokerError::SessionEnded => Some(error.into()),
@@ -131,7 +132,8 @@ mod tests {
     /// Anything but a review says nothing, a forbidden one included.
     #[test]
     fn only_a_review_names_somebody() {
-        let review = br#"{"kind":"SelfSubjectReview","status":{"userInfo":{"username":"ada","groups":["g1"]}}}"#;
+        let review =
+            br#"{"kind":"SelfSubjectReview","status":{"userInfo":{"username":"ada","groups":["g1"]}}}"#;
         let seen = read(review).unwrap();
         assert_eq!((seen.username.as_str(), seen.groups.len()), ("ada", 1));
         assert!(read(br#"{"status":{"userInfo":{"username":"ada"}}}"#).unwrap().groups.is_empty());

@@ -192,7 +192,11 @@ impl Pages {
     }
 
     /// The visitor's tokens or browsers that are not over, oldest first.
-    pub(super) async fn listed(&self, identity: &Identity, kind: CredentialKind) -> Result<Vec<Row>, Problem> {
+    pub(super) async fn listed(
+        &self,
+        identity: &Identity,
+        kind: CredentialKind,
+    ) -> Result<Vec<Row>, Problem> {
         let now = self.clock.now();
         let listed = self.store.listed(&identity.session().user, kind).await?;
         let live = listed.iter().filter(|found| {

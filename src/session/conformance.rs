@@ -288,7 +288,10 @@ pub(super) async fn the_newest_use_is_kept_and_survives_a_move(world: World) {
     world.store.begin(NewSession { supersedes: Some(old.clone()), ..new }).await.unwrap();
     let found = world.store.find(&token.key).await.unwrap().unwrap();
     assert_eq!(found.last_use, Some(used(5)));
-    assert_eq!(world.store.listed(&user("alice"), CredentialKind::Token).await.unwrap()[0].last_use, Some(used(5)));
+    assert_eq!(
+        world.store.listed(&user("alice"), CredentialKind::Token).await.unwrap()[0].last_use,
+        Some(used(5))
+    );
 }
 
 pub(super) async fn a_sweep_ends_what_has_expired_and_remembers_it_for_a_day(world: World) {

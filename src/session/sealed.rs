@@ -32,8 +32,8 @@ use super::backend::{Backend, Stored, StoredGrant, UsesOf, Version};
 use super::near::{Near, State, User};
 use super::records::Records;
 use super::{
-    AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ending, Endings, Found, Grant, Holder, Listed,
-    NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
+    AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ending, Endings, Found, Grant, Holder,
+    Listed, NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
     UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};

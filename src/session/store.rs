@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AddTokenError, Credential, CredentialId, CredentialKind, Ending, Found, Grant, Listed, Opener, Session, SessionId,
-    StoreError, Use, UserKey, Wait,
+    AddTokenError, Credential, CredentialId, CredentialKind, Ending, Found, Grant, Listed, Opener, Session,
+    SessionId, StoreError, Use, UserKey, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 

@@ -44,7 +44,9 @@ mod tests {
     /// Browsers that claim to be others are known all the same, and a stranger's words are not repeated.
     #[test]
     fn browsers_are_named_in_our_own_words() {
-        let of = |agent: &'static str| name(&HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(agent))]));
+        let of = |agent: &'static str| {
+            name(&HeaderMap::from_iter([(USER_AGENT, HeaderValue::from_static(agent))]))
+        };
         let edge = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) \
                     Chrome/140.0.0.0 Safari/537.36 Edg/140.0.0.0";
         assert_eq!(of(edge), "Edge on Windows");

@@ -19,6 +19,7 @@ mod early;
 mod endings;
 mod full_pipe;
 mod hour;
+mod kubeconfigs;
 mod kubectl;
 mod limits;
 mod management;

@@ -27,7 +27,8 @@ async fn no_page_has_an_accessibility_finding() {
         for (scheme, width) in [("light", 1120), ("dark", 1120), ("light", 360), ("dark", 360)] {
             show(browser, scheme, width, 900).await;
             let found = browser.run_async(AXE).await;
-            let found = found.as_array().unwrap().iter().map(|line| format!("{name} {scheme} {width}: {line}"));
+            let found =
+                found.as_array().unwrap().iter().map(|line| format!("{name} {scheme} {width}: {line}"));
             findings.extend(found);
         }
         pages += 1;

@@ -31,7 +31,9 @@ async fn pictures(browser: &Chromium, name: &str) {
     for (screen, width) in [("desk", 1120), ("phone", 360)] {
         for scheme in ["light", "dark"] {
             show(browser, scheme, width, 640).await;
-            let sticks_out = browser.run("return document.documentElement.scrollWidth - document.documentElement.clientWidth").await;
+            let sticks_out = browser
+                .run("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
+                .await;
             assert_eq!(sticks_out, 0, "{name} on a {screen}");
             let height = browser.run("return document.documentElement.scrollHeight").await.as_u64().unwrap();
             show(browser, scheme, width, height).await;

@@ -145,6 +145,7 @@ async fn the_portal_is_one_round_trip_and_is_not_kept() {
     let answers = browser.answers().await;
     let document = answers.iter().find(|answer| answer.url == world.at("/")).unwrap();
     assert_eq!((document.status, document.header("cache-control")), (200, "no-store"));
-    let more: Vec<_> = answers.iter().map(|answer| &answer.url).filter(|url| **url != world.at("/")).collect();
+    let more: Vec<_> =
+        answers.iter().map(|answer| &answer.url).filter(|url| **url != world.at("/")).collect();
     assert!(more.iter().all(|url| url.starts_with(&world.at("/assets/"))), "{more:?}");
 }

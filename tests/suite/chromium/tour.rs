@@ -1,5 +1,7 @@
 //! A walk past every page, for whoever wants to look at each: by eye, or with a program.
 
+use std::time::Duration;
+
 use http::Method;
 use serde_json::json;
 use standin::apiserver::Fault;
@@ -7,6 +9,8 @@ use standin::apiserver::Fault;
 use super::super::support::World;
 use super::super::support::webdriver::Chromium;
 use super::{pick_alice, token_by_form};
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// An address that never changes, so that pictures do not either.
 const HOME: &str = "https://k8s.example.com";
@@ -39,8 +43,18 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     browser.click("header form button").await;
     browser.sees("You are signed out").await;
     look(&browser, "signed-out").await;
+    world.advance(3 * DAY);
     browser.press("Sign in again").await;
+    let mac = "Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:140.0) Gecko/20100101 Firefox/140.0";
+    browser.devtools("Network.setUserAgentOverride", json!({ "userAgent": mac })).await;
     pick_alice(&world, &browser).await;
+    // Another browser, as far as Entrada can know.
+    browser.devtools("Network.deleteCookies", json!({ "name": "__Host-entrada", "url": HOME })).await;
+    browser.devtools("Network.setUserAgentOverride", json!({ "userAgent": "" })).await;
+    world.advance(DAY / 8);
+    browser.open(HOME).await;
+    browser.sees("Alice Admin").await;
+    world.keep_secret(browser.cookie("__Host-entrada").await.unwrap());
     let token = token_by_form(&world, &browser, "ci-pipeline").await;
     token_by_form(&world, &browser, "headlamp").await;
     world.entra.edit_user("alice", |alice| {
@@ -49,6 +63,7 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     // As the token would be used, from kubectl.
     let bearer = format!("Bearer {token}");
     assert_eq!(browser_less(&world, &address, &bearer).await, 200);
+    world.advance(DAY / 12);
     browser.open(HOME).await;
     browser.press("Renew my access").await;
     browser.sees("Your access is renewed.").await;
@@ -57,7 +72,7 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     browser.sees("Revoke “headlamp”?").await;
     look(&browser, "question").await;
 
-    world.api.fault("/apis/authentication", Fault::DelayHead(std::time::Duration::from_secs(60)));
+    world.api.fault("/apis/authentication", Fault::DelayHead(Duration::from_secs(60)));
     browser.open(HOME).await;
     browser.sees("Not reachable").await;
     look(&browser, "away").await;
@@ -68,7 +83,7 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     look(&browser, "error").await;
 
     // A policy's demand that signing in again does not meet.
-    world.advance(std::time::Duration::from_secs(3 * 3_600));
+    world.advance(DAY / 8);
     world.entra.set_refused_with("alice", Some(53000));
     browser.open(&world.at("/api/v1/namespaces")).await;
     browser.click("button[value=alice]").await;
