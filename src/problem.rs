@@ -112,7 +112,7 @@ pub(crate) struct Asker {
     navigates: bool,
     reads_pages: bool,
     presented_bearer: bool,
-    /// To come back to.
+    /// To come back to. What a form has sent cannot be sent again, so from there to the portal.
     uri: Uri,
 }
 
@@ -124,7 +124,6 @@ impl Asker {
             navigates: route::is_navigation(parts),
             reads_pages: route::wants_page(&parts.headers),
             presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
-            // What a form sent cannot be sent again after a sign-in.
             uri: if parts.method.is_safe() { parts.uri.clone() } else { Uri::default() },
         }
     }
@@ -171,12 +170,6 @@ impl Problem {
     pub(crate) fn closing_connection_if(mut self, closes: bool) -> Self {
         self.closes |= closes;
         self
-    }
-
-    /// Whether it means that nobody is signed in.
-    #[must_use]
-    pub(crate) fn asks_to_sign_in(&self) -> bool {
-        self.help == Help::SignIn && self.status == StatusCode::UNAUTHORIZED
     }
 
     /// What is recorded of it.

@@ -99,7 +99,8 @@ fn pages_hold_nothing_that_their_policy_forbids_and_work_without_scripts() {
     for action in
         ["/kubeconfig", "/tokens", "/tokens/t1", "/tokens/arm", "/refresh", "/logout", "/logout/everywhere"]
     {
-        assert!(portal.contains(&format!("<form method=\"post\" action=\"{action}\"")), "{action}");
+        let form = format!("<form method=\"post\" action=\"{action}\"");
+        assert!(portal.replace("&#x2f;", "/").contains(&form), "{action}");
     }
 }
 

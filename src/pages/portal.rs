@@ -121,7 +121,7 @@ impl Pages {
         let sentence = if everywhere {
             "All your browsers are signed out, and all your tokens have ended."
         } else {
-            "This browser is signed out. Its tokens are paused until you sign in and turn them on again."
+            "This browser is signed out. Its tokens are dormant until you sign in and arm them again."
         };
         let action = Action { label: "Sign in again", href: "/login".to_owned() };
         let message = Message { title: "You are signed out", sentence, details: &[], action };

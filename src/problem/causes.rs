@@ -245,6 +245,12 @@ impl From<&SignInError> for Problem {
 }
 
 impl Problem {
+    /// Whether it means that nobody is signed in.
+    #[must_use]
+    pub(crate) fn asks_to_sign_in(&self) -> bool {
+        self.help == Help::SignIn && self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// A path of ours with a method that it does not have.
     #[must_use]
     pub(crate) fn wrong_method(allow: String) -> Self {

@@ -71,16 +71,20 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     browser.press("Revoke").await;
     browser.sees("Revoke “headlamp”?").await;
     look(&browser, "question").await;
+    troubles(&world, &browser, &mut look).await;
+}
 
+/// What stands between a person and the cluster.
+async fn troubles(world: &World, browser: &Chromium, look: &mut impl AsyncFnMut(&Chromium, &str)) {
     world.api.fault("/apis/authentication", Fault::DelayHead(Duration::from_secs(60)));
     browser.open(HOME).await;
     browser.sees("Not reachable").await;
-    look(&browser, "away").await;
+    look(browser, "away").await;
     world.api.clear_faults();
 
     browser.open(&world.at("/api/v1/namespaces/team-a/services/web/proxy/")).await;
     browser.sees("Not allowed").await;
-    look(&browser, "error").await;
+    look(browser, "error").await;
 
     // A policy's demand that signing in again does not meet.
     world.advance(DAY / 8);
@@ -88,7 +92,7 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     browser.open(&world.at("/api/v1/namespaces")).await;
     browser.click("button[value=alice]").await;
     browser.sees("Your organisation asks for").await;
-    look(&browser, "step-up").await;
+    look(browser, "step-up").await;
 
     // The session ends while a page of it is open.
     world.entra.set_refused_with("alice", None);
@@ -96,7 +100,7 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     browser.devtools("Network.deleteCookies", json!({ "name": "__Host-entrada", "url": HOME })).await;
     browser.press("Renew my access").await;
     browser.sees("Please sign in").await;
-    look(&browser, "sign-in-needed").await;
+    look(browser, "sign-in-needed").await;
 }
 
 /// The status of a list of pods, asked for with a token and no browser.
