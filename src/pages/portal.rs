@@ -19,9 +19,10 @@ use crate::problem::Problem;
 use crate::session::{CredentialKind, Session};
 use crate::view::{Action, Message, Moment};
 
-/// Rows that the portal shows of a list before it asks; and groups, all of which the cluster itself names.
-const FIRST_ROWS: usize = 10;
-const MAX_GROUPS: usize = 100;
+/// Rows that the portal shows of a list before "Show all"; and groups, all of which kubectl lists. They keep a page below
+/// 50 KB.
+const FIRST_ROWS: usize = 8;
+const MAX_GROUPS: usize = 60;
 
 /// Whether the user can use the cluster: in a word, and in a sentence.
 #[derive(Serialize)]

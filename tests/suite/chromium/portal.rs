@@ -22,7 +22,7 @@ async fn the_portal_shows_the_groups_that_the_cluster_sees() {
     // The cluster adds `system:authenticated`.
     browser.press("121 groups").await;
     browser.sees(&groups[0]).await;
-    browser.sees("And 21 more:").await;
+    browser.sees("And 61 more:").await;
     world.api.assert_only_users(&[&name]);
     assert_no_complaint(&world, &browser).await;
 }
