@@ -3,10 +3,10 @@
 # Where cargo puts what it builds, if a developer has moved that.
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test check fmt clippy doc deny image image-test soak soak-long
+.PHONY: help demo test check fmt clippy doc deny image image-test screenshots soak soak-long
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## sign in, and use kubectl, on this computer: stand-ins play Entra and the cluster
 	scripts/tools build kubectl
@@ -33,6 +33,13 @@ soak: ## load and faults against the release build, with figures: docs/measureme
 
 soak-long: ## the same, with a tunnel that idles for ten minutes
 	SOAK_IDLE_SECONDS=600 $(MAKE) soak
+
+screenshots: ## pictures of every page, light and dark, on a desk and on a phone, into docs/images
+	scripts/tools browser pictures
+	cargo test --test suite -- pages_fit_every_screen chromium::troubles
+	mkdir -p docs/images
+	for picture in $(target_dir)/tmp/tour/*.png $(target_dir)/tmp/pages/trouble-*.png; do \
+		pngquant --force --strip --speed 1 --output docs/images/$${picture##*/} 48 $$picture; done
 
 # Not part of `test`: it asks the network for the latest advisories, and a new one must not fail an old commit.
 deny: ## licences, advisories and sources of every dependency

@@ -322,16 +322,17 @@ impl Foundation {
             self.shutdown.clone(),
         )?;
         let authority = config.entra.authority.origin().ascii_serialization();
-        let view = Arc::new(View::new(config.public_url.clone(), &authority));
+        let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
         let origins = Origins::new(config.public_url.origin().to_owned());
+        let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
         let public_authority = config.public_url.origin().trim_start_matches("https://");
         Ok(Stages {
-            pages: self.pages(config, &view, &origins),
+            pages: self.pages(config, &view, &origins, &upstream),
             authenticator: self.authenticator.clone(),
             origins,
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
-            upstream: Upstream::new(transport, self.streams.clone()),
+            upstream,
             forwarding: Forwarding::new(config.trusted_proxies.clone(), public_authority),
             view,
             clock: self.clock.clone(),
@@ -341,7 +342,7 @@ impl Foundation {
         })
     }
 
-    fn pages(&self, config: &Config, view: &Arc<View>, origins: &Origins) -> Pages {
+    fn pages(&self, config: &Config, view: &Arc<View>, origins: &Origins, upstream: &Arc<Upstream>) -> Pages {
         let sign_in = SignIn::new(
             self.entra.clone(),
             self.store.clone(),
@@ -362,6 +363,7 @@ impl Foundation {
             uses: self.uses.clone(),
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
+            upstream: upstream.clone(),
             origins: origins.clone(),
             clock: self.clock.clone(),
             settings: PageSettings {

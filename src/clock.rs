@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
+/// A time that passed less than this ago.
+const JUST_NOW: Duration = Duration::from_secs(60);
 const LONGEST_NAP: Duration = Duration::from_secs(60);
 
 /// The time that every expiry is judged by. Cloning gives another handle to the same clock.
@@ -147,10 +149,22 @@ pub(crate) fn until(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-/// A length of time in the words of a page or a warning: `in 6 days`, `in 40 minutes`.
+/// A time to come, in the words of a page or a warning: `in 6 days`, `in 40 minutes`.
 #[must_use]
 pub(crate) fn in_words(left: Duration) -> String {
-    let seconds = left.as_secs();
+    format!("in {}", length_in_words(left))
+}
+
+/// A time that has passed, in the same words: `2 hours ago`.
+#[must_use]
+pub(crate) fn ago_in_words(passed: Duration) -> String {
+    if passed < JUST_NOW { "just now".to_owned() } else { format!("{} ago", length_in_words(passed)) }
+}
+
+/// A length of time: `7 days`.
+#[must_use]
+pub(crate) fn length_in_words(length: Duration) -> String {
+    let seconds = length.as_secs();
     let (length, unit) = match seconds {
         172_800.. => (86_400, "day"),
         7_200.. => (3_600, "hour"),
@@ -159,7 +173,7 @@ pub(crate) fn in_words(left: Duration) -> String {
     };
     // To the nearest: what was asked to last 30 days is not said to end in 29 a moment later.
     let count = (seconds + length / 2) / length;
-    format!("in {count} {unit}{}", if count == 1 { "" } else { "s" })
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
 }
 
 #[cfg(test)]
@@ -211,5 +225,7 @@ mod tests {
         assert_eq!(words(2_400), "in 40 minutes");
         assert_eq!(words(7 * 86_400 - 1), "in 7 days");
         assert_eq!(words(6 * 86_400 + 40_000), "in 6 days");
+        assert_eq!(ago_in_words(Duration::from_secs(59)), "just now");
+        assert_eq!(ago_in_words(Duration::from_secs(7_200)), "2 hours ago");
     }
 }

@@ -11,6 +11,7 @@ mod log;
 mod names;
 mod raw;
 mod store;
+mod templates;
 mod trace;
 
 use std::fmt;
@@ -26,6 +27,8 @@ pub(crate) use self::audit::{
 };
 pub use self::raw::RawConfig;
 pub(crate) use self::store::{RedisConfig, StoreAuth, StoreConfig, Topology};
+pub use self::templates::KubeconfigTemplates;
+pub(crate) use self::templates::{PLUGIN, TOKEN};
 pub(crate) use self::trace::{Sampler, TraceConfig};
 
 /// Exit code for faulty settings (`EX_USAGE` of sysexits).
@@ -52,6 +55,8 @@ pub struct Config {
     pub cluster_name: String,
     /// PEM for generated kubeconfigs, when the public certificate needs it.
     pub public_ca_pem: Option<String>,
+    /// What kubeconfigs are made from.
+    pub kubeconfig_templates: KubeconfigTemplates,
     /// How long sessions and credentials live.
     pub lifetimes: Lifetimes,
     /// Whether dormant tokens may be armed again on the portal.

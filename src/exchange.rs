@@ -43,7 +43,7 @@ pub(crate) struct Stages {
     /// Delegates: gets the user's AKS token.
     pub(crate) broker: Arc<Broker>,
     /// Forwards to the API server.
-    pub(crate) upstream: Upstream,
+    pub(crate) upstream: Arc<Upstream>,
     /// Makes the `X-Forwarded-*` headers that upstream gets.
     pub(crate) forwarding: Forwarding,
     /// Renders errors.
@@ -111,7 +111,8 @@ impl Stages {
         match route {
             Route::Page(page) => {
                 // Boxed, so that its large future is not part of every Kubernetes request's.
-                let visit = Box::pin(self.pages.visit(page, Visit::new(parts, &mut body, record)));
+                let visit = Visit::new(parts, &mut body, forwarded_headers, record);
+                let visit = Box::pin(self.pages.visit(page, visit));
                 (visit.await, Some(body))
             }
             Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed)), Some(body)),

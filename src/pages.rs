@@ -4,6 +4,7 @@
 mod assets;
 mod body;
 mod cli;
+mod cluster;
 mod device;
 mod handover;
 mod kubeconfig;
@@ -23,6 +24,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::config::{HandoverConfig, Lifetimes};
 use crate::http::body::Body;
+use crate::http::forwarded::ForwardedHeaders;
 use crate::identity::{Authenticator, Identity};
 use crate::policy::Denied;
 use crate::policy::origin::Origins;
@@ -32,6 +34,7 @@ use crate::record::Record;
 use crate::route::Page;
 use crate::session::{Handover, SessionStore, Uses};
 use crate::signin::SignIn;
+use crate::upstream::Upstream;
 use crate::view::View;
 
 /// What own pages are made of.
@@ -53,6 +56,8 @@ pub(crate) struct Pages {
     pub(crate) broker: Arc<Broker>,
     /// Hands tokens over to computers.
     pub(crate) handover: Handover,
+    /// Asked, as the user, how it sees them.
+    pub(crate) upstream: Arc<Upstream>,
     /// Guards what a cookie may do.
     pub(crate) origins: Origins,
     /// Time.
@@ -85,14 +90,21 @@ pub(crate) struct PageSettings {
 pub(crate) struct Visit<'a> {
     parts: Parts,
     body: &'a mut Incoming,
+    forwarded_headers: &'a ForwardedHeaders,
     record: &'a Record,
 }
 
 impl<'a> Visit<'a> {
-    /// Of `body` a page reads what it needs. Who the request is from is noted in `record`.
+    /// Of `body` a page reads what it needs. `forwarded_headers` go along with what it asks the API server. Who the request
+    /// is from is noted in `record`.
     #[must_use]
-    pub(crate) fn new(parts: Parts, body: &'a mut Incoming, record: &'a Record) -> Self {
-        Self { parts, body, record }
+    pub(crate) fn new(
+        parts: Parts,
+        body: &'a mut Incoming,
+        forwarded_headers: &'a ForwardedHeaders,
+        record: &'a Record,
+    ) -> Self {
+        Self { parts, body, forwarded_headers, record }
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -138,7 +150,7 @@ impl Pages {
                 self.quotas.admit_sign_in(visit.record.client())?;
                 self.callback(&visit).await
             }
-            Page::Logout => self.logout(&visit).await,
+            Page::Logout => self.logout(visit).await,
             Page::LogoutEverywhere => self.logout_everywhere(&visit).await,
             Page::FrontChannelLogout => self.front_channel_logout(&visit).await,
             Page::Whoami => self.whoami(&visit).await,
@@ -148,9 +160,7 @@ impl Pages {
             Page::ArmTokens => self.arm_tokens(visit).await,
             Page::RevokeToken(id) => self.revoke_token(&id, visit).await,
             Page::CreateKubeconfig => self.create_kubeconfig(visit).await,
-            Page::PluginKubeconfig => Err(Problem::not_built(
-                "The credential plugin is not there yet; download a kubeconfig with a token from the portal.",
-            )),
+            Page::PluginKubeconfig => self.plugin_kubeconfig(&visit).await,
             Page::Asset(name) => assets::asset(&name),
             Page::Reserved => Err(Problem::not_found()),
             Page::AskBrowser

@@ -118,7 +118,7 @@ pub(crate) struct Asker {
     navigates: bool,
     reads_pages: bool,
     presented_bearer: bool,
-    /// To come back to.
+    /// To come back to. What a form has sent cannot be sent again, so from there to the portal.
     uri: Uri,
 }
 
@@ -130,7 +130,7 @@ impl Asker {
             navigates: route::is_navigation(parts),
             reads_pages: route::wants_page(&parts.headers),
             presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
-            uri: parts.uri.clone(),
+            uri: if parts.method.is_safe() { parts.uri.clone() } else { Uri::default() },
         }
     }
 

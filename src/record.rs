@@ -118,6 +118,27 @@ impl Record {
         }
     }
 
+    /// The record of a question of our own to the API server, asked for this page as its visitor: an exchange of its own,
+    /// with an id of its own, so that the API server's log and ours both tell of it.
+    #[must_use]
+    pub(crate) fn question(&self, question: &mut Parts) -> Self {
+        Self {
+            started: Instant::now(),
+            audit_id: audit_id(&mut question.headers),
+            method: question.method.clone(),
+            uri: question.uri.clone(),
+            client: self.client,
+            recording: self.recording.as_ref().and_then(|page| page.beside(question)),
+            facts: Some(Facts::of(question)),
+            user: OnceLock::new(),
+            page: "",
+            upstream_us: AtomicU64::new(0),
+            is_answered: AtomicBool::new(false),
+            metrics: self.metrics.clone(),
+            spans: None,
+        }
+    }
+
     /// The id under which the API server and we log this request.
     #[must_use]
     pub(crate) fn audit_id(&self) -> &HeaderValue {

@@ -232,10 +232,10 @@ pub(crate) struct SessionEnd {
     pub(crate) waits: Option<Wait>,
 }
 
-/// A proxy token in a list. Nothing here was verified with the token's own key, which its user holds.
+/// A credential in a list. Nothing here was verified with its own key, which its user holds.
 #[derive(Clone, Debug)]
 pub(crate) struct Listed {
-    /// The token.
+    /// The credential.
     pub(crate) credential: Credential,
     /// `None`: a dormant token.
     pub(crate) session: Option<SessionEnd>,

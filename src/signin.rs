@@ -9,6 +9,7 @@
 //!    brought a token that could be used, a later demand is a new one, and leads to a step-up again.
 
 mod attempt;
+mod browser;
 mod callback;
 mod out;
 
@@ -174,13 +175,13 @@ impl SignIn {
         };
         // A code can be redeemed once, so what follows must not be lost because the browser went away.
         let (sender, receiver) = oneshot::channel();
-        let this = self.clone();
+        let (this, browser) = (self.clone(), browser::name(headers));
         self.shutdown.spawn("sign-in", async move {
             let tokens = Tokens::redeem(&this.entra, &turn, &code, &attempt).await;
             // What follows asks the store alone.
             drop(turn);
             let result = match tokens {
-                Ok(tokens) => this.begin_session(tokens, attempt.step_up, supersedes).await,
+                Ok(tokens) => this.begin_session(tokens, attempt.step_up, supersedes, &browser).await,
                 Err(error) => Err(error),
             };
             // When nobody waits any more the session stands all the same, and expires unused.
@@ -198,6 +199,7 @@ impl SignIn {
         tokens: Tokens,
         stepped_up: bool,
         supersedes: Option<Opener>,
+        browser: &str,
     ) -> Result<(Opener, Vec<HeaderValue>), SignInError> {
         let Tokens { who, redeemed } = tokens;
         let session = Arc::new(self.new_session(who, redeemed.home_account_id, stepped_up));
@@ -216,7 +218,7 @@ impl SignIn {
             *key.digest(),
             CredentialKind::Cookie,
             session.user.clone(),
-            "browser".to_owned(),
+            browser.to_owned(),
             session.created_at,
             lifetime,
             Some(self.lifetimes.cookie_idle),

@@ -20,10 +20,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
@@ -259,6 +261,18 @@ impl Leased {
     /// The answer's head, to be changed before it is passed on.
     pub(crate) fn response_mut(&mut self) -> &mut Response<Incoming> {
         &mut self.response
+    }
+
+    /// The whole answer, where it is short and not passed on.
+    ///
+    /// # Errors
+    /// When it breaks off, or has more than `max_bytes`.
+    pub(crate) async fn read(self, max_bytes: usize) -> Result<(StatusCode, Bytes), TransportError> {
+        let Self { response, lease: _lease } = self;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), max_bytes).collect().await;
+        let body = body.map_err(|error| TransportError::Broken(error.to_string()))?;
+        Ok((status, body.to_bytes()))
     }
 
     /// Drops the answer, and with it its connection. The lease may then hold another one.

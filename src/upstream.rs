@@ -5,6 +5,8 @@ mod head;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -20,6 +22,9 @@ use crate::record::Record;
 use crate::route::Shape;
 use crate::streams::{EndedBy, NotOpened, Over, Stream, StreamKind, Streams};
 use crate::transport::{Leased, Outgoing, Sent, Transport, TransportError};
+
+/// Of an answer to a question of our own: thousands of groups fit.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
 /// Why there is no answer of the API server.
 #[derive(Debug, Error)]
@@ -139,6 +144,30 @@ impl Upstream {
         clean_response(response.headers_mut(), is_cookie, switches);
         let response = self.transport.deliver(leased, stream, client, shape)?;
         Ok(Forwarded { response, refused_user })
+    }
+
+    /// Asks the API server something for a page of ours, as its user. Nothing is repeated, and nothing of the answer is
+    /// passed on as it is. `question`: the head of a request that is no stream.
+    ///
+    /// # Errors
+    /// Why there is no answer, or none of at most 1 MiB.
+    pub(crate) async fn ask(
+        &self,
+        delegated: Delegated,
+        question: &Parts,
+        body: Bytes,
+        forwarded_headers: &ForwardedHeaders,
+        record: &Arc<Record>,
+    ) -> Result<(StatusCode, Bytes), UpstreamError> {
+        let Reserved { delegated, lease, .. } = self.reserve(delegated, record).await?;
+        let authority = self.transport.authority();
+        let head = || head::as_user(question, true, authority, &delegated, forwarded_headers);
+        let body = (Outgoing::Own(body.into()), Sent::NOTHING);
+        let began = Instant::now();
+        let leased = self.transport.send(lease, head, body, Shape::Plain).await?;
+        record.upstream_took(began.elapsed());
+        record.answered(leased.response().status(), None);
+        Ok(leased.read(MAX_ANSWER_BYTES).await?)
     }
 
     /// Registers a request that is a stream under its credential, so that the credential's end ends it.

@@ -5,10 +5,12 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderMap, Response, StatusCode};
+use jiff::Timestamp;
 use minijinja::Environment;
 use serde::Serialize;
 
-use crate::config::PublicUrl;
+use crate::clock::{ago_in_words, in_words, until};
+use crate::config::{KubeconfigTemplates, PLUGIN, PublicUrl, TOKEN};
 use crate::http::body::Body;
 
 const PERMISSIONS_POLICY: HeaderName = HeaderName::from_static("permissions-policy");
@@ -45,13 +47,36 @@ pub(crate) struct Action {
     pub(crate) href: String,
 }
 
+/// A point in time as pages show it: how far from now, and exactly.
+#[derive(Debug, Serialize)]
+pub(crate) struct Moment {
+    /// RFC 3339 in UTC, for programs.
+    iso: String,
+    /// `in 7 days`, `2 hours ago`
+    words: String,
+    /// `4 Dec 2026, 07:02 UTC`
+    exact: String,
+}
+
+impl Moment {
+    /// `at`, seen from `now`.
+    #[must_use]
+    pub(crate) fn new(at: Timestamp, now: Timestamp) -> Self {
+        Self {
+            iso: at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            words: if at > now { in_words(until(now, at)) } else { ago_in_words(until(at, now)) },
+            exact: at.strftime("%-d %b %Y, %H:%M UTC").to_string(),
+        }
+    }
+}
+
 impl View {
     /// `authority` is the origin of Entra's sign-in host, where a sign-out form may end.
     ///
     /// # Panics
-    /// Never: the templates are part of the program, and a test renders each.
+    /// Never: the pages are part of the program, and the settings were checked.
     #[must_use]
-    pub(crate) fn new(public_url: PublicUrl, authority: &str) -> Self {
+    pub(crate) fn new(public_url: PublicUrl, authority: &str, kubeconfigs: &KubeconfigTemplates) -> Self {
         let mut templates = Environment::new();
         templates.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
         for (name, source) in [
@@ -60,15 +85,19 @@ impl View {
             ("message.html", include_str!("pages/templates/message.html")),
             ("handover.html", include_str!("pages/templates/handover.html")),
             ("device.html", include_str!("pages/templates/device.html")),
-            ("token.yaml", include_str!("../kubeconfig-templates/token.yaml")),
         ] {
             templates.add_template(name, source).expect("the templates in the program are well-formed");
         }
-        // Proxied paths are 'self' too, so scripts and styles are named by their own path. Chromium holds redirects
-        // after a form to `form-action` as well, and a sign-out form may lead on to Entra.
-        let assets = public_url.join("/assets/");
+        for (name, source) in [(TOKEN, &kubeconfigs.token), (PLUGIN, &kubeconfigs.plugin)] {
+            let added = templates.add_template_owned(name, source.clone());
+            added.expect("these templates were tried out at the start");
+        }
+        // Proxied paths are 'self' too, so scripts and styles are named by their own path, and the one path that a script
+        // of ours calls. Chromium holds redirects after a form to `form-action` as well, and a sign-out form may lead on
+        // to Entra.
+        let (assets, kubeconfig) = (public_url.join("/assets/"), public_url.join("/kubeconfig"));
         let policy = format!(
-            "default-src 'none'; script-src {assets}; style-src {assets}; img-src {assets}; \
+            "default-src 'none'; script-src {assets}; style-src {assets}; img-src {assets}; connect-src {kubeconfig}; \
              form-action 'self' {authority}; frame-ancestors 'none'; base-uri 'none'"
         );
         let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
@@ -81,23 +110,31 @@ impl View {
         &self.public_url
     }
 
-    /// Renders a template as text.
+    /// A kubeconfig from one of its templates, [`TOKEN`] or [`PLUGIN`].
     ///
-    /// # Panics
-    /// When the context lacks what the template needs, which the tests of each page would show.
-    pub(crate) fn render(&self, template: &str, context: minijinja::Value) -> String {
-        let rendered = self.templates.get_template(template).and_then(|template| template.render(context));
-        rendered.expect("every page is given what its template needs")
+    /// # Errors
+    /// When an administrator's template stumbles over these values, although it took the sample's.
+    pub(crate) fn kubeconfig(
+        &self,
+        template: &str,
+        context: minijinja::Value,
+    ) -> Result<String, minijinja::Error> {
+        self.templates.get_template(template)?.render(context)
     }
 
     /// An HTML page.
+    ///
+    /// # Panics
+    /// When the context lacks what the template needs, which the tests of each page would show.
     pub(crate) fn page(
         &self,
         status: StatusCode,
         template: &str,
         context: minijinja::Value,
     ) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.render(template, context)));
+        let rendered = self.templates.get_template(template).and_then(|template| template.render(context));
+        let rendered = rendered.expect("every page is given what its template needs");
+        let mut response = Response::new(Body::from(rendered));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));

@@ -32,6 +32,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let entra = c.entra(raw);
     let store = c.store(raw);
     let public_ca_pem = c.certificates("ENTRADA_PUBLIC_CA_FILE", given(raw.public_ca_file.as_deref()));
+    let kubeconfig_templates = c.kubeconfig_templates(raw.kubeconfig_templates.as_deref());
     let lifetimes = c.lifetimes(raw);
     let handover = c.handover(raw, &lifetimes);
     let rearm =
@@ -65,6 +66,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         store,
         cluster_name,
         public_ca_pem,
+        kubeconfig_templates,
         lifetimes,
         rearm,
         handover,

@@ -74,6 +74,9 @@ pub struct RawConfig {
     /// PEM that clients need to trust the public certificate; goes into kubeconfigs
     #[arg(long, env = "ENTRADA_PUBLIC_CA_FILE", hide_env_values = true)]
     pub public_ca_file: Option<String>,
+    /// Folder with `token.yaml` or `plugin.yaml`, to be used instead of the program's kubeconfig templates
+    #[arg(long, env = "ENTRADA_KUBECONFIG_TEMPLATES", hide_env_values = true)]
+    pub kubeconfig_templates: Option<String>,
     /// A session's cap from sign-in [default: 7d]
     #[arg(long, env = "ENTRADA_SESSION_LIFETIME", hide_env_values = true)]
     pub session_lifetime: Option<String>,

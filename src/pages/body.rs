@@ -12,8 +12,8 @@ use crate::problem::Problem;
 use crate::session::MAX_TOKENS_PER_USER;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_NAME_CHARS: usize = 64;
 const FORM: &str = "application/x-www-form-urlencoded";
+const MAX_NAME_CHARS: usize = 64;
 
 /// What a new token is asked to be; an empty body asks for the defaults.
 #[derive(Debug, Default, Deserialize)]
@@ -22,6 +22,9 @@ pub(super) struct TokenRequest {
     name: Option<String>,
     #[serde(default)]
     lifetime_seconds: Option<u64>,
+    /// A form that stands for DELETE, which forms cannot send.
+    #[serde(skip)]
+    pub(super) deletes: bool,
 }
 
 /// Which tokens to arm; none named: all.
@@ -70,6 +73,7 @@ pub(super) async fn token_request(
     for (name, value) in form(headers, &bytes)? {
         match name.as_str() {
             "name" => request.name = Some(value),
+            "_method" => request.deletes = value == "delete",
             "lifetime_seconds" => {
                 let seconds = value.trim().parse();
                 request.lifetime_seconds =
@@ -147,6 +151,20 @@ pub(super) async fn fields(
         return Err(Problem::bad_body(format!("The body must be a form: Content-Type: {FORM}.")));
     }
     Ok(Fields::parse(&bytes))
+}
+
+/// The other browser that a sign-out names, by its cookie's id; `None`: this one.
+pub(super) async fn other_browser(
+    headers: &HeaderMap,
+    body: &mut Incoming,
+    max_bytes: usize,
+) -> Result<Option<String>, Problem> {
+    if !content_type_is(headers, FORM) {
+        return Ok(None);
+    }
+    let bytes = read(body, max_bytes).await?;
+    let found = form(headers, &bytes)?.into_iter().find(|(name, _)| name == "browser");
+    Ok(found.map(|(_, id)| id))
 }
 
 async fn read(body: &mut Incoming, max_bytes: usize) -> Result<Vec<u8>, Problem> {

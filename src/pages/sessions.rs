@@ -4,12 +4,12 @@ use http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue, LOCATION,
 use http::{Response, StatusCode};
 use serde_json::json;
 
-use super::{Pages, Visit};
+use super::{Pages, Visit, body};
 use crate::audit::{Act, Outcome};
 use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response, redirect};
-use crate::session::Session;
+use crate::session::{CredentialId, Session};
 use crate::signin::SignIn;
 use crate::view::protect;
 
@@ -30,15 +30,33 @@ impl Pages {
         Ok(if visit.wants_page() { self.home("#renewed") } else { describe(&identity) })
     }
 
-    /// `POST /logout`: this session; its tokens become dormant.
-    pub(super) async fn logout(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
+    /// `POST /logout`: this session, or that of another browser of the user's; its tokens become dormant.
+    pub(super) async fn logout(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
         self.guard(&visit.parts)?;
+        let max_bytes = self.settings.max_body_bytes;
+        if let Some(id) = body::other_browser(&visit.parts.headers, visit.body, max_bytes).await? {
+            let identity = self.browser(&visit).await?;
+            return self.end_browser(&identity, &CredentialId::from(id.as_str()), &visit).await;
+        }
         let ended = self.sign_in.sign_out(visit.headers()).await?;
         if let Some(ended) = &ended {
             visit.record.identified(&ended.credential, &ended.session);
             visit.record.tell_act(&Act::SignOut(ended.session.id.as_str()), &Outcome::of(303));
         }
-        Ok(self.signed_out(ended.as_ref().map(|ended| &*ended.session)))
+        Ok(self.signed_out("signed-out", ended.as_ref().map(|ended| &*ended.session)))
+    }
+
+    async fn end_browser(
+        &self,
+        identity: &Identity,
+        browser: &CredentialId,
+        visit: &Visit<'_>,
+    ) -> Result<Response<Body>, Problem> {
+        let user = &identity.session().user;
+        let ended = self.store.end_browser(user, browser).await?.ok_or_else(Problem::not_found)?;
+        visit.record.tell_act(&Act::SignOut(ended.as_str()), &Outcome::of(303));
+        tracing::info!(user = %user.oid, session = %ended, "signed out from another browser");
+        Ok(self.home("#browser-signed-out"))
     }
 
     /// `POST /logout/everywhere`: all sessions and tokens of the user, for ever.
@@ -46,7 +64,7 @@ impl Pages {
         let identity = self.browser(visit).await?;
         self.sign_in.sign_out_everywhere(&identity).await?;
         visit.record.tell_act(&Act::SignOutEverywhere, &Outcome::of(303));
-        Ok(self.signed_out(Some(identity.session())))
+        Ok(self.signed_out("signed-out=everywhere", Some(identity.session())))
     }
 
     /// `GET /logout/frontchannel?sid=`: Entra loads this in a hidden frame; no cookie comes along, and the answer
@@ -70,16 +88,16 @@ impl Pages {
         Ok(response)
     }
 
-    /// To the portal after a form. `fragment`: what it shows there, from the `#` on.
-    pub(super) fn home(&self, fragment: &str) -> Response<Body> {
-        let mut response = redirect(&self.view.public_url().join(&format!("/{fragment}")));
+    /// To the portal after a form. `rest`: from the `?` or `#` on, what it says there.
+    pub(super) fn home(&self, rest: &str) -> Response<Body> {
+        let mut response = redirect(&self.view.public_url().join(&format!("/{rest}")));
         *response.status_mut() = StatusCode::SEE_OTHER;
         response
     }
 
-    /// Home, or by way of Entra's own sign-out.
-    fn signed_out(&self, session: Option<&Session>) -> Response<Body> {
-        let mut response = self.home("");
+    /// To a page that says so, or to Entra's own sign-out.
+    fn signed_out(&self, query: &str, session: Option<&Session>) -> Response<Body> {
+        let mut response = self.home(&format!("?{query}"));
         let home = self.view.public_url().join("/");
         if self.settings.sign_out_of_entra
             && let Some(url) = self.sign_in.entra_sign_out_url(&home, session)

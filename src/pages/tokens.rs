@@ -14,12 +14,12 @@ use super::body::{self, TokenRequest};
 use super::sessions::whole;
 use super::{Pages, Visit};
 use crate::audit::{Act, Outcome};
-use crate::clock::{in_words, until};
 use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response};
 use crate::secret::CredentialSecret;
 use crate::session::{self, Arming, Credential, CredentialId, CredentialKind};
+use crate::view::Moment;
 
 /// A token that was just made; its secret is shown once.
 #[derive(Serialize)]
@@ -28,32 +28,45 @@ pub(super) struct Fresh {
     pub(super) name: String,
     pub(super) token: String,
     pub(super) expires_at: String,
+    /// The same, for pages.
+    #[serde(skip)]
+    pub(super) ends: Timestamp,
 }
 
-/// A token as the portal and the list show it.
+/// A token in the contract's JSON.
 #[derive(Debug, Serialize)]
-pub(super) struct Listed {
+struct Listed {
     id: String,
     name: String,
     state: &'static str,
     created_at: String,
     last_used_at: Option<String>,
     expires_at: String,
-    /// What only people are shown; not part of the JSON contract.
-    #[serde(flatten)]
-    shown: Option<Shown>,
 }
 
+/// A token or a browser as the portal shows it.
 #[derive(Debug, Serialize)]
-struct Shown {
-    last_used_from: Option<String>,
-    expires_in: String,
+pub(super) struct Row {
+    id: String,
+    name: String,
+    state: &'static str,
+    is_this_browser: bool,
+    made: Moment,
+    last_used: Option<Moment>,
+    from: Option<String>,
+    ends: Moment,
 }
 
 impl fmt::Debug for Fresh {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Not the token.
         f.debug_struct("Fresh").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Row {
+    pub(super) fn is_dormant(&self) -> bool {
+        self.state == "dormant"
     }
 }
 
@@ -70,10 +83,13 @@ impl Pages {
         let wants_page = visit.wants_page();
         let request =
             body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
+        if request.deletes {
+            return self.revoke_all(&identity, &visit).await;
+        }
         let fresh = self.make_token(&identity, &request, "token").await?;
         visit.record.tell_act(&Act::TokenMade(&fresh.id), &Outcome::of(201));
         if wants_page {
-            return self.portal_page(&identity, Some(fresh)).await;
+            return self.portal_page(&identity, &visit, Some(fresh)).await;
         }
         Ok(json_response(StatusCode::CREATED, &json!(fresh)))
     }
@@ -94,12 +110,25 @@ impl Pages {
         visit.record.tell_act(&Act::TokenRevoked(id), &Outcome::of(204));
         tracing::info!(user = %user.oid, credential = id, "token revoked");
         if is_form {
-            return Ok(self.home(""));
+            return Ok(self.home("#revoked"));
         }
         let mut response = json_response(StatusCode::NO_CONTENT, &json!(null));
         *response.body_mut() = Body::empty();
         response.headers_mut().remove(http::header::CONTENT_TYPE);
         Ok(response)
+    }
+
+    /// `POST /tokens` by a form that stands for deleting all of them.
+    async fn revoke_all(&self, identity: &Identity, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
+        let user = &identity.session().user;
+        for token in self.store.listed(user, CredentialKind::Token).await? {
+            let id = &token.credential.id;
+            if self.store.revoke(user, id).await? {
+                visit.record.tell_act(&Act::TokenRevoked(id.as_str()), &Outcome::of(303));
+                tracing::info!(user = %user.oid, credential = %id, "token revoked");
+            }
+        }
+        Ok(self.home("#revoked"))
     }
 
     /// `POST /tokens/arm`: dormant tokens work again, with this session.
@@ -114,7 +143,7 @@ impl Pages {
         let ids: Option<HashSet<String>> = request.ids.map(|ids| ids.into_iter().collect());
         let session = identity.session();
         let now = self.clock.now();
-        let tokens = self.store.tokens(&session.user).await?;
+        let tokens = self.store.listed(&session.user, CredentialKind::Token).await?;
         let is_wanted = |found: &&session::Listed| {
             let named = ids.as_ref().is_none_or(|ids| ids.contains(found.credential.id.as_str()));
             named && !self.works(found, now)
@@ -129,7 +158,7 @@ impl Pages {
             visit.record.tell_act(&Act::TokenArmed(arming.token.as_str()), &Outcome::of(200));
         }
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
-        if wants_page { Ok(self.home("")) } else { self.tokens_json(&identity).await }
+        if wants_page { Ok(self.home("#armed")) } else { self.tokens_json(&identity).await }
     }
 
     pub(super) async fn make_token(
@@ -162,29 +191,38 @@ impl Pages {
             name: credential.name.clone(),
             token: secret.expose().to_owned(),
             expires_at: whole(credential.expires_at),
+            ends: credential.expires_at,
         })
     }
 
-    /// `for_people`: with what only the portal shows.
-    pub(super) async fn listed(&self, identity: &Identity, for_people: bool) -> Result<Vec<Listed>, Problem> {
+    /// The visitor's tokens or browsers that are not over, oldest first.
+    pub(super) async fn listed(
+        &self,
+        identity: &Identity,
+        kind: CredentialKind,
+    ) -> Result<Vec<Row>, Problem> {
         let now = self.clock.now();
-        // So that a use of a moment ago is shown, too.
-        self.uses.flush().await?;
-        let tokens = self.store.tokens(&identity.session().user).await?;
-        let live = tokens.iter().filter(|found| !found.credential.is_over(found.last_use, now));
-        let listed = live.map(|found| Listed {
+        let listed = self.store.listed(&identity.session().user, kind).await?;
+        let live = listed.iter().filter(|found| {
+            // A cookie without a session opens nothing; a token is dormant.
+            let is_open = kind == CredentialKind::Token || self.works(found, now);
+            is_open && !found.credential.is_over(found.last_use, now)
+        });
+        let row = |found: &session::Listed| Row {
             id: found.credential.id.to_string(),
             name: found.credential.name.clone(),
-            state: if self.works(found, now) { "active" } else { "dormant" },
-            created_at: whole(found.credential.created_at),
-            last_used_at: found.last_use.map(|last| whole(last.at)),
-            expires_at: whole(found.credential.expires_at),
-            shown: for_people.then(|| Shown {
-                last_used_from: found.last_use.map(|last| last.from.to_string()),
-                expires_in: in_words(until(now, found.credential.expires_at)),
-            }),
-        });
-        Ok(listed.collect())
+            state: self.state(found, now),
+            is_this_browser: found.credential.id == identity.credential().id,
+            made: Moment::new(found.credential.created_at, now),
+            last_used: found.last_use.map(|last| Moment::new(last.at, now)),
+            from: found.last_use.map(|last| last.from.to_string()),
+            ends: Moment::new(found.credential.expires_at, now),
+        };
+        Ok(live.map(row).collect())
+    }
+
+    fn state(&self, token: &session::Listed, now: Timestamp) -> &'static str {
+        if self.works(token, now) { "active" } else { "dormant" }
     }
 
     /// Whether a token works: it has a session that neither has ended nor waits for its user.
@@ -194,7 +232,20 @@ impl Pages {
     }
 
     async fn tokens_json(&self, identity: &Identity) -> Result<Response<Body>, Problem> {
-        let tokens = self.listed(identity, false).await?;
-        Ok(json_response(StatusCode::OK, &json!({ "tokens": tokens })))
+        let now = self.clock.now();
+        // So that a use of a moment ago is shown, too.
+        self.uses.flush().await?;
+        let tokens = self.store.listed(&identity.session().user, CredentialKind::Token).await?;
+        let live = tokens.iter().filter(|found| !found.credential.is_over(found.last_use, now));
+        let listed = live.map(|found| Listed {
+            id: found.credential.id.to_string(),
+            name: found.credential.name.clone(),
+            state: self.state(found, now),
+            created_at: whole(found.credential.created_at),
+            last_used_at: found.last_use.map(|last| whole(last.at)),
+            expires_at: whole(found.credential.expires_at),
+        });
+        let listed: Vec<Listed> = listed.collect();
+        Ok(json_response(StatusCode::OK, &json!({ "tokens": listed })))
     }
 }

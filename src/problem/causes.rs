@@ -245,6 +245,12 @@ impl From<&SignInError> for Problem {
 }
 
 impl Problem {
+    /// Whether it means that nobody is signed in.
+    #[must_use]
+    pub(crate) fn asks_to_sign_in(&self) -> bool {
+        self.help == Help::SignIn && self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// A path of ours with a method that it does not have.
     #[must_use]
     pub(crate) fn wrong_method(allow: String) -> Self {
@@ -311,6 +317,14 @@ impl Problem {
     pub(crate) fn body_too_slow() -> Self {
         let sentence = "The request's body did not arrive in time.";
         Self::new(StatusCode::REQUEST_TIMEOUT, "body_too_slow", Side::Client, sentence)
+    }
+
+    /// An administrator's kubeconfig template failed.
+    #[must_use]
+    pub(crate) fn bad_template(error: &minijinja::Error) -> Self {
+        let sentence = "The kubeconfig could not be made. Tell whoever runs Entrada for this cluster.";
+        let new = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "bad_template", Side::Us, sentence);
+        Self { log: error.to_string(), ..new }
     }
 
     /// Re-arming is switched off.

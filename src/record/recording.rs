@@ -39,6 +39,11 @@ impl Recording {
         })
     }
 
+    /// Of a question that is asked while this page is made.
+    pub(super) fn beside(&self, question: &Parts) -> Option<Box<Self>> {
+        Self::begin(&self.audit, question, self.sources[0], false)
+    }
+
     pub(super) fn answered(&self, status: u16, refusal: Option<Refusal>) {
         let (status, refusal) = self.answer.get_or_init(|| (status, refusal));
         if let Some(trail) = self.trail.get() {

@@ -251,7 +251,7 @@ pub(super) async fn a_revoked_token_is_gone_and_only_its_owner_can_revoke_it(wor
     assert!(!world.store.revoke(&user("alice"), id).await.unwrap());
     assert_eq!(opens(&world, &token).await, None);
     assert_eq!(world.published(), (vec![], vec![(id.clone(), Fate::Void)]));
-    assert!(world.store.tokens(&user("alice")).await.unwrap().is_empty());
+    assert!(world.store.listed(&user("alice"), CredentialKind::Token).await.unwrap().is_empty());
 }
 
 pub(super) async fn a_tokens_end_is_brought_forward_by_its_holder_alone(world: World) {
@@ -309,7 +309,10 @@ pub(super) async fn the_newest_use_is_kept_and_survives_a_move(world: World) {
     world.store.begin(NewSession { supersedes: Some(old.clone()), ..new }).await.unwrap();
     let found = world.store.find(&token.key).await.unwrap().unwrap();
     assert_eq!(found.last_use, Some(used(5)));
-    assert_eq!(world.store.tokens(&user("alice")).await.unwrap()[0].last_use, Some(used(5)));
+    assert_eq!(
+        world.store.listed(&user("alice"), CredentialKind::Token).await.unwrap()[0].last_use,
+        Some(used(5))
+    );
 }
 
 pub(super) async fn a_sweep_ends_what_has_expired_and_remembers_it_for_a_day(world: World) {

@@ -161,10 +161,10 @@ impl Records {
         Some((session, record.expires_at))
     }
 
-    /// The user's proxy tokens, oldest first, as far as they can be told without their keys.
-    pub(super) fn tokens(&self, user: &UserKey) -> Vec<Listed> {
-        let tokens = self.credentials.iter().filter(|(_, record)| record.kind == CredentialKind::Token);
-        let mut listed: Vec<Listed> = tokens
+    /// The user's credentials of one kind, oldest first, as far as they can be told without their keys.
+    pub(super) fn list(&self, user: &UserKey, kind: CredentialKind) -> Vec<Listed> {
+        let of_kind = self.credentials.iter().filter(|(_, record)| record.kind == kind);
+        let mut listed: Vec<Listed> = of_kind
             .map(|(id, record)| Listed {
                 credential: record.credential(id, user.clone()),
                 session: record.session.as_ref().and_then(|id| {

@@ -33,8 +33,8 @@ use super::backend::{Backend, Stored, StoredGrant, UsesOf, Version};
 use super::near::{Near, State, User};
 use super::records::Records;
 use super::{
-    AddTokenError, Arming, Credential, CredentialId, Ending, Endings, Found, Grant, Holder, Listed,
-    NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
+    AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ending, Endings, Found, Grant, Holder,
+    Listed, NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
     UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
@@ -258,15 +258,15 @@ impl<B: Backend> SessionStore for SealedStore<B> {
         .await
     }
 
-    async fn tokens(&self, user: &UserKey) -> Result<Vec<Listed>, StoreError> {
+    async fn listed(&self, user: &UserKey, kind: CredentialKind) -> Result<Vec<Listed>, StoreError> {
         let (asked_at, known) = (Instant::now(), self.near.user(user.tag()));
         let mut state = self.state_of(&known).await?;
         self.look_since(asked_at, &known, &mut state).await?;
-        let mut tokens = state.records.tokens(user);
-        for token in &mut tokens {
-            token.last_use = state.uses.get(&token.credential.id).copied();
+        let mut listed = state.records.list(user, kind);
+        for one in &mut listed {
+            one.last_use = state.uses.get(&one.credential.id).copied();
         }
-        Ok(tokens)
+        Ok(listed)
     }
 
     async fn arm(&self, opener: &Opener, tokens: &[Arming], now: Timestamp) -> Result<(), StoreError> {
@@ -298,6 +298,18 @@ impl<B: Backend> SessionStore for SealedStore<B> {
 
     async fn end_session(&self, session: &Session, ending: Ending) -> Result<bool, StoreError> {
         self.change(session.user.tag(), |records| Ok(Changed::when(records.end(&session.id, ending)))).await
+    }
+
+    async fn end_browser(
+        &self,
+        user: &UserKey,
+        cookie: &CredentialId,
+    ) -> Result<Option<SessionId>, StoreError> {
+        self.change(user.tag(), |records| {
+            let ended = records.end_browser(cookie);
+            Ok(if ended.is_some() { Changed::Yes(ended) } else { Changed::No(None) })
+        })
+        .await
     }
 
     async fn end_user(&self, user: &UserKey) -> Result<(), StoreError> {

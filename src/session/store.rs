@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    AddTokenError, Credential, CredentialId, Ending, Found, Grant, Listed, Opener, Session, SessionId,
-    StoreError, Use, UserKey, Wait,
+    AddTokenError, Credential, CredentialId, CredentialKind, Ending, Found, Grant, Listed, Opener, Session,
+    SessionId, StoreError, Use, UserKey, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -99,8 +99,8 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
         key: &CredentialKey,
     ) -> Result<(), AddTokenError>;
 
-    /// The user's proxy tokens, oldest first.
-    async fn tokens(&self, user: &UserKey) -> Result<Vec<Listed>, StoreError>;
+    /// The user's proxy tokens, or browsers' cookies, oldest first.
+    async fn listed(&self, user: &UserKey, kind: CredentialKind) -> Result<Vec<Listed>, StoreError>;
 
     /// Lets tokens of the opener's user open the opener's session. What is not his, has expired or was changed
     /// meanwhile is left alone.
@@ -114,6 +114,13 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
 
     /// Ends one session. `false` when it had ended already.
     async fn end_session(&self, session: &Session, ending: Ending) -> Result<bool, StoreError>;
+
+    /// Ends, naturally, the session that a browser's cookie of this user opens; which one it was.
+    async fn end_browser(
+        &self,
+        user: &UserKey,
+        cookie: &CredentialId,
+    ) -> Result<Option<SessionId>, StoreError>;
 
     /// Ends all sessions and tokens of a user, dormant ones too.
     async fn end_user(&self, user: &UserKey) -> Result<(), StoreError>;

@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::http::unread::InUse;
 
-/// The client's body, or none.
+/// The client's body, our own, or none.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
     Empty,
+    /// Of a question that we ask ourselves.
+    Own(Full<Bytes>),
     /// `_sent` is dropped when all of it has been sent, or given up.
     Client {
         body: Incoming,
@@ -99,7 +102,11 @@ impl http_body::Body for Outgoing {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self::Client { body, progress, .. } = &mut *self else { return Poll::Ready(None) };
+        let (body, progress) = match &mut *self {
+            Self::Empty => return Poll::Ready(None),
+            Self::Own(body) => return Pin::new(body).poll_frame(cx).map_err(|never| match never {}),
+            Self::Client { body, progress, .. } => (body, progress),
+        };
         let frame = Pin::new(&mut *body).poll_frame(cx);
         progress.awaits_client.store(frame.is_pending(), Ordering::Relaxed);
         if frame.is_ready() {
@@ -115,6 +122,7 @@ impl http_body::Body for Outgoing {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
+            Self::Own(body) => body.is_end_stream(),
             Self::Client { body, .. } => body.is_end_stream(),
         }
     }
@@ -122,6 +130,7 @@ impl http_body::Body for Outgoing {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
+            Self::Own(body) => body.size_hint(),
             Self::Client { body, .. } => body.size_hint(),
         }
     }

@@ -133,7 +133,9 @@ async fn what_people_do_with_their_sign_in_is_recorded() {
     assert_eq!(world.call(Method::GET, PODS, token).await.status, 401);
     world.entrada.kill().await;
 
-    let events = log.events();
+    // The portal's question to the API server is a request like any other.
+    let mut events = log.events();
+    events.retain(|event| event["objectRef"]["resource"] != "selfsubjectreviews");
     let told: Vec<_> = events
         .iter()
         .map(|event| {

@@ -1,12 +1,15 @@
 //! What a person does, in a real Chromium.
 //!
 //! Entrada is `127.0.0.1` here and Entra `localhost`, two sites, as they are in life. Pictures of the pages are left in
-//! `target/tmp/pages/`; the README's is one of them.
+//! `target/tmp/pages/`; `make screenshots` puts those of the tour into `docs/images/`.
 
+mod accessibility;
 mod foreign;
 mod handover;
 mod looks;
+mod portal;
 mod socket;
+mod tour;
 mod troubles;
 
 use std::path::Path;
@@ -45,7 +48,7 @@ async fn pick_alice(world: &World, browser: &Chromium) {
 /// Makes a token by the portal's form; the token.
 async fn token_by_form(world: &World, browser: &Chromium, name: &str) -> String {
     browser.press("Create a token without a kubeconfig").await;
-    browser.enter("details input[name=name]", name).await;
+    browser.enter("form[action=\"/tokens\"] input[name=name]", name).await;
     browser.press("Create token").await;
     browser.sees(&format!("Your new token “{name}”")).await;
     let token = browser.read("#token").await;
@@ -78,7 +81,7 @@ async fn the_portal_says_who_you_are_where_and_for_how_long() {
     assert!(browser.url().await.starts_with(&world.entra.origin()));
     pick_alice(&world, &browser).await;
     assert_eq!(browser.url().await, world.at("/"));
-    for text in ["stand-in", &world.url, "You can use this cluster.", "It ends in 7 days."] {
+    for text in ["stand-in", &world.url, "Reachable", "You can use this cluster.", "It ends in 7 days."] {
         browser.sees(text).await;
     }
     assert_eq!(browser.run("return document.cookie").await, "", "a script can read a cookie");
@@ -93,11 +96,12 @@ async fn copy_buttons_copy_or_select() {
     browser.click(".address .copy").await;
     browser.sees("Copied").await;
     // Control and V.
+    browser.press("Name and lifetime").await;
     browser.enter("input[name=name]", "\u{e009}v").await;
     let pasted = browser.run("return document.querySelector('input[name=name]').value").await;
     assert_eq!(pasted, world.url.as_str());
     browser.permit("clipboard-write", false).await;
-    browser.click("pre .copy").await;
+    browser.click(".commands .copy").await;
     browser.sees("Selected").await;
     let selected = browser.run("return getSelection().toString()").await;
     assert!(selected.as_str().unwrap().ends_with("kubectl get pods"), "{selected}");
@@ -117,7 +121,9 @@ async fn a_token_is_shown_once_works_and_ends_by_its_button() {
     let source = browser.run("return document.documentElement.outerHTML").await;
     assert!(!source.as_str().unwrap().contains(&token[..20]), "shown twice");
     browser.press("Revoke").await;
-    assert!(browser.agree().await.contains("Revoke “ci”?"));
+    browser.sees("Revoke “ci”?").await;
+    browser.press("Revoke it").await;
+    browser.sees("Revoked.").await;
     browser.sees("None yet.").await;
     let answer = world.call(Method::GET, PODS, &token).await;
     assert_eq!(answer.status, 401, "{}", answer.text());
@@ -129,6 +135,7 @@ async fn a_token_is_shown_once_works_and_ends_by_its_button() {
 async fn the_downloaded_kubeconfig_is_all_that_kubectl_needs() {
     let world = world().await;
     let browser = alice(&world).await;
+    browser.press("Name and lifetime").await;
     browser.enter("input[name=name]", "laptop").await;
     browser.press("Download kubeconfig").await;
     let file = browser.downloaded("stand-in.yaml").await;
@@ -137,7 +144,7 @@ async fn the_downloaded_kubeconfig_is_all_that_kubectl_needs() {
     world.keep_secret(token.trim_matches('"'));
     let pods = Kubectl::new(&file).ok(&["get", "pods", "-n", "team-a"]).await;
     assert!(pods.contains("web"), "{pods}");
-    browser.open(&world.url).await;
+    browser.sees("Your kubeconfig is downloaded.").await;
     assert_eq!(browser.read("tbody .name").await, "laptop");
     assert_no_complaint(&world, &browser).await;
 }
@@ -187,6 +194,8 @@ async fn after_a_sign_out_entra_asks_for_the_account() {
     let browser = alice(&world).await;
     let token = token_by_form(&world, &browser, "ci").await;
     browser.press("Sign out").await;
+    browser.sees("You are signed out").await;
+    browser.press("Sign in again").await;
     browser.comes_to(&world.entra.origin()).await;
     assert!(browser.url().await.contains("prompt=select_account"), "{}", browser.url().await);
     browser.sees("Pick an account").await;
@@ -196,7 +205,8 @@ async fn after_a_sign_out_entra_asks_for_the_account() {
     pick_alice(&world, &browser).await;
     browser.sees("dormant").await;
     browser.press("Arm").await;
-    browser.until("an armed token", || async { !browser.text().await.contains("dormant") }).await;
+    browser.sees("Armed.").await;
+    assert!(!browser.text().await.contains("dormant"));
     browser.sees("Alice Admin").await;
     assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
     assert_no_complaint(&world, &browser).await;
@@ -209,7 +219,10 @@ async fn signing_out_everywhere_ends_tokens_for_ever() {
     let browser = alice(&world).await;
     let token = token_by_form(&world, &browser, "ci").await;
     browser.press("Sign out everywhere").await;
-    assert!(browser.agree().await.starts_with("Sign out everywhere?"));
+    browser.sees("Sign out everywhere?").await;
+    browser.press("Sign out and end all tokens").await;
+    browser.sees("all your tokens have ended").await;
+    browser.press("Sign in again").await;
     browser.sees("Pick an account").await;
     pick_alice(&world, &browser).await;
     browser.sees("None yet.").await;

@@ -22,6 +22,7 @@ mod full_pipe;
 mod handover;
 mod hour;
 mod install;
+mod kubeconfigs;
 mod kubectl;
 mod limits;
 mod management;

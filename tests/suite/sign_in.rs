@@ -249,7 +249,8 @@ async fn signing_out_of_one_browser_leaves_the_others() {
     let dead = world.session_cookie(&one).unwrap();
     let origin = [("origin", world.url.as_str())];
     let answer = one.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
-    assert_eq!((answer.status.as_u16(), answer.location().unwrap().as_str()), (303, world.at("/").as_str()));
+    let page = world.at("/?signed-out");
+    assert_eq!((answer.status.as_u16(), answer.location().unwrap().as_str()), (303, page.as_str()));
     assert_eq!(world.session_cookie(&one), None);
     assert_eq!(world.with_cookie("/whoami", &dead).await.status, 401);
     for browser in [&two, &three] {

@@ -117,7 +117,11 @@ pub(in crate::session) async fn tokens_of_a_blocked_session_wait_for_a_click(wor
     let before = begin(&*world.store, "bob", now).await;
     let token = add_token(&*world.store, &before, now, 600).await.unwrap();
     world.store.note_wait(&before.session, Wait::StepUp).await.unwrap();
-    let waits = world.store.tokens(&user("bob")).await.unwrap()[0].session.as_ref().unwrap().waits;
+    let waits = world.store.listed(&user("bob"), CredentialKind::Token).await.unwrap()[0]
+        .session
+        .as_ref()
+        .unwrap()
+        .waits;
     assert_eq!(waits, Some(Wait::StepUp));
     let next = sign_in(&world, "bob", &before).await;
     assert_eq!(opens(&world, &token).await, Some(Some(next.session.id.clone())));

@@ -145,6 +145,13 @@ impl Records {
         existed
     }
 
+    /// Ends, naturally, the session that this cookie opens. `None` when there is no such cookie, or it opens none.
+    pub(in crate::session) fn end_browser(&mut self, cookie: &CredentialId) -> Option<SessionId> {
+        let record = self.credentials.get(cookie).filter(|record| record.kind == CredentialKind::Cookie)?;
+        let session = record.session.clone()?;
+        self.end(&session, Ending::Natural).then_some(session)
+    }
+
     /// Ends everything.
     pub(in crate::session) fn end_all(&mut self) {
         self.sessions.clear();

@@ -137,18 +137,14 @@ impl Chromium {
         self.get(&format!("/element/{element}/text")).await.as_str().unwrap().to_owned()
     }
 
-    /// Waits for a dialog of the page and says yes to it; what it asked.
-    pub(crate) async fn agree(&self) -> String {
-        let asks = || async { self.attempt(Method::GET, "/alert/text", &json!({})).await.is_ok() };
-        self.until("a dialog", asks).await;
-        let question = self.get("/alert/text").await;
-        self.post("/alert/accept", json!({})).await;
-        question.as_str().unwrap().to_owned()
-    }
-
     /// Runs a script in the page; what it returns.
     pub(crate) async fn run(&self, script: &str) -> Value {
         self.post("/execute/sync", json!({ "script": script, "args": [] })).await
+    }
+
+    /// Runs a script in the page that calls its last argument with what it has found.
+    pub(crate) async fn run_async(&self, script: &str) -> Value {
+        self.post("/execute/async", json!({ "script": script, "args": [] })).await
     }
 
     /// Says yes or no, ahead of its asking, to what a page may ask for.
@@ -372,8 +368,6 @@ fn capabilities(home: &Path, hosts: &str) -> Value {
     let hosts = format!("--host-resolver-rules={hosts}");
     json!({ "capabilities": { "alwaysMatch": {
         "browserName": "chrome",
-        // A question of the page waits for its answer.
-        "unhandledPromptBehavior": "ignore",
         "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
         "goog:chromeOptions": {
             "args": [

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::*;
 use crate::secret::{AksToken, RefreshToken};
+use crate::session::CredentialKind;
 use crate::session::backend::{Stored, Swap, Version};
 use crate::session::conformance::{add_token, begin, new_session};
 use crate::session::{
@@ -204,7 +205,7 @@ async fn fields_of_a_newer_version_survive_a_change() {
     newer["sessions"][cookie.session.id.as_str()]["waits"] = serde_json::json!("for something new");
     forge(&store.backend, user, newer.to_string()).await;
     let (store, _task) = another(store.backend).await;
-    let listed = store.tokens(&cookie.session.user).await.unwrap();
+    let listed = store.listed(&cookie.session.user, CredentialKind::Token).await.unwrap();
     assert_eq!(listed[0].session.as_ref().unwrap().waits, Some(Wait::Blocked), "rather a click than none");
     add_token(&*store, &cookie, crate::clock::Clock::system().now(), 60).await.unwrap();
     let after: serde_json::Value = serde_json::from_str(&document(&store.backend, user).await.1).unwrap();
