@@ -21,6 +21,9 @@
 //! a stage does not compile. There is one step back: after a 401 of the API server `upstream` asks the broker once for a
 //! newer token.
 //!
+//! Beside all that stands `client`: what runs on a user's computer. It uses the clock, the secrets and the TLS client,
+//! and nothing of the server.
+//!
 //! What always holds:
 //!
 //! - `upstream` takes nothing but a `Delegated`: no request leaves without its user's own AKS token, and there is no
@@ -45,6 +48,7 @@
 //!   `entra::fault`, of a page's request body in `pages`. (To a request that hyper cannot parse, hyper answers itself.)
 
 pub mod app;
+mod client;
 pub mod cmd;
 
 mod listen;
