@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+#[cfg(unix)]
 use crate::config::RawConfig;
 
 const EXAMPLES: &str = "\
@@ -71,6 +72,7 @@ fn is_plugin() -> bool {
 }
 
 /// Each flag of `serve` also takes its environment variable's whole name: `--entrada-listen` is `--listen`.
+#[cfg(unix)]
 fn program() -> clap::Command {
     Cli::command().mut_subcommand("serve", |serve| {
         serve.mut_args(|arg| match arg.get_long() {
@@ -81,4 +83,9 @@ fn program() -> clap::Command {
             _ => arg,
         })
     })
+}
+
+#[cfg(not(unix))]
+fn program() -> clap::Command {
+    Cli::command()
 }

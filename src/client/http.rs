@@ -6,12 +6,18 @@ use bytes::Bytes;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioExecutor;
 use serde::Deserialize;
 
 use super::server::Server;
 use super::{Failure, authority, talk};
 use crate::secret::CredentialSecret;
-use crate::tls::{self, CallClient, Schemes};
+use crate::tls;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the first look-up to the last byte.
@@ -19,8 +25,14 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A token with a certificate authority of a few certificates is about 10 KB.
 const MAX_REPLY_BYTES: usize = 256 * 1024;
 
+/// Through the proxy that the environment names, or straight to the server.
+enum Connections {
+    Direct(Client<HttpsConnector<HttpConnector>, Full<Bytes>>),
+    Tunnelled(Client<HttpsConnector<Tunnel<HttpConnector>>, Full<Bytes>>),
+}
+
 pub(super) struct Http {
-    client: CallClient,
+    connections: Connections,
     server: Server,
 }
 
@@ -43,9 +55,27 @@ impl Http {
     /// Trusts what the system trusts, and the certificates of `authority`.
     pub(super) fn new(server: &Server, authority: Option<&[u8]>) -> Result<Self, Failure> {
         let roots = authority::roots(authority)?;
-        let client = tls::call_client(roots, Schemes::Https, CONNECT_TIMEOUT)
-            .map_err(|error| Failure::failed(format!("TLS cannot be used: {error:#}.")))?;
-        Ok(Self { client, server: server.clone() })
+        let tls =
+            tls::client(roots).map_err(|error| Failure::failed(format!("TLS cannot be used: {error:#}.")))?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        let https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1();
+        let client = Client::builder(TokioExecutor::new());
+        // `HTTPS_PROXY` and `NO_PROXY`, as for kubectl.
+        let address = server.origin().parse().ok();
+        let proxy = address.and_then(|address| Matcher::from_env().intercept(&address));
+        let connections = match proxy {
+            None => Connections::Direct(client.build(https.wrap_connector(tcp))),
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), tcp);
+                if let Some(password) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(password.clone());
+                }
+                Connections::Tunnelled(client.build(https.wrap_connector(tunnel)))
+            }
+        };
+        Ok(Self { connections, server: server.clone() })
     }
 
     /// Posts a form.
@@ -82,7 +112,11 @@ impl Http {
         let unreachable = |what: String| Failure::failed(format!("{origin} cannot be reached: {what}."));
         let request = request.body(Full::new(body)).map_err(|error| unreachable(error.to_string()))?;
         let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| self.broken(&error))?;
+            let response = match &self.connections {
+                Connections::Direct(client) => client.request(request).await,
+                Connections::Tunnelled(client) => client.request(request).await,
+            };
+            let response = response.map_err(|error| self.broken(&error))?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
             let body = body.map_err(|error| unreachable(chain(&*error)))?.to_bytes();

@@ -21,7 +21,7 @@ pub(crate) struct Fake {
     pub(crate) url: String,
     pub(crate) ca: Ca,
     state: Arc<Shared>,
-    _listener: Listener,
+    listener: Listener,
 }
 
 struct Shared {
@@ -57,7 +57,7 @@ pub(crate) enum Standing {
 impl Fake {
     pub(crate) async fn start() -> Self {
         let ca = Ca::new("Test authority").unwrap();
-        let tls = ca.issue(&[]).unwrap().server_config().unwrap();
+        let tls = ca.issue(&["k8s.example.test"]).unwrap().server_config().unwrap();
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             ca_data: STANDARD.encode(ca.pem()),
@@ -71,11 +71,15 @@ impl Fake {
         });
         let listener = listener.await.unwrap();
         let url = format!("https://localhost:{}", listener.addr().port());
-        Self { url, ca, state: shared, _listener: listener }
+        Self { url, ca, state: shared, listener }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.state.lock().unwrap()
+    }
+
+    pub(crate) fn addr(&self) -> std::net::SocketAddr {
+        self.listener.addr()
     }
 
     pub(crate) fn calls(&self, path: &str) -> u32 {

@@ -1,6 +1,8 @@
 //! Signing in.
 
 use protocol::number;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::fake::Fake;
@@ -167,4 +169,35 @@ async fn a_terminal_shows_how_long_it_waits() {
         let ended = login.ended().await.assert(0, "Signed in to ");
         assert_eq!(ended.said.contains("\x1b[1m"), has_colour, "{ended:?}");
     }
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used() {
+    // Proves that HTTPS_PROXY leads the way, as it does for kubectl, and that the server is verified behind it.
+    let fake = Fake::start().await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://user:secret@{}", proxy.local_addr().unwrap());
+    let home = Home::new(&fake).with("HTTPS_PROXY", address);
+    let to = fake.addr();
+    let tunnels = tokio::spawn(async move {
+        loop {
+            let (mut client, _) = proxy.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(client.read_u8().await.unwrap());
+            }
+            let head = String::from_utf8(head).unwrap();
+            assert!(
+                head.starts_with("CONNECT k8s.example.test:443 ") && head.contains("Basic dXNlcjpzZWNyZXQ="),
+                "{head}"
+            );
+            client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            let mut server = TcpStream::connect(to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    let ca = home.path("ca.crt").display().to_string();
+    let ended = home.run(&["login", "k8s.example.test", "--device", "--ca-file", &ca]).await;
+    ended.assert(0, "Signed in to prod");
+    assert!(!tunnels.is_finished(), "the proxy met something else");
 }

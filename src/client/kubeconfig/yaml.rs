@@ -85,7 +85,8 @@ impl Node {
 /// Reads one document. An error names the line.
 pub(super) fn parse(text: &str) -> Result<Parsed, String> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader { parser: Parser::new_from_str(text), scalars: Vec::new() };
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), text: text.chars().collect(), scalars: Vec::new() };
     let mut root = None;
     while let Some((event, span)) = reader.next()? {
         match event {
@@ -96,11 +97,12 @@ pub(super) fn parse(text: &str) -> Result<Parsed, String> {
         }
     }
     let root = root.unwrap_or(Node::Scalar { text: String::new(), is_plain: true });
-    Ok(Parsed { root, has_comments: has_comments(text, &reader.scalars) })
+    Ok(Parsed { root, has_comments: has_comments(&reader.text, &reader.scalars) })
 }
 
 struct Reader<'text, Input: saphyr_parser::Input> {
     parser: Parser<'text, Input>,
+    text: Vec<char>,
     /// Where scalars stand, in characters: a `#` elsewhere begins a comment.
     scalars: Vec<(usize, usize)>,
 }
@@ -117,7 +119,9 @@ impl<'text, Input: saphyr_parser::Input> Reader<'text, Input> {
         }
         match event {
             Event::Scalar(text, style, 0, None) => {
-                self.scalars.push((span.start.index(), span.end.index()));
+                let (start, end) = (span.start.index(), span.end.index());
+                let is_quoted = matches!(style, ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted);
+                self.scalars.push((start, if is_quoted { self.end_of_quote(start, end) } else { end }));
                 Ok(Node::Scalar { text: text.into_owned(), is_plain: style == ScalarStyle::Plain })
             }
             Event::SequenceStart(0, None) => {
@@ -146,13 +150,32 @@ impl<'text, Input: saphyr_parser::Input> Reader<'text, Input> {
     }
 }
 
+impl<Input: saphyr_parser::Input> Reader<'_, Input> {
+    /// The parser's own end of a quoted scalar lies behind the comment that follows.
+    fn end_of_quote(&self, start: usize, end: usize) -> usize {
+        let text = self.text.get(start..end).unwrap_or_default();
+        let quote = text.first().copied();
+        let mut index = 1;
+        while let Some(&c) = text.get(index) {
+            match c {
+                '\\' if quote == Some('"') => index += 1,
+                '\'' if quote == Some('\'') && text.get(index + 1) == Some(&'\'') => index += 1,
+                c if Some(c) == quote => return start + index + 1,
+                _ => {}
+            }
+            index += 1;
+        }
+        end
+    }
+}
+
 fn at(span: Span, what: &str) -> String {
     format!("line {}: {what}", span.start.line())
 }
 
-fn has_comments(text: &str, scalars: &[(usize, usize)]) -> bool {
+fn has_comments(text: &[char], scalars: &[(usize, usize)]) -> bool {
     let mut scalars = scalars.iter().peekable();
-    text.chars().enumerate().any(|(index, c)| {
+    text.iter().enumerate().any(|(index, &c)| {
         while scalars.next_if(|(_, end)| *end <= index).is_some() {}
         c == '#' && scalars.peek().is_none_or(|(start, _)| index < *start)
     })
@@ -295,7 +318,15 @@ mod tests {
     fn comments_are_noticed_and_only_they() {
         // Proves that a number sign within text is no comment.
         let has = |text: &str| parse(text).unwrap().has_comments;
-        for text in ["# top\na: 1\n", "a: 1 # end\n", "a:\n  # between\n  b: 1\n", "a: 'x' # y", "a: 1\n#"] {
+        for text in [
+            "# top\na: 1\n",
+            "a: 1 # end\n",
+            "a:\n  # between\n  b: 1\n",
+            "a: 'it''s' # y",
+            "a: \"\\\"\" # y",
+            "a: 1\n#",
+            "a: |\n  x\n# y\nb: 1\n",
+        ] {
             assert!(has(text), "{text}");
         }
         for text in
