@@ -182,7 +182,7 @@ impl Cache {
             renewal_tried_at: known.renewal_tried_at,
             refused: known.refused,
         };
-        files::replace(&self.file("json"), &serde_json::to_vec(&stored)?, None)
+        files::replace_cached(&self.file("json"), &serde_json::to_vec(&stored)?)
     }
 
     /// Whether a token could be kept: asked before a person is bothered.
@@ -191,7 +191,7 @@ impl Cache {
             Locking::Impossible(error) => Err(error),
             Locking::Held(_) | Locking::Busy => {
                 let probe = self.file("probe");
-                files::replace(&probe, b"", None)?;
+                files::replace_cached(&probe, b"")?;
                 fs::remove_file(probe)
             }
         }

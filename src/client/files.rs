@@ -4,7 +4,7 @@ use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use crate::secret::random_base62;
+use crate::clock::Clock;
 
 /// The user's home directory.
 pub(super) fn home() -> Option<PathBuf> {
@@ -42,27 +42,36 @@ pub(super) fn read(path: &Path, most_bytes: u64) -> io::Result<String> {
     Ok(text)
 }
 
-/// Writes beside `path` first and then renames, so that a reader sees the old text or the new one. The file keeps the
-/// owner that `before` names, and is readable for that user alone.
+/// Writes beside `path` first and then renames, so that a reader sees the old text or the new one, also after the power
+/// failed. The file keeps the owner that `before` names, and is readable for that user alone.
 pub(super) fn replace(path: &Path, text: &[u8], before: Option<&Metadata>) -> io::Result<()> {
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let new = path.with_file_name(format!(".{name}.{}", random_base62(12)));
-    let written = write_new(&new, text, before).and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        let _was_not_made = fs::remove_file(&new);
-    }
-    written
+    replace_with(path, |file| {
+        keep_owner(file, before)?;
+        file.write_all(text)?;
+        file.sync_all()
+    })
 }
 
-fn write_new(path: &Path, text: &[u8], before: Option<&Metadata>) -> io::Result<()> {
+/// The same for what may be lost when the power fails: kubectl waits for it, and a disk may take its time.
+pub(super) fn replace_cached(path: &Path, text: &[u8]) -> io::Result<()> {
+    replace_with(path, |file| file.write_all(text))
+}
+
+fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    // No other process has this name now; a random one would cost the start of the random generator, some 20 ms.
+    let (process, now) = (std::process::id(), Clock::system().now().as_nanosecond());
+    let new = path.with_file_name(format!(".{name}.{process}-{now}"));
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    keep_owner(&file, before)?;
-    file.write_all(text)?;
-    file.sync_all()
+    let written =
+        options.open(&new).and_then(|mut file| write(&mut file)).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _was_not_made = fs::remove_file(&new);
+    }
+    written
 }
 
 /// With `sudo` the user's own file would become root's.

@@ -34,7 +34,7 @@ impl Handed {
         self.lines.push(line);
         let first = self.lines.len().saturating_sub(MOST_KEPT);
         let text = self.lines.split_off(first).join("\n");
-        let _not_remembered = files::replace(&cache.file("handed"), text.as_bytes(), None);
+        let _not_remembered = files::replace_cached(&cache.file("handed"), text.as_bytes());
     }
 }
 
