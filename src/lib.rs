@@ -107,7 +107,7 @@ mod admin;
 #[cfg(unix)]
 mod upkeep;
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod simulation;
 
 #[cfg(unix)]
