@@ -1,17 +1,34 @@
-//! The command line: one file for each subcommand.
+//! The command line: its subcommands, and what each leads to.
 
+mod client;
+#[cfg(unix)]
 mod doctor;
+mod help;
+#[cfg(unix)]
 mod serve;
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config::{EXIT_USAGE, RawConfig};
+#[cfg(unix)]
+use crate::config::RawConfig;
 
-/// Puts an AKS cluster's Kubernetes API behind Microsoft Entra sign-in.
+/// The command line makes no sense: `EX_USAGE` of sysexits.h.
+const EXIT_USAGE: u8 = 64;
+
+const EXAMPLES: &str = "\
+Examples:
+  entrada login k8s.example.com           sign in with your browser; kubectl works from then on
+  entrada login k8s.example.com --device  the same over SSH, or where there is no browser
+  entrada logout                          end it
+
+Installed as kubectl-entrada, all this is also `kubectl entrada login` and so on.";
+
+/// Puts an AKS cluster's Kubernetes API behind Microsoft Entra sign-in, and signs you in to it.
 #[derive(Parser)]
-#[command(name = "entrada", version)]
+#[command(name = "entrada", version, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -19,9 +36,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Sign in to a cluster, and make it kubectl's current context
+    Login(client::LoginArgs),
+    /// Print a token for kubectl, which runs this by itself
+    Credential(client::CredentialArgs),
+    /// Revoke the token and forget it
+    Logout(client::LogoutArgs),
     /// Run the proxy
+    #[cfg(unix)]
     Serve(Box<RawConfig>),
     /// Look at everything that must be right before a user can be served, and say what is wrong
+    #[cfg(unix)]
     #[command(after_help = doctor::HELP)]
     Doctor {
         /// For people or for scripts
@@ -30,26 +55,50 @@ enum Command {
         #[command(flatten)]
         raw: Box<RawConfig>,
     },
+    /// Print a shell's completions
+    Completions(help::CompletionsArgs),
+    /// Print a manual page
+    Man(help::ManArgs),
 }
 
 /// Runs what the command line asks for, to its end. A command line that makes no sense is exit code 64.
 #[must_use]
 pub fn run() -> ExitCode {
-    match parse() {
-        Ok(Cli { command: Command::Serve(raw) }) => serve::serve(&raw.in_this_environment()),
-        Ok(Cli { command: Command::Doctor { output, raw } }) => {
-            doctor::doctor(&raw.in_this_environment(), output)
-        }
+    let command = match parse() {
+        Ok(Cli { command }) => command,
         // Help and version are among these: they end well, and go to standard output.
         Err(told) => {
             let _closed = told.print();
-            if told.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS }
+            return if told.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
+    };
+    match command {
+        Command::Login(args) => client::login(args),
+        Command::Credential(args) => client::credential(&args),
+        Command::Logout(args) => client::logout(args),
+        #[cfg(unix)]
+        Command::Serve(raw) => serve::serve(&raw.in_this_environment()),
+        #[cfg(unix)]
+        Command::Doctor { output, raw } => doctor::doctor(&raw.in_this_environment(), output),
+        Command::Completions(args) => help::completions(&args, program()),
+        Command::Man(args) => help::man(&args, program()),
     }
 }
 
-/// Each flag also takes its environment variable's whole name: `--entrada-listen` is `--listen`.
 fn parse() -> Result<Cli, clap::Error> {
+    let command = if is_plugin() { program().bin_name("kubectl entrada") } else { program() };
+    Cli::from_arg_matches(&command.try_get_matches()?)
+}
+
+/// kubectl runs `kubectl-entrada` for `kubectl entrada`; usage texts should say what was typed.
+fn is_plugin() -> bool {
+    let program = std::env::args_os().next().unwrap_or_default();
+    Path::new(&program).file_stem().is_some_and(|name| name == "kubectl-entrada")
+}
+
+/// Each flag that is a setting also takes its environment variable's whole name: `--entrada-listen` is `--listen`.
+#[cfg(unix)]
+fn program() -> clap::Command {
     let with_aliases = |subcommand: clap::Command| {
         subcommand.mut_args(|arg| match (arg.get_env(), arg.get_long()) {
             (Some(_), Some(long)) if !long.starts_with("azure") && !long.starts_with("otel") => {
@@ -59,6 +108,10 @@ fn parse() -> Result<Cli, clap::Error> {
             _ => arg,
         })
     };
-    let command = Cli::command().mut_subcommand("serve", with_aliases).mut_subcommand("doctor", with_aliases);
-    Cli::from_arg_matches(&command.try_get_matches()?)
+    Cli::command().mut_subcommand("serve", with_aliases).mut_subcommand("doctor", with_aliases)
+}
+
+#[cfg(not(unix))]
+fn program() -> clap::Command {
+    Cli::command()
 }

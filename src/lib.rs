@@ -21,6 +21,9 @@
 //! a stage does not compile. There is one step back: after a 401 of the API server `upstream` asks the broker once for a
 //! newer token.
 //!
+//! Beside all that stands `client`: what runs on a user's computer. It uses the clock, the secrets and the TLS client,
+//! and nothing of the server, and is all that is built for Windows.
+//!
 //! What always holds:
 //!
 //! - `upstream` takes nothing but a `Delegated`: no request leaves without its user's own AKS token, and there is no
@@ -45,53 +48,87 @@
 //! - Every error answer of ours to a client is made in `problem`. What its sentence says of Entra stands in
 //!   `entra::fault`, of a page's request body in `pages`. (To a request that hyper cannot parse, hyper answers itself.)
 
+// The server runs on Unix alone; what a user's computer needs is built everywhere.
+
+#[cfg(unix)]
 pub mod app;
+mod client;
 pub mod cmd;
+#[cfg(unix)]
 mod doctor;
 
+#[cfg(unix)]
 mod listen;
 
+#[cfg(unix)]
 mod exchange;
+#[cfg(unix)]
 mod record;
 
+#[cfg(unix)]
 mod http;
+#[cfg(unix)]
 pub mod route;
 
+#[cfg(unix)]
 mod identity;
+#[cfg(unix)]
 mod policy;
+#[cfg(unix)]
 mod quota;
 
+#[cfg(unix)]
 mod broker;
+#[cfg(unix)]
 mod upstream;
 
+#[cfg(unix)]
 mod streams;
+#[cfg(unix)]
 mod transport;
 
+#[cfg(unix)]
 mod pages;
+#[cfg(unix)]
 mod signin;
 
+#[cfg(unix)]
 mod problem;
+#[cfg(unix)]
 mod view;
 
+#[cfg(unix)]
 pub mod entra;
+#[cfg(unix)]
 mod session;
 
+#[cfg(unix)]
 mod audit;
 
+#[cfg(unix)]
 mod admin;
+#[cfg(unix)]
 mod upkeep;
 
 #[cfg(test)]
 mod simulation;
 
+#[cfg(unix)]
 mod budget;
 pub mod clock;
+#[cfg(unix)]
 pub mod config;
+#[cfg(unix)]
 pub mod log;
+#[cfg(unix)]
 mod metrics;
+#[cfg(unix)]
 mod outbox;
+#[cfg(unix)]
 mod reload;
 pub mod secret;
+#[cfg(unix)]
 mod shutdown;
 mod tls;
+#[cfg(unix)]
 mod trace;

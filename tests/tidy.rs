@@ -20,6 +20,8 @@ const LAYERS: &[&[&str]] = &[
     &["config"],
     &["metrics"],
     &["budget", "log", "outbox", "reload", "tls"],
+    // What runs on a user's computer: it uses nothing of the server's.
+    &["client"],
     &["trace"],
     &["audit", "entra", "session"],
     &["http", "route"],

@@ -269,12 +269,6 @@ impl Problem {
         }
     }
 
-    /// A page that the contract names and this version lacks.
-    #[must_use]
-    pub(crate) fn not_built(sentence: &'static str) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_available", Side::Client, sentence)
-    }
-
     /// Nothing under this name.
     #[must_use]
     pub(crate) fn not_found() -> Self {

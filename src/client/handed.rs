@@ -1,0 +1,55 @@
+//! Who was given which token. kubectl asks again, within the same process, only after the server answered 401: then the
+//! token is checked before it is given again, or kubectl would be told the same refused token for ever.
+
+use super::cache::Cache;
+use super::files;
+
+const MAX_BYTES: u64 = 16 * 1024;
+/// More programs than run kubectl at the same time. When more do, one may be given a refused token once more.
+const MOST_KEPT: usize = 64;
+
+/// The latest hand-outs, each as `<asker> <token's id>`. The file may be lost or broken: that costs one refused request.
+pub(super) struct Handed {
+    lines: Vec<String>,
+}
+
+impl Handed {
+    pub(super) fn read(cache: &Cache) -> Self {
+        let text = files::read(&cache.file("handed"), MAX_BYTES).unwrap_or_default();
+        Self { lines: text.lines().map(str::to_owned).collect() }
+    }
+
+    pub(super) fn was_given(&self, id: &str) -> bool {
+        let line = line(id);
+        self.lines.contains(&line)
+    }
+
+    /// Where nothing can be written, nothing is remembered.
+    pub(super) fn note(mut self, id: &str, cache: &Cache) {
+        let line = line(id);
+        if self.lines.last() == Some(&line) {
+            return;
+        }
+        self.lines.retain(|other| *other != line);
+        self.lines.push(line);
+        let first = self.lines.len().saturating_sub(MOST_KEPT);
+        let text = self.lines.split_off(first).join("\n");
+        let _not_remembered = files::replace_cached(&cache.file("handed"), text.as_bytes());
+    }
+}
+
+fn line(id: &str) -> String {
+    format!("{} {id}", asker())
+}
+
+/// The process that started us.
+#[cfg(unix)]
+fn asker() -> u32 {
+    std::os::unix::process::parent_id()
+}
+
+/// Windows does not tell it: every hand-out of a token but the first is checked with the server.
+#[cfg(not(unix))]
+fn asker() -> u32 {
+    0
+}

@@ -1,0 +1,51 @@
+//! Signing out.
+
+use crate::fake::Fake;
+use crate::support::Home;
+
+#[tokio::test]
+async fn the_token_is_revoked_and_forgotten() {
+    // Proves that the only sign-in is found without its address, and that kubectl then says what to run.
+    let fake = Fake::start().await;
+    let home = Home::new(&fake);
+    home.run(&["logout"]).await.assert(2, "Nobody is signed in");
+    home.logged_in(&fake, &[]).await.assert(0, "Signed in");
+    home.kubectl(&["get", "--raw", "/version"]).await.assert(0, "");
+    home.run(&["logout"]).await.assert(0, "Signed out of https://localhost:");
+    assert_eq!(fake.calls("/cli/revoke"), 1);
+    assert!(!home.path(&Home::token_file(&fake)).exists());
+    home.kubectl(&["get", "--raw", "/version"]).await.assert(1, "You are not signed in. Run: entrada login");
+    assert!(home.read(".kube/config").contains(&fake.url));
+    home.run(&["logout", &fake.url]).await.assert(0, "There was no token");
+}
+
+#[tokio::test]
+async fn the_context_goes_where_that_is_asked_for() {
+    // Proves that only the entries of that server go, and that nobody guesses between two sign-ins.
+    let fake = Fake::start().await;
+    let home = Home::new(&fake);
+    let mine = "apiVersion: v1\nkind: Config\nclusters:\n- name: mine\n  cluster:\n    server: https://mine\n\
+                contexts:\n- name: mine\n  context:\n    cluster: mine\n    user: me\nusers:\n- name: me\n  user: {}\n";
+    home.write(".kube/config", mine);
+    home.logged_in(&fake, &[]).await.assert(0, "Signed in");
+    home.write(
+        ".kube/cache/entrada/other.json",
+        &fake.cached(60, 60).replace(&fake.url, "https://other.example"),
+    );
+    home.run(&["logout"]).await.assert(2, "https://localhost:");
+    home.run(&["logout", &fake.url, "--remove-context"]).await.assert(0, "Signed out");
+    assert_eq!(home.read(".kube/config"), format!("{mine}current-context: \"\"\n"));
+}
+
+#[tokio::test]
+async fn a_server_that_is_gone_does_not_keep_the_token_here() {
+    // Proves that the token is forgotten all the same, and that the person is told that it was not revoked.
+    let fake = Fake::start().await;
+    let home = Home::new(&fake);
+    home.write(
+        ".kube/cache/entrada/localhost_1.json",
+        &fake.cached(60, 60).replace(&fake.url, "https://localhost:1"),
+    );
+    home.run(&["logout"]).await.assert(1, "not revoked: do that at https://localhost:1");
+    assert!(!home.path(".kube/cache/entrada/localhost_1.json").exists());
+}
