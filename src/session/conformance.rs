@@ -270,7 +270,10 @@ pub(super) async fn a_tokens_end_is_brought_forward_by_its_holder_alone(world: W
     let found = world.store.find(&opener.key).await.unwrap().unwrap();
     assert_eq!((found.credential.expires_at, found.credential.renewable), (sooner, true));
     assert_eq!(found.session.unwrap().id, cookie.session.id);
-    assert_eq!(world.store.listed(&user("alice"), CredentialKind::ProxyToken).await.unwrap()[0].credential.expires_at, sooner);
+    assert_eq!(
+        world.store.listed(&user("alice"), CredentialKind::Token).await.unwrap()[0].credential.expires_at,
+        sooner
+    );
     assert_eq!(world.published(), (vec![], vec![]), "nothing has ended yet");
 }
 
