@@ -50,7 +50,7 @@ pub(crate) enum Exit {
     /// The server, the network or a file.
     Failed = 1,
     /// What was typed makes no sense.
-    Usage = 2,
+    Usage = 64,
     /// There is no valid token, and nobody who could sign in now.
     SignInNeeded = 3,
     /// The person in the browser said no.

@@ -28,7 +28,7 @@ use dashmap::DashMap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use self::change::{Changed, kept_until};
+use self::change::{Changed, kept_until, unverified};
 use super::backend::{Backend, Stored, StoredGrant, UsesOf, Version};
 use super::near::{Near, State, User};
 use super::records::Records;
@@ -273,10 +273,7 @@ impl<B: Backend> SessionStore for SealedStore<B> {
         let tag = opener.session.user.tag();
         self.change(tag, |records| {
             records.prune(now);
-            records.arm(tag, opener, tokens, now).map(Changed::Yes).map_err(|broken| {
-                tracing::error!(user = %tag, error = %broken, "a record in the store does not verify");
-                StoreError
-            })
+            records.arm(tag, opener, tokens, now).map(Changed::Yes).map_err(|broken| unverified(tag, &broken))
         })
         .await
     }
@@ -288,10 +285,8 @@ impl<B: Backend> SessionStore for SealedStore<B> {
     async fn shorten(&self, opener: &Opener, ends_at: Timestamp) -> Result<(), StoreError> {
         let tag = opener.session.user.tag();
         let change = self.change(tag, |records| {
-            records.shorten(tag, opener, ends_at).map(Changed::when).map_err(|broken| {
-                tracing::error!(user = %tag, error = %broken, "a record in the store does not verify");
-                StoreError
-            })
+            let shortened = records.shorten(tag, opener, ends_at);
+            shortened.map(Changed::when).map_err(|broken| unverified(tag, &broken))
         });
         change.await.map(|_shortened| ())
     }

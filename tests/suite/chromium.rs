@@ -6,6 +6,7 @@
 mod accessibility;
 mod foreign;
 mod handover;
+mod login;
 mod looks;
 mod portal;
 mod socket;

@@ -156,3 +156,9 @@ fn swap(state: &State, records: &Records, begun: Option<(Arc<Session>, Begun)>) 
 pub(super) fn kept_until(expires_at: Timestamp) -> Timestamp {
     expires_at.saturating_add(EXPIRED_IS_KNOWN_FOR + MARGIN).unwrap_or(Timestamp::MAX)
 }
+
+/// What a change answers whose user's records were not written by the credentials that they name.
+pub(super) fn unverified(user: UserTag, broken: &dyn std::fmt::Display) -> StoreError {
+    tracing::error!(%user, error = %broken, "a record in the store does not verify");
+    StoreError
+}
