@@ -71,7 +71,36 @@ pub(super) async fn tour(mut look: impl AsyncFnMut(&Chromium, &str)) {
     browser.press("Revoke").await;
     browser.sees("Revoke “headlamp”?").await;
     look(&browser, "question").await;
+    computers(&world, &browser, &address, &mut look).await;
     troubles(&world, &browser, &mut look).await;
+}
+
+/// Computers that ask to act as the person.
+async fn computers(
+    world: &World,
+    browser: &Chromium,
+    address: &str,
+    look: &mut impl AsyncFnMut(&Chromium, &str),
+) {
+    let query = "response_type=code&redirect_uri=http://127.0.0.1:51234/callback&state=0123456789abcdefghij-_&\
+                 code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256&\
+                 client_name=alice-laptop";
+    browser.open(&world.at(&format!("/cli/authorize?{query}"))).await;
+    browser.sees("6924").await;
+    look(browser, "computer").await;
+
+    browser.open(&world.at("/device")).await;
+    browser.enter("input[name=user_code]", "BBBB-BBBB").await;
+    browser.press("Go on").await;
+    browser.sees("No computer waits with this code.").await;
+    look(browser, "device").await;
+    let url = format!("https://{}/device/code", address.replace("127.0.0.1", "localhost"));
+    let codes = world.browser().post_form(&url, &[("client_name", "build-box")], &[]).await.unwrap();
+    let codes: serde_json::Value = codes.json().unwrap();
+    browser.enter("input[name=user_code]", codes["user_code"].as_str().unwrap()).await;
+    browser.press("Go on").await;
+    browser.sees("build-box").await;
+    look(browser, "device-question").await;
 }
 
 /// What stands between a person and the cluster.
