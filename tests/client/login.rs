@@ -151,7 +151,7 @@ async fn what_would_fail_afterwards_is_told_before() {
 
     let home = Home::new(&fake);
     home.run(&["login", &fake.url, "--device"]).await.assert(1, "--ca-file ca.crt");
-    home.run(&["login", "http://localhost"]).await.assert(2, "does not begin with https://");
+    home.run(&["login", "http://localhost"]).await.assert(64, "does not begin with https://");
     assert!(fake.state().calls.is_empty());
     home.run(&["login", "https://localhost:1", "--device"]).await.assert(1, "cannot be reached");
 }

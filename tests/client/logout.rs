@@ -8,7 +8,7 @@ async fn the_token_is_revoked_and_forgotten() {
     // Proves that the only sign-in is found without its address, and that kubectl then says what to run.
     let fake = Fake::start().await;
     let home = Home::new(&fake);
-    home.run(&["logout"]).await.assert(2, "Nobody is signed in");
+    home.run(&["logout"]).await.assert(64, "Nobody is signed in");
     home.logged_in(&fake, &[]).await.assert(0, "Signed in");
     home.kubectl(&["get", "--raw", "/version"]).await.assert(0, "");
     home.run(&["logout"]).await.assert(0, "Signed out of https://localhost:");
@@ -32,7 +32,7 @@ async fn the_context_goes_where_that_is_asked_for() {
         ".kube/cache/entrada/other.json",
         &fake.cached(60, 60).replace(&fake.url, "https://other.example"),
     );
-    home.run(&["logout"]).await.assert(2, "https://localhost:");
+    home.run(&["logout"]).await.assert(64, "https://localhost:");
     home.run(&["logout", &fake.url, "--remove-context"]).await.assert(0, "Signed out");
     assert_eq!(home.read(".kube/config"), format!("{mine}current-context: \"\"\n"));
 }
