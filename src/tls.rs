@@ -133,3 +133,15 @@ pub(crate) fn names(presented: &[String]) -> Vec<&str> {
         })
         .collect()
 }
+
+/// An error of a call, with all its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -167,12 +167,5 @@ impl Reply {
 
 /// An error with its causes in one line.
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    talk::plain(&text, 400)
+    talk::plain(&tls::chain(error), 400)
 }

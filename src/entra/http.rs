@@ -125,26 +125,14 @@ impl Http {
             drop(waiting);
             let response = self.client.request(request).await.map_err(|error| {
                 tls::refused_certificate(&error)
-                    .map_or_else(|| CallError::Connection(chain(&error)), CallError::Certificate)
+                    .map_or_else(|| CallError::Connection(tls::chain(&error)), CallError::Certificate)
             })?;
             let (head, body) = response.into_parts();
             let body = Limited::new(body, MAX_REPLY_BYTES).collect().await;
-            let body = body.map_err(|error| CallError::Body(chain(&*error)))?.to_bytes();
+            let body = body.map_err(|error| CallError::Body(tls::chain(&*error)))?.to_bytes();
             Ok(Reply { status: head.status, headers: head.headers, body })
         };
         let reply = tokio::time::timeout(self.timeout, exchange).await;
         reply.unwrap_or(Err(CallError::Timeout(self.timeout)))
     }
-}
-
-/// An error with all its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
