@@ -4,8 +4,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 // Beside this file it would be a test of its own.
-#[path = "monitoring/rendered.rs"]
-mod rendered;
+#[expect(dead_code, reason = "the tests of the manifests need more of it")]
+#[path = "manifests/render.rs"]
+mod render;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +14,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use self::rendered::render;
+use self::render::kustomize;
 
 /// The fields of the Operator's types (monitoring.coreos.com/v1) that may stand here; `[]` is any item of a list, and what ends
 /// with a point a map of anything. The API server drops what it does not know, so that a misspelt field would do nothing.
@@ -76,7 +77,7 @@ const UNITS: &[&str] = &["short", "s", "bytes", "reqps", "ops", "percentunit"];
 #[test]
 fn the_objects_have_fields_that_exist() {
     // Proves that there are these objects and no others, and that no field of theirs is misspelt.
-    let objects = render("components/monitoring");
+    let objects = kustomize("components/monitoring").objects;
     let kinds: Vec<_> = objects.iter().map(|object| text(&object["kind"])).collect();
     assert_eq!(kinds, ["ConfigMap", "PodMonitor", "PrometheusRule"]);
     for object in &objects {
@@ -91,10 +92,10 @@ fn the_objects_have_fields_that_exist() {
 #[test]
 fn the_pod_monitor_finds_the_pods_of_the_base() {
     // Proves that labels, port and namespace are those of the Deployment.
-    let base = render("base");
+    let base = kustomize("base").objects;
     let deployment = base.iter().find(|object| object["kind"] == "Deployment").unwrap();
     let pod = &deployment["spec"]["template"];
-    let monitor = &render("components/monitoring")[1]["spec"];
+    let monitor = &kustomize("components/monitoring").objects[1]["spec"];
     for (label, value) in monitor["selector"]["matchLabels"].as_object().unwrap() {
         assert_eq!(pod["metadata"]["labels"][label], *value);
     }
@@ -262,7 +263,7 @@ fn first_line(text: &str) -> &str {
 }
 
 fn rules() -> Vec<Value> {
-    let groups = render("components/monitoring")[2]["spec"]["groups"].take();
+    let groups = kustomize("components/monitoring").objects[2]["spec"]["groups"].take();
     let groups = groups.as_array().unwrap().iter();
     groups.flat_map(|group| group["rules"].as_array().unwrap().clone()).collect()
 }
