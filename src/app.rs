@@ -323,7 +323,7 @@ impl Foundation {
         )?;
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
-        let origins = Origins::new(config.public_url.origin().to_owned());
+        let origins = Origins::new(config.public_url.origin(), &config.allowed_origins);
         let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
         let public_authority = config.public_url.origin().trim_start_matches("https://");
         Ok(Stages {
@@ -365,6 +365,7 @@ impl Foundation {
             broker: self.broker.clone(),
             upstream: upstream.clone(),
             origins: origins.clone(),
+            own_origin: origins.own(),
             clock: self.clock.clone(),
             settings: PageSettings {
                 lifetimes: config.lifetimes,

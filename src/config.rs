@@ -9,6 +9,7 @@ mod handover;
 mod limits;
 mod log;
 mod names;
+mod origins;
 mod raw;
 mod store;
 mod templates;
@@ -67,6 +68,8 @@ pub struct Config {
     pub sign_out_of_entra: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Origins whose pages may use the API with the user's cookie, as browsers write them.
+    pub allowed_origins: Vec<String>,
     /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where spans go; `None`: nowhere, and none are made.

@@ -40,6 +40,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let sign_out_of_entra =
         c.choice("ENTRADA_SIGN_OUT", raw.sign_out.as_deref(), &[("here", false), ("entra", true)]);
     let limits = c.limits(raw);
+    let allowed_origins = c.allowed_origins(raw.allowed_origins.as_deref());
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let trace = c.trace(raw);
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
@@ -72,6 +73,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         handover,
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
+        allowed_origins,
         trusted_proxies,
         trace,
         drain,

@@ -152,6 +152,9 @@ pub struct RawConfig {
     /// Body of a request to Entrada's own pages, in bytes [default: 65536]
     #[arg(long, env = "ENTRADA_MAX_BODY_BYTES", hide_env_values = true)]
     pub max_body_bytes: Option<String>,
+    /// Origins (exact, comma-separated) whose pages may use the API with the user's cookie [default: none]
+    #[arg(long, env = "ENTRADA_ALLOWED_ORIGINS", hide_env_values = true)]
+    pub allowed_origins: Option<String>,
     /// Not built yet: setting it is a fault
     #[arg(long, env = "ENTRADA_MOUNTS", hide_env_values = true)]
     pub mounts: Option<String>,

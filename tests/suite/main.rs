@@ -13,6 +13,7 @@ mod audit_process;
 mod broker;
 mod chromium;
 mod copy;
+mod cors;
 mod credentials;
 mod doctor;
 mod drain;
