@@ -110,9 +110,8 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::raise(&config.limits);
     let foundation = Foundation::lay(config, clock, budget)?;
-    let certificates =
-        config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
-    let certificates = certificates.map(Arc::new);
+    let certificates = (!config.tls.is_empty()).then(|| Certificates::new(&config.tls)).transpose();
+    let certificates = certificates.context("public certificate")?.map(Arc::new);
     let stages = Arc::new(foundation.stages(config)?);
 
     let admin_addr = sockets.admin.local_addr()?;

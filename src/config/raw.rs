@@ -17,10 +17,10 @@ pub struct RawConfig {
     /// `off` where TLS ends in front of Entrada [default: on]
     #[arg(long, env = "ENTRADA_TLS", hide_env_values = true)]
     pub tls: Option<String>,
-    /// Certificate chain in PEM, leaf first; re-read when it changes
+    /// Certificate chain in PEM, leaf first; re-read when it changes. Several files are separated by commas
     #[arg(long, env = "ENTRADA_TLS_CERT_FILE", hide_env_values = true)]
     pub tls_cert_file: Option<String>,
-    /// Private key in PEM; re-read when it changes
+    /// Private key in PEM; re-read when it changes. Of several, the n-th is that of the n-th certificate
     #[arg(long, env = "ENTRADA_TLS_KEY_FILE", hide_env_values = true)]
     pub tls_key_file: Option<String>,
     /// Liveness, readiness and metrics, plain HTTP [default: 0.0.0.0:9090]

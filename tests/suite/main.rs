@@ -11,6 +11,7 @@ mod tabs;
 mod audit;
 mod audit_process;
 mod broker;
+mod certificates;
 mod chromium;
 mod copy;
 mod cors;
