@@ -110,9 +110,8 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     let draining = Arc::new(AtomicBool::new(false));
     let budget = Budget::raise(&config.limits);
     let foundation = Foundation::lay(config, clock, budget)?;
-    let certificates =
-        config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
-    let certificates = certificates.map(Arc::new);
+    let certificates = (!config.tls.is_empty()).then(|| Certificates::new(&config.tls)).transpose();
+    let certificates = certificates.context("public certificate")?.map(Arc::new);
     let stages = Arc::new(foundation.stages(config)?);
 
     let admin_addr = sockets.admin.local_addr()?;
@@ -323,7 +322,7 @@ impl Foundation {
         )?;
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
-        let origins = Origins::new(config.public_url.origin().to_owned());
+        let origins = Origins::new(config.public_url.origin(), &config.allowed_origins);
         let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
         let public_authority = config.public_url.origin().trim_start_matches("https://");
         Ok(Stages {
@@ -365,6 +364,7 @@ impl Foundation {
             broker: self.broker.clone(),
             upstream: upstream.clone(),
             origins: origins.clone(),
+            own_origin: origins.own(),
             clock: self.clock.clone(),
             settings: PageSettings {
                 lifetimes: config.lifetimes,

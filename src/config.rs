@@ -9,9 +9,11 @@ mod handover;
 mod limits;
 mod log;
 mod names;
+mod origins;
 mod raw;
 mod store;
 mod templates;
+mod tls;
 mod trace;
 
 use std::fmt;
@@ -41,8 +43,9 @@ pub struct Config {
     pub public_url: PublicUrl,
     /// Where clients connect.
     pub listen: SocketAddr,
-    /// Certificate and key of the public listener; `None` when TLS ends in front of us.
-    pub tls: Option<TlsFiles>,
+    /// Certificates of the public listener, the first of which is for clients that ask for no host or an unknown one. None
+    /// where TLS ends in front of us.
+    pub tls: Vec<TlsFiles>,
     /// Where liveness, readiness and metrics are served in plain HTTP.
     pub admin_listen: SocketAddr,
     /// The API server and who vouches for it.
@@ -67,6 +70,8 @@ pub struct Config {
     pub sign_out_of_entra: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Origins whose pages may use the API with the user's cookie, as browsers write them.
+    pub allowed_origins: Vec<String>,
     /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where spans go; `None`: nowhere, and none are made.
@@ -86,7 +91,7 @@ pub struct PublicUrl {
     host: String,
 }
 
-/// PEM files of the public listener, re-read when their content changes.
+/// PEM files of one certificate, re-read when their content changes.
 #[derive(Clone, Debug)]
 pub struct TlsFiles {
     /// Certificate chain, leaf first.
@@ -258,6 +263,11 @@ impl PublicUrl {
 }
 
 impl Config {
+    /// Every host that is served, and for which there must be a certificate.
+    pub(crate) fn hosts(&self) -> Vec<&str> {
+        vec![self.public_url.host()]
+    }
+
     /// Checks the raw settings.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::http::body::Body;
+use crate::http::cors;
 use crate::http::forwarded::{ForwardedHeaders, Forwarding};
 use crate::http::framing::has_one_meaning;
 use crate::http::layers::{HttpService, layered};
@@ -24,7 +25,7 @@ use crate::policy::{self, origin::Origins};
 use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
-use crate::route::{Facts, Route, route};
+use crate::route::{Facts, Route, route, route_of_configured};
 use crate::trace::Tracer;
 use crate::upstream::{Reserved, Upstream};
 use crate::view::View;
@@ -74,7 +75,9 @@ impl Stages {
         let (mut parts, body) = request.into_parts();
         let forwarded_headers = self.forwarding.of(direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
-        let route = route(&parts);
+        let other_origin = self.origins.configured(&parts.headers).cloned();
+        let route = if other_origin.is_some() { route_of_configured(&parts) } else { route(&parts) };
+        let is_shared = self.origins.has_configured() && route.is_shared();
         let metrics = self.metrics.clone();
         let (client, tracer) = (forwarded_headers.client, self.tracer.as_ref());
         let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit, tracer);
@@ -88,6 +91,9 @@ impl Stages {
             problem.respond(&asker, &self.view)
         });
         response.headers_mut().entry(AUDIT_ID).or_insert_with(|| record.audit_id().clone());
+        if is_shared {
+            cors::share(response.headers_mut(), other_origin.as_ref());
+        }
         if let Some(rest) = rest {
             Unread::attach(rest, &mut response);
         }
@@ -111,10 +117,11 @@ impl Stages {
         match route {
             Route::Page(page) => {
                 // Boxed, so that its large future is not part of every Kubernetes request's.
-                let visit = Visit::new(parts, &mut body, forwarded_headers, record);
+                let visit = Visit::new(&page, parts, &mut body, forwarded_headers, record);
                 let visit = Box::pin(self.pages.visit(page, visit));
                 (visit.await, Some(body))
             }
+            Route::Preflight => (Ok(cors::preflight_answer(&parts.headers)), Some(body)),
             Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed)), Some(body)),
             Route::Kubernetes(facts) => match self.prepare(facts, &parts, forwarded_headers, record).await {
                 Err(problem) => (Err(problem), Some(body)),

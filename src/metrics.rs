@@ -68,11 +68,11 @@ pub(crate) struct Metrics {
     pub(crate) store_failures: IntCounter,
     /// By `outcome` (exported, failed, dropped).
     pub(crate) spans: IntCounterVec,
-    /// By `file` (certificate, api_server_ca) and `outcome` (ok, failed).
+    /// By `file` (certificate, certificate_2, …, api_server_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
     /// By `file`.
     pub(crate) last_reload_successful: IntGaugeVec,
-    /// Without labels; not there where TLS ends in front of us.
+    /// By `file`; not there where TLS ends in front of us.
     pub(crate) certificate_expiry: IntGaugeVec,
     pub(crate) federated_token_expiry: IntGauge,
     pub(crate) audit: AuditMetrics,
@@ -118,7 +118,7 @@ const HELP: &[(&str, &str)] = &[
     ("last_reload_successful", "Whether what a file holds now is in use: 1 or 0."),
     (
         "certificate_expiry_timestamp_seconds",
-        "When the public certificate, or an earlier one of its chain, expires; Unix time.",
+        "When a certificate that is presented to clients, or an earlier one of its chain, expires; Unix time.",
     ),
     (
         "federated_token_expiry_timestamp_seconds",
@@ -181,7 +181,7 @@ impl Default for Metrics {
             spans: counters(r, "spans_total", &["outcome"]),
             reloads: counters(r, "reloads_total", &["file", "outcome"]),
             last_reload_successful: gauges(r, "last_reload_successful", &["file"]),
-            certificate_expiry: gauges(r, "certificate_expiry_timestamp_seconds", &[]),
+            certificate_expiry: gauges(r, "certificate_expiry_timestamp_seconds", &["file"]),
             federated_token_expiry: gauge(r, "federated_token_expiry_timestamp_seconds"),
             audit: AuditMetrics::new(r),
             registry,

@@ -58,8 +58,10 @@ pub(crate) struct Pages {
     pub(crate) handover: Handover,
     /// Asked, as the user, how it sees them.
     pub(crate) upstream: Arc<Upstream>,
-    /// Guards what a cookie may do.
+    /// Guards what a cookie may do, on pages that configured origins may use.
     pub(crate) origins: Origins,
+    /// The same on all other pages: only they themselves may.
+    pub(crate) own_origin: Origins,
     /// Time.
     pub(crate) clock: Clock,
     /// What the administrator has set.
@@ -89,6 +91,8 @@ pub(crate) struct PageSettings {
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
     parts: Parts,
+    /// Whether pages of configured origins may use this page.
+    is_shared: bool,
     body: &'a mut Incoming,
     forwarded_headers: &'a ForwardedHeaders,
     record: &'a Record,
@@ -99,12 +103,13 @@ impl<'a> Visit<'a> {
     /// is from is noted in `record`.
     #[must_use]
     pub(crate) fn new(
+        page: &Page,
         parts: Parts,
         body: &'a mut Incoming,
         forwarded_headers: &'a ForwardedHeaders,
         record: &'a Record,
     ) -> Self {
-        Self { parts, body, forwarded_headers, record }
+        Self { parts, is_shared: page.is_shared(), body, forwarded_headers, record }
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -204,16 +209,17 @@ impl Pages {
         let identity = self.authenticator.identify(visit.headers()).await?;
         visit.record.identified(identity.credential(), identity.session());
         if identity.is_cookie() {
-            self.guard(&visit.parts)?;
+            self.guard(visit)?;
         }
         Ok(identity)
     }
 
-    fn guard(&self, parts: &Parts) -> Result<(), Problem> {
-        let passes = if parts.method.is_safe() {
-            self.origins.tolerate(parts)
+    fn guard(&self, visit: &Visit<'_>) -> Result<(), Problem> {
+        let origins = if visit.is_shared { &self.origins } else { &self.own_origin };
+        let passes = if visit.parts.method.is_safe() {
+            origins.tolerate(&visit.parts)
         } else {
-            self.origins.prove(&parts.headers)
+            origins.prove(visit.headers())
         };
         if passes { Ok(()) } else { Err(Denied::CrossOrigin.into()) }
     }

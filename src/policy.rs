@@ -20,7 +20,7 @@ pub(crate) struct Permit {
 /// Why a request was not permitted.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Denied {
-    /// A cookie with an unsafe method or an upgrade, and no word of the browser that it comes from our own pages.
+    /// A cookie, and no word of the browser that the request comes from a page which may make it.
     #[error("a cookie request that does not come from this origin")]
     CrossOrigin,
     /// A cookie on a path that a pod answers: its pages would speak under our origin.
@@ -85,13 +85,17 @@ mod tests {
 
     use super::*;
 
+    fn origins() -> Origins {
+        Origins::new("https://k8s.example.com", &["https://console.example.com".to_owned()])
+    }
+
     fn judge_path(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<(), Denied> {
         let mut request = Request::builder().method(method).uri(uri);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let parts = request.body(()).unwrap().into_parts().0;
-        guard_cookie(&Facts::of(&parts), &parts, &Origins::new("https://k8s.example.com".to_owned()))
+        guard_cookie(&Facts::of(&parts), &parts, &origins())
     }
 
     fn judge(method: &str, headers: &[(&str, &str)]) -> Result<(), Denied> {
@@ -104,6 +108,7 @@ mod tests {
         let same = [("origin", "https://k8s.example.com")];
         assert_eq!(judge("POST", &same), Ok(()));
         assert_eq!(judge("DELETE", &[("sec-fetch-site", "same-origin")]), Ok(()));
+        assert_eq!(judge("PATCH", &[("origin", "https://console.example.com")]), Ok(()));
         assert_eq!(judge("POST", &[]), Err(Denied::CrossOrigin));
         assert_eq!(judge("POST", &[("origin", "https://evil.example.com")]), Err(Denied::CrossOrigin));
         assert_eq!(judge("POST", &[("sec-fetch-site", "same-site")]), Err(Denied::CrossOrigin));
@@ -116,6 +121,10 @@ mod tests {
         assert_eq!(judge("GET", &upgrade), Err(Denied::CrossOrigin));
         let same = [upgrade[0], upgrade[1], ("origin", "https://k8s.example.com")];
         assert_eq!(judge("GET", &same), Ok(()));
+        let configured = [upgrade[0], upgrade[1], ("origin", "https://console.example.com")];
+        assert_eq!(judge("GET", &configured), Ok(()));
+        let sibling = [upgrade[0], upgrade[1], ("origin", "https://evil.example.com")];
+        assert_eq!(judge("GET", &sibling), Err(Denied::CrossOrigin));
     }
 
     /// Safe requests pass unless the browser says that another site's page sent them, and it is no navigation.
@@ -137,6 +146,18 @@ mod tests {
         ] {
             assert_eq!(judge("GET", &headers), Err(Denied::CrossOrigin));
         }
+    }
+
+    /// A page of a configured origin may read, too; a guard for what pods answer holds for it as for our own pages.
+    #[test]
+    fn configured_origins_are_guarded_like_our_own_pages() {
+        let from = [("origin", "https://console.example.com"), ("sec-fetch-site", "same-site")];
+        assert_eq!(judge("GET", &from), Ok(()));
+        assert_eq!(
+            judge_path("GET", "/api/v1/namespaces/a/pods/web/proxy/", &from),
+            Err(Denied::ProxyByCookie)
+        );
+        assert_eq!(judge_path("GET", "/api/v1//pods", &from), Err(Denied::AmbiguousPath));
     }
 
     /// A cookie opens no proxy path and no path of two readings.

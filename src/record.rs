@@ -100,6 +100,7 @@ impl Record {
             Route::Kubernetes(facts) => (Some(facts.clone()), ""),
             Route::Page(page) => (None, page.name()),
             Route::WrongMethod(_) => (None, "wrong_method"),
+            Route::Preflight => (None, "preflight"),
         };
         Self {
             started: Instant::now(),

@@ -12,7 +12,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// What watches a set of files.
 pub(crate) struct Reload<'a> {
     /// Name in metrics and logs.
-    pub(crate) what: &'static str,
+    pub(crate) what: &'a str,
     /// All are read; a change of any counts.
     pub(crate) files: &'a [PathBuf],
     /// When to look again.

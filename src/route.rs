@@ -8,6 +8,7 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
 
 pub(crate) use self::facts::{Facts, Shape, method_name};
+use crate::http::cors::preflighted;
 use crate::http::headers::{list, trim};
 
 /// Where a request goes.
@@ -17,8 +18,22 @@ pub(crate) enum Route {
     Page(Page),
     /// A path of ours, but not with this method; holds the methods that are.
     WrongMethod(String),
+    /// A configured origin's question whether its page may make a request.
+    Preflight,
     /// Everything else: the API server, as it came.
     Kubernetes(Facts),
+}
+
+impl Route {
+    /// Whether pages of configured origins may use what lies there, and read its answers.
+    #[must_use]
+    pub(crate) fn is_shared(&self) -> bool {
+        match self {
+            Self::Kubernetes(_) | Self::Preflight => true,
+            Self::Page(page) => page.is_shared(),
+            Self::WrongMethod(_) => false,
+        }
+    }
 }
 
 /// Our own pages.
@@ -79,6 +94,13 @@ pub(crate) enum Page {
 }
 
 impl Page {
+    /// Whether pages of configured origins may use it: what tells who is signed in, renews access, and signs out. Not what
+    /// makes, lists or ends tokens, or ends other sessions: that outlives the page, and only our own pages ask for it.
+    #[must_use]
+    pub(crate) fn is_shared(&self) -> bool {
+        matches!(self, Self::Whoami | Self::Refresh | Self::Logout)
+    }
+
     /// Its name in metrics.
     #[must_use]
     pub(crate) fn name(&self) -> &'static str {
@@ -178,6 +200,16 @@ pub(crate) fn route(parts: &Parts) -> Route {
     Route::Kubernetes(Facts::of(parts))
 }
 
+/// Finds the route of a request from a page of a configured origin. Where such a page may use what it asks about, its
+/// preflight is ours to answer; any other `OPTIONS` goes its usual way.
+#[must_use]
+pub(crate) fn route_of_configured(parts: &Parts) -> Route {
+    match preflighted(parts) {
+        Some(asked) if route(&asked).is_shared() => Route::Preflight,
+        _ => route(parts),
+    }
+}
+
 /// Whether this is a browser that navigates: it can be sent elsewhere and shows a page. A script never is.
 #[must_use]
 pub(crate) fn is_navigation(parts: &Parts) -> bool {
@@ -241,6 +273,27 @@ mod tests {
             ["/Login", "/login/", "/%6cogin", "//login", "/tokens/", "/tokens/a/b", "/devices", "/asset"]
         {
             assert!(matches!(routed("GET", path, &[]), Route::Kubernetes(_)), "{path}");
+        }
+    }
+
+    /// A preflight is answered for the paths that configured origins may use, and for no other.
+    #[test]
+    fn preflights_are_answered_for_what_other_origins_may_use() {
+        let routed = |path: &str, method: &str| {
+            let request = Request::builder().method("OPTIONS").uri(path);
+            let request = request.header("origin", "https://console.example.com");
+            let request = request.header("access-control-request-method", method);
+            route_of_configured(&request.body(()).unwrap().into_parts().0)
+        };
+        for (path, method) in
+            [("/api/v1/pods", "PATCH"), ("/", "GET"), ("/refresh", "POST"), ("/logout", "POST")]
+        {
+            assert!(matches!(routed(path, method), Route::Preflight), "{path}");
+        }
+        for (path, method) in
+            [("/tokens", "POST"), ("/tokens/abc", "DELETE"), ("/kubeconfig", "POST"), ("/whoami", "PUT")]
+        {
+            assert!(matches!(routed(path, method), Route::WrongMethod(_)), "{path}");
         }
     }
 

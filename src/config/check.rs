@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use url::Url;
 
-use super::{ApiServer, Config, EntraConfig, Faults, Lifetimes, PublicUrl, RawConfig, TlsFiles};
+use super::{ApiServer, Config, EntraConfig, Faults, Lifetimes, PublicUrl, RawConfig};
 
 const DEFAULT_API_SERVER_CA: &str = "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt";
 const DEFAULT_AUTHORITY: &str = "https://login.microsoftonline.com/";
@@ -40,6 +40,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let sign_out_of_entra =
         c.choice("ENTRADA_SIGN_OUT", raw.sign_out.as_deref(), &[("here", false), ("entra", true)]);
     let limits = c.limits(raw);
+    let allowed_origins = c.allowed_origins(raw.allowed_origins.as_deref());
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let trace = c.trace(raw);
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
@@ -72,6 +73,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         handover,
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
+        allowed_origins,
         trusted_proxies,
         trace,
         drain,
@@ -156,31 +158,6 @@ impl Checker {
             self.faults.push(name, format!("is `{text}`"), fix);
         }
         parsed
-    }
-
-    fn tls(&mut self, raw: &RawConfig) -> Option<TlsFiles> {
-        let on = self.choice("ENTRADA_TLS", raw.tls.as_deref(), &[("on", true), ("off", false)])?;
-        let (cert, key) = (given(raw.tls_cert_file.as_deref()), given(raw.tls_key_file.as_deref()));
-        if !on {
-            if cert.or(key).is_some() {
-                let seen = "is `off`, but certificate or key file is set";
-                let fix = "must be `on`, or the files must not be set";
-                self.faults.push("ENTRADA_TLS", seen, fix);
-            }
-            return None;
-        }
-        let (Some(cert), Some(key)) = (cert, key) else {
-            let fix = "must both be set, or ENTRADA_TLS=off where TLS ends in front of Entrada";
-            self.faults.push("ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE", "not both are set", fix);
-            return None;
-        };
-        self.certificates("ENTRADA_TLS_CERT_FILE", Some(cert));
-        let key_text = self.read("ENTRADA_TLS_KEY_FILE", key);
-        if key_text.is_some_and(|pem| PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_err()) {
-            let seen = format!("{key} contains no private key");
-            self.faults.push("ENTRADA_TLS_KEY_FILE", seen, "must contain a private key in PEM");
-        }
-        Some(TlsFiles { cert: PathBuf::from(cert), key: PathBuf::from(key) })
     }
 
     fn api_server(&mut self, raw: &RawConfig) -> Option<ApiServer> {

@@ -17,10 +17,10 @@ pub struct RawConfig {
     /// `off` where TLS ends in front of Entrada [default: on]
     #[arg(long, env = "ENTRADA_TLS", hide_env_values = true)]
     pub tls: Option<String>,
-    /// Certificate chain in PEM, leaf first; re-read when it changes
+    /// Certificate chain in PEM, leaf first; re-read when it changes. Several files are separated by commas
     #[arg(long, env = "ENTRADA_TLS_CERT_FILE", hide_env_values = true)]
     pub tls_cert_file: Option<String>,
-    /// Private key in PEM; re-read when it changes
+    /// Private key in PEM; re-read when it changes. Of several, the n-th is that of the n-th certificate
     #[arg(long, env = "ENTRADA_TLS_KEY_FILE", hide_env_values = true)]
     pub tls_key_file: Option<String>,
     /// Liveness, readiness and metrics, plain HTTP [default: 0.0.0.0:9090]
@@ -152,6 +152,9 @@ pub struct RawConfig {
     /// Body of a request to Entrada's own pages, in bytes [default: 65536]
     #[arg(long, env = "ENTRADA_MAX_BODY_BYTES", hide_env_values = true)]
     pub max_body_bytes: Option<String>,
+    /// Origins (exact, comma-separated) whose pages may use the API with the user's cookie [default: none]
+    #[arg(long, env = "ENTRADA_ALLOWED_ORIGINS", hide_env_values = true)]
+    pub allowed_origins: Option<String>,
     /// Not built yet: setting it is a fault
     #[arg(long, env = "ENTRADA_MOUNTS", hide_env_values = true)]
     pub mounts: Option<String>,

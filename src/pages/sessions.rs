@@ -32,7 +32,7 @@ impl Pages {
 
     /// `POST /logout`: this session, or that of another browser of the user's; its tokens become dormant.
     pub(super) async fn logout(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        self.guard(&visit.parts)?;
+        self.guard(&visit)?;
         let max_bytes = self.settings.max_body_bytes;
         if let Some(id) = body::other_browser(&visit.parts.headers, visit.body, max_bytes).await? {
             let identity = self.browser(&visit).await?;

@@ -4,11 +4,15 @@
 //! `target/tmp/pages/`; `make screenshots` puts those of the tour into `docs/images/`.
 
 mod accessibility;
+mod answers;
+mod cached;
 mod foreign;
 mod handover;
 mod login;
 mod looks;
+mod origins;
 mod portal;
+mod sites;
 mod socket;
 mod tour;
 mod troubles;

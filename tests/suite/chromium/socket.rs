@@ -5,8 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use standin::browser::Browser;
 
 use super::super::support::World;
-use super::super::support::webdriver::Chromium;
-use super::foreign::serve;
+use super::sites::{STRANGER, Site};
 use super::{PODS, world};
 
 /// Runs `echo hello` in a pod and shows what comes of it.
@@ -35,9 +34,9 @@ async fn a_pages_websocket_bears_a_token_in_its_subprotocol() {
     let bearer = URL_SAFE_NO_PAD.encode(&token);
     world.keep_secret(bearer.as_str());
     let script = format!("const bearer = \"{bearer}\";{DASHBOARD}");
-    let site = serve(&world, "", &script).await;
-    let browser = Chromium::start(world.ca.pem(), "").await;
-    browser.open(&format!("https://localhost:{}/", site.addr().port())).await;
+    let site = Site::start("", &script).await;
+    let browser = site.browser(&world).await;
+    browser.open(&site.page(STRANGER, &world)).await;
     browser.sees("closed: v5.channel.k8s.io hello").await;
     let seen = world.api.requests().into_iter().find(|request| request.target.starts_with(PODS)).unwrap();
     assert_eq!(seen.header_values("sec-websocket-protocol"), ["v5.channel.k8s.io"]);
@@ -49,9 +48,9 @@ async fn a_pages_websocket_bears_a_token_in_its_subprotocol() {
 async fn a_pages_websocket_with_a_foreign_token_is_refused() {
     let world = world().await;
     let script = format!("const bearer = \"bm9ib2R5\";{DASHBOARD}");
-    let site = serve(&world, "", &script).await;
-    let browser = Chromium::start(world.ca.pem(), "").await;
-    browser.open(&format!("https://localhost:{}/", site.addr().port())).await;
+    let site = Site::start("", &script).await;
+    let browser = site.browser(&world).await;
+    browser.open(&site.page(STRANGER, &world)).await;
     browser.sees("closed:").await;
     assert!(world.api.requests().is_empty());
 }

@@ -167,6 +167,49 @@ async fn broken_certificates() {
     .await;
 }
 
+/// A second certificate beside the first.
+fn second(it: &mut Ground, cert: &str, key: &str) {
+    for (setting, ending, pem) in
+        [("ENTRADA_TLS_CERT_FILE", "crt", cert), ("ENTRADA_TLS_KEY_FILE", "key", key)]
+    {
+        let path = it.file(&format!("second.{ending}"), pem);
+        let both = format!("{},{path}", it.settings[setting]);
+        it.set(setting, both);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_certificates_beside_a_good_one() {
+    // Proves that each of several certificates is judged, and the broken one named; and that there is a key for each.
+    broken(
+        "a second certificate that nobody renews",
+        async |it| {
+            let issued = it.world.ca.issue_until_in_days(9).unwrap();
+            second(it, &issued.cert_pem, &issued.key_pem);
+        },
+        ("certificate", "second.crt: it ends in 9 days", "renew it"),
+    )
+    .await;
+    broken(
+        "a second certificate and somebody else's key",
+        async |it| {
+            let (issued, other) = (it.world.ca.issue(&[]).unwrap(), it.world.ca.issue(&[]).unwrap());
+            second(it, &issued.cert_pem, &other.key_pem);
+        },
+        ("certificate", "second.crt: certificate and key do not belong together", "its own key"),
+    )
+    .await;
+    broken(
+        "a second certificate without a key",
+        async |it| {
+            let both = format!("{0},{0}", it.settings["ENTRADA_TLS_CERT_FILE"]);
+            it.set("ENTRADA_TLS_CERT_FILE", both);
+        },
+        ("settings", "name 2 certificates and 1 keys", "must name a key for each certificate"),
+    )
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn good_certificates() {
     // Proves that a chain through an intermediate is well, that of a short-lived certificate's life a third may be left,
@@ -179,6 +222,14 @@ async fn good_certificates() {
     let root = ground.file("root.pem", ground.world.ca.pem());
     ground.set("ENTRADA_PUBLIC_CA_FILE", root);
     assert_well(&ground).await;
+    let other = between.issue(&["headlamp.example.com"]).unwrap();
+    second(&mut ground, &format!("{}{}", other.cert_pem, between.pem()), &other.key_pem);
+    let rows = assert_well(&ground).await;
+    let seen = &rows.iter().find(|row| row.check == "certificate").unwrap().seen;
+    assert!(
+        seen.contains("tls.crt: for localhost") && seen.contains("second.crt: for no host of ours"),
+        "{seen}"
+    );
     ground.settings.retain(|name, _| !name.starts_with("ENTRADA_TLS"));
     ground.set("ENTRADA_TLS", "off");
     let rows = assert_well(&ground).await;

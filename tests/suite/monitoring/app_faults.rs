@@ -52,7 +52,7 @@ pub(super) async fn the_certificate_ends_in(days: i64, alerts: &'static [&'stati
     std::fs::write(world.dir.path().join("tls.crt"), ending.cert_pem).unwrap();
     std::fs::write(world.dir.path().join("tls.key"), ending.key_pem).unwrap();
     world.advance(NEXT_LOOK);
-    let ends = || world.metric("entrada_certificate_expiry_timestamp_seconds");
+    let ends = || world.metric(r#"entrada_certificate_expiry_timestamp_seconds{file="certificate"}"#);
     eventually("the new end", || async { ends().await == midnight.as_second() as f64 }).await;
     case.after(&world).await;
     case.lasting().fires(alerts)

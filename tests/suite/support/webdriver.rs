@@ -59,7 +59,7 @@ struct Driver {
 struct Process(Child);
 
 impl Chromium {
-    /// Starts one that trusts this authority (PEM). `hosts`: names that it finds at other addresses, as
+    /// Starts one that trusts these authorities (PEM). `hosts`: names that it finds at other addresses, as
     /// `MAP name address`, separated by commas.
     pub(crate) async fn start(ca_pem: &str, hosts: &str) -> Self {
         let alone = ONE_AT_A_TIME.lock().await;
@@ -166,6 +166,15 @@ impl Chromium {
         self.get("/window").await.as_str().unwrap().to_owned()
     }
 
+    pub(crate) async fn tabs(&self) -> Vec<String> {
+        serde_json::from_value(self.get("/window/handles").await).unwrap()
+    }
+
+    /// Closes the tab that is looked at; another one is to be looked at next.
+    pub(crate) async fn close(&self) {
+        self.attempt(Method::DELETE, "/window", &json!({})).await.unwrap();
+    }
+
     pub(crate) async fn look_at(&self, tab: &str) {
         self.post("/window", json!({ "handle": tab })).await;
     }
@@ -187,6 +196,11 @@ impl Chromium {
         let bytes = STANDARD.decode(picture.as_str().unwrap()).unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(file, bytes).unwrap();
+    }
+
+    /// What the browser keeps on disk of answers.
+    pub(crate) fn cache(&self) -> PathBuf {
+        self.home.path().join("profile/Default/Cache/Cache_Data")
     }
 
     /// Waits until this file was downloaded completely.
@@ -347,12 +361,10 @@ fn announced_port(mut stdout: BufReader<ChildStdout>) -> (u16, BufReader<ChildSt
     (port.expect("chromedriver ended at once"), stdout)
 }
 
-/// Puts the authority into the certificate store that Chromium reads on Linux.
+/// Puts the authorities into the certificate store that Chromium reads on Linux.
 fn trust(home: &Path, ca_pem: &str) {
     let store = home.join(".pki/nssdb");
     std::fs::create_dir_all(&store).unwrap();
-    let pem = home.join("ca.pem");
-    std::fs::write(&pem, ca_pem).unwrap();
     let certutil = |arguments: &[&str]| {
         let mut command = Command::new("certutil");
         command.arg("-d").arg(format!("sql:{}", store.display())).args(arguments);
@@ -360,7 +372,11 @@ fn trust(home: &Path, ca_pem: &str) {
         assert!(done.status.success(), "certutil: {}", String::from_utf8_lossy(&done.stderr));
     };
     certutil(&["-N", "--empty-password"]);
-    certutil(&["-A", "-n", "stand-in", "-t", "C,,", "-i", pem.to_str().unwrap()]);
+    for (number, authority) in ca_pem.split_inclusive("-----END CERTIFICATE-----\n").enumerate() {
+        let pem = home.join(format!("ca-{number}.pem"));
+        std::fs::write(&pem, authority).unwrap();
+        certutil(&["-A", "-n", &number.to_string(), "-t", "C,,", "-i", pem.to_str().unwrap()]);
+    }
 }
 
 fn capabilities(home: &Path, hosts: &str) -> Value {

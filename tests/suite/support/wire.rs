@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -10,6 +11,18 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{PATIENCE, World};
+
+/// A client that trusts the world's authority alone, and offers no protocol.
+pub(crate) fn client(world: &World) -> ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(world.ca.pem().as_bytes()).unwrap()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
 
 /// A connection to Entrada that speaks HTTP/1.1 by ALPN, or whatever a test writes.
 pub(crate) struct Wire(pub(crate) TlsStream<TcpStream>);
@@ -20,18 +33,20 @@ impl Wire {
     }
 
     pub(crate) async fn open_with(world: &World, protocol: &[u8]) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_slice(world.ca.pem().as_bytes()).unwrap()).unwrap();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = client(world);
         config.alpn_protocols = vec![protocol.to_vec()];
+        Self::open_for(world, "localhost", &Arc::new(config)).await.unwrap()
+    }
+
+    /// Opened for a host by that name, as this client does it.
+    pub(crate) async fn open_for(
+        world: &World,
+        host: &str,
+        client: &Arc<ClientConfig>,
+    ) -> std::io::Result<Self> {
         let stream = TcpStream::connect(world.entrada.addr).await.unwrap();
-        let name = ServerName::try_from("localhost").unwrap();
-        Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        TlsConnector::from(client.clone()).connect(name, stream).await.map(Self)
     }
 
     /// The certificate that Entrada presented.
