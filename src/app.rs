@@ -15,13 +15,14 @@ use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::{RedisConfig, StoreAuth, StoreConfig};
+use crate::config::{MountConfig, PublicUrl, RedisConfig, StoreAuth, StoreConfig};
 use crate::entra::Entra;
 use crate::exchange::Stages;
 use crate::http::forwarded::Forwarding;
 use crate::identity::Authenticator;
 use crate::listen::{self, Certificates, Listener};
 use crate::metrics::{Metrics, count_panics};
+use crate::mounts::{Mount, Mounts};
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
 use crate::quota::Quotas;
@@ -108,7 +109,7 @@ struct Foundation {
 pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<Running> {
     count_panics();
     let draining = Arc::new(AtomicBool::new(false));
-    let budget = Budget::raise(&config.limits);
+    let budget = Budget::raise(&config.limits, config.mounts.len());
     let foundation = Foundation::lay(config, clock, budget)?;
     let certificates =
         config.tls.as_ref().map(Certificates::new).transpose().context("public certificate")?;
@@ -150,7 +151,15 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("keys", entra.clone().keep_fresh());
     shutdown.spawn_vital("ca reload", {
         let (stages, clock) = (stages.clone(), clock.clone());
-        async move { stages.upstream.transport().keep_ca_fresh(&clock).await }
+        async move { stages.upstream.transport().keep_ca_fresh("api_server_ca", &clock).await }
+    });
+    shutdown.spawn_vital("mount ca reload", {
+        let (mounts, clock) = (stages.mounts.clone(), clock.clone());
+        async move {
+            let reloads = mounts.iter().map(|mount| mount.transport().keep_ca_fresh("mount_ca", &clock));
+            futures_util::future::join_all(reloads).await;
+            std::future::pending::<()>().await;
+        }
     });
     let upkeep =
         Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock: clock.clone() };
@@ -315,25 +324,29 @@ impl Foundation {
         let limits = &config.limits;
         let timeouts = Timeouts { connect: limits.connect, response: limits.response, stall: limits.stall };
         let transport = Transport::new(
-            &config.api_server,
+            (&config.api_server).into(),
             self.budget.upstream,
             timeouts,
             self.metrics.clone(),
             self.shutdown.clone(),
-        )?;
+        )
+        .context("ENTRADA_API_SERVER_CA_FILE")?;
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
         let origins = Origins::new(config.public_url.origin().to_owned());
         let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
-        let public_authority = config.public_url.origin().trim_start_matches("https://");
+        let mounts = Arc::new(self.mounts(config, timeouts)?);
         Ok(Stages {
-            pages: self.pages(config, &view, &origins, &upstream),
+            pages: self.pages(config, &view, &origins, &upstream, &mounts),
             authenticator: self.authenticator.clone(),
             origins,
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             upstream,
-            forwarding: Forwarding::new(config.trusted_proxies.clone(), public_authority),
+            hosts: mounts.hosts(),
+            mount_views: mounts.iter().map(|mount| view.at_mount(mount.url().clone())).collect(),
+            mounts,
+            forwarding: forwarding(config, &config.public_url),
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -342,7 +355,29 @@ impl Foundation {
         })
     }
 
-    fn pages(&self, config: &Config, view: &Arc<View>, origins: &Origins, upstream: &Arc<Upstream>) -> Pages {
+    /// Each with connections of its own, so that a dashboard that hangs keeps none from the API.
+    fn mounts(&self, config: &Config, timeouts: Timeouts) -> anyhow::Result<Mounts> {
+        let mount = |mount: &MountConfig| {
+            let connections = self.budget.mount;
+            let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
+            let transport =
+                Transport::new(mount.dashboard.clone(), connections, timeouts, metrics, shutdown)
+                    .context("ENTRADA_MOUNTS")?;
+            let forwarding = forwarding(config, &mount.url);
+            let (streams, clock) = (self.streams.clone(), self.clock.clone());
+            Ok(Mount::new(mount.url.clone(), transport, streams, forwarding, clock))
+        };
+        Ok(Mounts::new(config.mounts.iter().map(mount).collect::<anyhow::Result<_>>()?))
+    }
+
+    fn pages(
+        &self,
+        config: &Config,
+        view: &Arc<View>,
+        origins: &Origins,
+        upstream: &Arc<Upstream>,
+        mounts: &Arc<Mounts>,
+    ) -> Pages {
         let sign_in = SignIn::new(
             self.entra.clone(),
             self.store.clone(),
@@ -364,6 +399,7 @@ impl Foundation {
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             upstream: upstream.clone(),
+            mounts: mounts.clone(),
             origins: origins.clone(),
             clock: self.clock.clone(),
             settings: PageSettings {
@@ -377,6 +413,10 @@ impl Foundation {
             },
         }
     }
+}
+
+fn forwarding(config: &Config, url: &PublicUrl) -> Forwarding {
+    Forwarding::new(config.trusted_proxies.clone(), url.origin().trim_start_matches("https://"))
 }
 
 /// How long to be not ready before connections are refused.

@@ -8,6 +8,7 @@ mod check;
 mod handover;
 mod limits;
 mod log;
+mod mounts;
 mod names;
 mod raw;
 mod store;
@@ -67,6 +68,8 @@ pub struct Config {
     pub sign_out_of_entra: bool,
     /// Bounds.
     pub limits: Limits,
+    /// Dashboards on hosts of their own.
+    pub(crate) mounts: Vec<MountConfig>,
     /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where spans go; `None`: nowhere, and none are made.
@@ -102,6 +105,35 @@ pub struct ApiServer {
     pub authority: http::uri::Authority,
     /// PEM of the authority that signs its certificate.
     pub ca_file: PathBuf,
+}
+
+/// A server that requests are forwarded to.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// `host:port`, as in a request's authority.
+    pub(crate) authority: http::uri::Authority,
+    /// Who vouches for it.
+    pub(crate) trust: Trust,
+}
+
+/// Who vouches for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Plain HTTP: nobody does.
+    Nobody,
+    /// The authorities that browsers trust.
+    Public,
+    /// Those in this PEM file, and no others.
+    File(PathBuf),
+}
+
+/// A dashboard on a host of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct MountConfig {
+    /// The origin that users see.
+    pub(crate) url: PublicUrl,
+    /// The dashboard.
+    pub(crate) dashboard: Server,
 }
 
 /// The Entra tenant and the app registration.
@@ -238,6 +270,12 @@ pub struct Fault {
 pub struct Faults(Vec<Fault>);
 
 impl PublicUrl {
+    /// `None` for a URL without a host.
+    fn of(url: &Url) -> Option<Self> {
+        let host = url.host_str()?.to_owned();
+        Some(Self { origin: url.origin().ascii_serialization(), host })
+    }
+
     /// The origin without a trailing slash: `https://k8s.example.com`.
     #[must_use]
     pub fn origin(&self) -> &str {
@@ -254,6 +292,12 @@ impl PublicUrl {
     #[must_use]
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.origin)
+    }
+}
+
+impl From<&ApiServer> for Server {
+    fn from(server: &ApiServer) -> Self {
+        Self { authority: server.authority.clone(), trust: Trust::File(server.ca_file.clone()) }
     }
 }
 

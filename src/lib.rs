@@ -83,6 +83,9 @@ mod broker;
 mod upstream;
 
 #[cfg(unix)]
+mod mounts;
+
+#[cfg(unix)]
 mod streams;
 #[cfg(unix)]
 mod transport;

@@ -1,6 +1,7 @@
 //! The table of public paths, and what can be known of a Kubernetes request from its head alone. Pure.
 
 mod facts;
+mod hosts;
 mod reading;
 
 use http::Method;
@@ -8,6 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
 
 pub(crate) use self::facts::{Facts, Shape, method_name};
+pub(crate) use self::hosts::{AtMount, Hosts, MountPath};
 use crate::http::headers::{list, trim};
 
 /// Where a request goes.
@@ -17,6 +19,10 @@ pub(crate) enum Route {
     Page(Page),
     /// A path of ours, but not with this method; holds the methods that are.
     WrongMethod(String),
+    /// On the host of a mounted dashboard.
+    Mount(AtMount),
+    /// It names two hosts, one of them a mounted dashboard's.
+    TwoHosts,
     /// Everything else: the API server, as it came.
     Kubernetes(Facts),
 }
@@ -152,7 +158,18 @@ pub fn fixed_paths() -> impl Iterator<Item = (&'static str, &'static Method)> {
 
 /// Finds a request's route.
 #[must_use]
-pub(crate) fn route(parts: &Parts) -> Route {
+pub(crate) fn route(parts: &Parts, hosts: &Hosts) -> Route {
+    match hosts.mount(parts) {
+        Ok(None) => at_public_url(parts),
+        Ok(Some(mount)) if mount.path != MountPath::Dashboard && parts.method != Method::GET => {
+            Route::WrongMethod("GET".to_owned())
+        }
+        Ok(Some(mount)) => Route::Mount(mount),
+        Err(_) => Route::TwoHosts,
+    }
+}
+
+fn at_public_url(parts: &Parts) -> Route {
     let path = parts.uri.path();
     let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
     if path == "/" {
@@ -184,6 +201,13 @@ pub(crate) fn is_navigation(parts: &Parts) -> bool {
     let gets = parts.method == Method::GET || parts.method == Method::HEAD;
     let mode = parts.headers.get("sec-fetch-mode");
     gets && wants_page(&parts.headers) && mode.is_none_or(|mode| mode == "navigate")
+}
+
+/// The same, into a window or tab, where no page of another host sees the answer: not into a frame.
+#[must_use]
+pub(crate) fn is_top_navigation(parts: &Parts) -> bool {
+    let into = parts.headers.get("sec-fetch-dest");
+    parts.method == Method::GET && is_navigation(parts) && into.is_none_or(|into| into == "document")
 }
 
 /// Whether the client would rather read a page than JSON.
@@ -221,7 +245,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        route(&request.body(()).unwrap().into_parts().0)
+        route(&request.body(()).unwrap().into_parts().0, &Hosts::default())
     }
 
     /// `/` is the portal for a browser without a bearer, and the API server's for everyone else.

@@ -22,6 +22,8 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 pub(crate) struct View {
     templates: Environment<'static>,
     public_url: PublicUrl,
+    /// For pages on the host of a mounted dashboard.
+    mount: Option<PublicUrl>,
     policy: HeaderValue,
 }
 
@@ -101,7 +103,45 @@ impl View {
              form-action 'self' {authority}; frame-ancestors 'none'; base-uri 'none'"
         );
         let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
-        Self { templates, public_url, policy }
+        templates.add_global("assets", "/assets");
+        templates.add_global("home", "/");
+        Self { templates, public_url, mount: None, policy }
+    }
+
+    /// The same pages on the host of a mounted dashboard, where all paths but `/.entrada/…` are the dashboard's.
+    ///
+    /// # Panics
+    /// Never: an origin is ASCII.
+    #[must_use]
+    pub(crate) fn at_mount(&self, mount: PublicUrl) -> Self {
+        let mut templates = self.templates.clone();
+        templates.add_global("assets", "/.entrada/assets");
+        templates.add_global("home", self.public_url.join("/"));
+        let assets = mount.join("/.entrada/assets/");
+        let policy = format!(
+            "default-src 'none'; style-src {assets}; img-src {assets}; form-action 'none'; frame-ancestors 'none'; \
+             base-uri 'none'"
+        );
+        let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
+        Self { templates, public_url: self.public_url.clone(), mount: Some(mount), policy }
+    }
+
+    /// The portal, as a link on this host's pages.
+    #[must_use]
+    pub(crate) fn home(&self) -> String {
+        if self.mount.is_some() { self.public_url.join("/") } else { "/".to_owned() }
+    }
+
+    /// Where to sign in, for a client that reads no pages.
+    #[must_use]
+    pub(crate) fn login(&self) -> String {
+        self.mount.as_ref().map_or_else(|| self.public_url.join("/login"), |mount| mount.join("/"))
+    }
+
+    /// Whether its pages are on the host of a mounted dashboard, each path of which leads to the sign-in by itself.
+    #[must_use]
+    pub(crate) fn is_at_mount(&self) -> bool {
+        self.mount.is_some()
     }
 
     /// The origin that users see.

@@ -152,7 +152,7 @@ pub struct RawConfig {
     /// Body of a request to Entrada's own pages, in bytes [default: 65536]
     #[arg(long, env = "ENTRADA_MAX_BODY_BYTES", hide_env_values = true)]
     pub max_body_bytes: Option<String>,
-    /// Not built yet: setting it is a fault
+    /// Dashboards on hosts of their own: `https://headlamp.example.com=https://headlamp.headlamp.svc`, comma-separated
     #[arg(long, env = "ENTRADA_MOUNTS", hide_env_values = true)]
     pub mounts: Option<String>,
     /// Networks (CIDR, comma-separated) whose Forwarded and X-Forwarded-* are believed [default: none]

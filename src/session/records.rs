@@ -7,6 +7,7 @@
 mod change;
 mod codec;
 mod grant;
+mod mounts;
 mod succession;
 
 use std::collections::BTreeMap;
@@ -21,10 +22,11 @@ pub(super) use self::change::Begun;
 pub(super) use self::grant::{open_grant, seal_grant};
 pub(super) use self::succession::Successor;
 use self::succession::Superseded;
+use super::bearer::ProofKey;
 use super::seal::{Broken, Context, CredentialKeys, DataKey, PublicKey};
 use super::{
-    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Opener, Session,
-    SessionEnd, SessionId, UserKey, UserTag, Wait,
+    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Mounted, Opener,
+    Session, SessionEnd, SessionId, UserKey, UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -63,13 +65,19 @@ struct SessionRecord {
 struct CredentialRecord {
     #[serde(with = "codec::digest")]
     digest: Digest,
-    #[serde(with = "codec::kind")]
-    kind: CredentialKind,
+    #[serde(rename = "kind")]
+    form: Form,
     name: String,
     created_at: Timestamp,
     expires_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idle_ms: Option<u64>,
+    /// The origin of the mounted dashboard that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mount: Option<String>,
+    /// Of a dashboard's bearer: the cookie that it is derived from, with which it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<CredentialId>,
     #[serde(with = "codec::public_key")]
     public_key: PublicKey,
     /// An [`Owner`], under the credential's record key; all that stands above is its associated data.
@@ -82,6 +90,15 @@ struct CredentialRecord {
     other: Map<String, Value>,
 }
 
+/// How a credential is presented. What it is says `mount`, too: a version that does not know mounts still reads the
+/// document, and accepts no credential of one, because it cannot verify the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Form {
+    Cookie,
+    Token,
+}
+
 /// Whose credential it is.
 #[derive(Serialize, Deserialize)]
 struct Owner {
@@ -90,6 +107,9 @@ struct Owner {
     /// Of a token that its holder may have replaced.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     renewable: bool,
+    /// Of a dashboard's bearer: the key that proves its expiry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Vec<u8>>,
 }
 
 /// Who signed in, and which credentials the session has: a token moves to the user's next session only if it stands here.
@@ -163,7 +183,7 @@ impl Records {
 
     /// The user's credentials of one kind, oldest first, as far as they can be told without their keys.
     pub(super) fn list(&self, user: &UserKey, kind: CredentialKind) -> Vec<Listed> {
-        let of_kind = self.credentials.iter().filter(|(_, record)| record.kind == kind);
+        let of_kind = self.credentials.iter().filter(|(_, record)| record.kind() == kind);
         let mut listed: Vec<Listed> = of_kind
             .map(|(id, record)| Listed {
                 credential: record.credential(id, user.clone()),
@@ -292,34 +312,52 @@ impl SessionRecord {
 impl CredentialRecord {
     /// The credential, as its own key proves it.
     fn open(&self, user: UserTag, id: &CredentialId, keys: &CredentialKeys) -> Result<Credential, Broken> {
-        let Owner { tid, oid, renewable } = read(&keys.open(&self.context(user, id), &self.owner)?)?;
-        let owner = UserKey { tid: tid.into(), oid: oid.into() };
-        if owner.tag() != user {
+        let owner: Owner = read(&keys.open(&self.context(user, id), &self.owner)?)?;
+        let key = UserKey { tid: owner.tid.as_str().into(), oid: owner.oid.as_str().into() };
+        if key.tag() != user {
             return Err(Broken);
         }
-        Ok(Credential { renewable, ..self.credential(id, owner) })
+        let mut credential = Credential { renewable: owner.renewable, ..self.credential(id, key) };
+        if let (Some(mounted), Some(proof)) = (&mut credential.mounted, &owner.proof) {
+            mounted.proof = ProofKey::from_bytes(proof);
+        }
+        Ok(credential)
+    }
+
+    /// What it is.
+    fn kind(&self) -> CredentialKind {
+        match (self.form, &self.mount) {
+            (Form::Cookie, None) => CredentialKind::Cookie,
+            (Form::Cookie, Some(_)) => CredentialKind::MountCookie,
+            (Form::Token, None) => CredentialKind::Token,
+            (Form::Token, Some(_)) => CredentialKind::Bearer,
+        }
     }
 
     /// Binds the owner to all that is fixed about the credential.
     fn context(&self, user: UserTag, id: &CredentialId) -> Context {
         let idle = self.idle_ms.map_or_else(String::new, |idle| idle.to_string());
-        Context::of("credential")
+        let context = Context::of("credential")
             .and(user.as_bytes())
             .and(id.as_str())
             .and(self.digest.as_bytes())
-            .and(codec::kind_name(self.kind))
+            .and(self.form.name())
             .and(&self.name)
             .and(self.created_at.to_string())
             .and(self.expires_at.to_string())
             .and(idle)
-            .and(self.public_key.as_bytes())
+            .and(self.public_key.as_bytes());
+        match &self.mount {
+            None => context,
+            Some(mount) => context.and(mount).and(self.of.as_ref().map_or("", CredentialId::as_str)),
+        }
     }
 
     fn credential(&self, id: &CredentialId, user: UserKey) -> Credential {
         Credential {
             id: id.clone(),
             digest: self.digest,
-            kind: self.kind,
+            kind: self.kind(),
             user,
             name: self.name.clone(),
             created_at: self.created_at,
@@ -327,6 +365,27 @@ impl CredentialRecord {
             idle: self.idle_ms.map(Duration::from_millis),
             // Told by the sealed part alone.
             renewable: false,
+            mounted: self.mount.as_deref().map(|origin| Mounted {
+                origin: origin.into(),
+                cookie: self.of.clone(),
+                proof: None,
+            }),
+        }
+    }
+}
+
+impl Form {
+    fn of(kind: CredentialKind) -> Self {
+        match kind {
+            CredentialKind::Cookie | CredentialKind::MountCookie => Self::Cookie,
+            CredentialKind::Token | CredentialKind::Bearer => Self::Token,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cookie => "cookie",
+            Self::Token => "token",
         }
     }
 }
