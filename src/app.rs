@@ -360,9 +360,8 @@ impl Foundation {
         let mount = |mount: &MountConfig| {
             let connections = self.budget.mount;
             let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
-            let transport =
-                Transport::new(mount.dashboard.clone(), connections, timeouts, metrics, shutdown)
-                    .context("ENTRADA_MOUNTS")?;
+            let transport = Transport::new(mount.dashboard.clone(), connections, timeouts, metrics, shutdown)
+                .context("ENTRADA_MOUNTS")?;
             let forwarding = forwarding(config, &mount.url);
             let (streams, clock) = (self.streams.clone(), self.clock.clone());
             Ok(Mount::new(mount.url.clone(), transport, streams, forwarding, clock))

@@ -95,14 +95,24 @@ mod tests {
     #[test]
     fn the_file_limit_is_divided() {
         let limits = Limits::default();
-        let budget =
-            Budget { clients: 9_872, upstream: 9_872, mount: 0, requests_per_user: 400, streams_per_user: 1_000 };
+        let budget = Budget {
+            clients: 9_872,
+            upstream: 9_872,
+            mount: 0,
+            requests_per_user: 400,
+            streams_per_user: 1_000,
+        };
         assert_eq!(Budget::of(20_000, &limits, 0), budget);
-        let tiny = Budget { clients: 64, upstream: 64, mount: 0, requests_per_user: 24, streams_per_user: 24 };
+        let tiny =
+            Budget { clients: 64, upstream: 64, mount: 0, requests_per_user: 24, streams_per_user: 24 };
         assert_eq!(Budget::of(100, &limits, 0), tiny, "and one user leaves a quarter for the others");
         let asked = Limits { connections: Some(10), upstream_connections: Some(50_000), ..limits };
         assert_eq!(Budget::of(20_000, &asked, 0), Budget { clients: 10, ..budget });
         let mounted = Budget::of(20_000, &limits, 3);
-        assert_eq!((mounted.upstream, mounted.mount), (9_872 - 3 * 512, 512), "dashboards take from that half");
+        assert_eq!(
+            (mounted.upstream, mounted.mount),
+            (9_872 - 3 * 512, 512),
+            "dashboards take from that half"
+        );
     }
 }

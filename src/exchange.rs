@@ -24,7 +24,7 @@ use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
-use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
+use crate::problem::{Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
 use crate::route::{Facts, Hosts, Route, route};

@@ -103,8 +103,8 @@ impl View {
              form-action 'self' {authority}; frame-ancestors 'none'; base-uri 'none'"
         );
         let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
-        templates.add_global("assets", "/assets");
-        templates.add_global("home", "/");
+        templates.add_global("assets", safe("/assets"));
+        templates.add_global("home", safe("/"));
         Self { templates, public_url, mount: None, policy }
     }
 
@@ -115,8 +115,8 @@ impl View {
     #[must_use]
     pub(crate) fn at_mount(&self, mount: PublicUrl) -> Self {
         let mut templates = self.templates.clone();
-        templates.add_global("assets", "/.entrada/assets");
-        templates.add_global("home", self.public_url.join("/"));
+        templates.add_global("assets", safe("/.entrada/assets"));
+        templates.add_global("home", safe(self.public_url.join("/")));
         let assets = mount.join("/.entrada/assets/");
         let policy = format!(
             "default-src 'none'; style-src {assets}; img-src {assets}; form-action 'none'; frame-ancestors 'none'; \
@@ -189,6 +189,11 @@ impl View {
     pub(crate) fn message(&self, status: StatusCode, message: &Message<'_>) -> Response<Body> {
         self.page(status, "message.html", minijinja::value::Serde(message).into())
     }
+}
+
+/// An address of ours: it needs no escaping.
+fn safe(address: impl Into<String>) -> minijinja::Value {
+    minijinja::Value::from_safe_string(address.into())
 }
 
 /// Headers of our own answers, except the two that are written without them: the answer to a panic, and the 408 of a

@@ -68,7 +68,8 @@ impl Checker {
             ("https", false, Some(file)) => Trust::File(file),
             ("http", true, None) => Trust::Nobody,
             ("http", false, None) => {
-                let fix = "must be https, or say `;insecure`: whoever is on the way reads and changes everything";
+                let fix =
+                    "must be https, or say `;insecure`: whoever is on the way reads and changes everything";
                 self.fault(NAME, format!("the dashboard of {place} is http"), fix);
                 return None;
             }
@@ -90,7 +91,8 @@ impl Checker {
             is_bare && is_anybodys && url.host_str().is_some() && schemes.contains(&url.scheme())
         });
         if url.is_none() {
-            let fix = format!("must be an origin such as {}://host, without path or user", schemes.join(":// or "));
+            let fix =
+                format!("must be an origin such as {}://host, without path or user", schemes.join(":// or "));
             self.fault(NAME, format!("{what} is none"), fix);
         }
         url

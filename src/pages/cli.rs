@@ -81,7 +81,8 @@ impl Pages {
         let back = || format!("{PATH}?{}", request.query());
         self.must_be_of_use(&identity).map_err(|problem| problem.on_a_page(back(), Vec::new()))?;
         let (ticket, id) = self.make_ticket(&identity, &request.name, CODE_LIVES).await?;
-        let code = self.handover.leave(Way::Loopback, &ticket, &request.challenge, &request.redirect_uri).await?;
+        let code =
+            self.handover.leave(Way::Loopback, &ticket, &request.challenge, &request.redirect_uri).await?;
         visit.record.tell_act(&Act::HandoverAllowed(id.as_str()), &Outcome::of(303));
         Ok(see_other(&request.location(&[("code", code.expose())])))
     }

@@ -49,10 +49,10 @@ fn of_dashboard(host: &str, error: &TransportError, log: String) -> Problem {
                 format!("All connections to the dashboard at {host} are in use."),
             )
         },
-        TransportError::HungUp(_) => {
-            broken(format!("The dashboard at {host} broke off before it answered."))
+        TransportError::HungUp(_) => broken(format!("The dashboard at {host} broke off before it answered.")),
+        TransportError::Broken(_) => {
+            broken(format!("The answer of the dashboard at {host} could not be read."))
         }
-        TransportError::Broken(_) => broken(format!("The answer of the dashboard at {host} could not be read.")),
         TransportError::Timeout => problem(
             StatusCode::GATEWAY_TIMEOUT,
             "dashboard_timeout",
@@ -75,7 +75,8 @@ impl Problem {
     /// A sign-in for a dashboard that nobody offers, or whose parameters are none of ours.
     #[must_use]
     pub(crate) fn no_such_mount() -> Self {
-        let sentence = "There is no such dashboard here, or the address is not whole. Open the dashboard again.";
+        let sentence =
+            "There is no such dashboard here, or the address is not whole. Open the dashboard again.";
         Self::new(StatusCode::BAD_REQUEST, "no_such_mount", Side::Client, sentence)
     }
 

@@ -34,8 +34,8 @@ use super::near::{Near, State, User};
 use super::records::Records;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ending, Endings, Found, Grant, Holder,
-    Listed, MountEntry, NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
-    UserTag, Wait,
+    Listed, MountEntry, NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn,
+    Use, UserKey, UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 

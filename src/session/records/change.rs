@@ -9,8 +9,9 @@ use super::super::{
     NewSession,
 };
 use super::{
-    Broken, Credential, CredentialId, CredentialKind, CredentialRecord, Form, Identity, Opener, Owner, Records,
-    Session, SessionId, SessionRecord, Successor, UserKey, UserTag, seal_grant, session_context, write,
+    Broken, Credential, CredentialId, CredentialKind, CredentialRecord, Form, Identity, Opener, Owner,
+    Records, Session, SessionId, SessionRecord, Successor, UserKey, UserTag, seal_grant, session_context,
+    write,
 };
 use crate::secret::{CredentialKey, Digest};
 use crate::session::seal::{CredentialKeys, DataKey, PublicKey};
@@ -197,7 +198,13 @@ impl Records {
         }
     }
 
-    pub(super) fn seal_identity(&mut self, user: UserTag, session: &SessionId, data_key: &DataKey, identity: &Identity) {
+    pub(super) fn seal_identity(
+        &mut self,
+        user: UserTag,
+        session: &SessionId,
+        data_key: &DataKey,
+        identity: &Identity,
+    ) {
         let mut identity = identity.clone();
         // Who was revoked, or has moved to another session, is not listed any more.
         identity.credentials.retain(|id, _| {
