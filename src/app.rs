@@ -1,5 +1,7 @@
 //! The only wiring: builds every part from checked settings, starts them, and stops them.
 
+mod mounts;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,14 +17,13 @@ use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::config::{MountConfig, PublicUrl, RedisConfig, StoreAuth, StoreConfig};
+use crate::config::{RedisConfig, StoreAuth, StoreConfig};
 use crate::entra::Entra;
 use crate::exchange::Stages;
-use crate::http::forwarded::Forwarding;
 use crate::identity::Authenticator;
 use crate::listen::{self, Certificates, Listener};
 use crate::metrics::{Metrics, count_panics};
-use crate::mounts::{Mount, Mounts};
+use crate::mounts::Mounts;
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
 use crate::quota::Quotas;
@@ -153,14 +154,7 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
         let (stages, clock) = (stages.clone(), clock.clone());
         async move { stages.upstream.transport().keep_ca_fresh("api_server_ca", &clock).await }
     });
-    shutdown.spawn_vital("mount ca reload", {
-        let (mounts, clock) = (stages.mounts.clone(), clock.clone());
-        async move {
-            let reloads = mounts.iter().map(|mount| mount.transport().keep_ca_fresh("mount_ca", &clock));
-            futures_util::future::join_all(reloads).await;
-            std::future::pending::<()>().await;
-        }
-    });
+    shutdown.spawn_vital("mount ca reload", stages.mounts.clone().keep_cas_fresh(clock.clone()));
     let upkeep =
         Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock: clock.clone() };
     shutdown.spawn_vital("judging of streams", upkeep.clone().judge_streams());
@@ -335,38 +329,24 @@ impl Foundation {
         let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
         let origins = Origins::new(config.public_url.origin().to_owned());
         let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
-        let mounts = Arc::new(self.mounts(config, timeouts)?);
+        let dashboards = Arc::new(self.mounts(config, timeouts)?);
         Ok(Stages {
-            pages: self.pages(config, &view, &origins, &upstream, &mounts),
+            pages: self.pages(config, &view, &origins, &upstream, &dashboards),
             authenticator: self.authenticator.clone(),
             origins,
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             upstream,
-            hosts: mounts.hosts(),
-            mount_views: mounts.iter().map(|mount| view.at_mount(mount.url().clone())).collect(),
-            mounts,
-            forwarding: forwarding(config, &config.public_url),
+            hosts: dashboards.hosts(),
+            mount_views: dashboards.iter().map(|mount| view.at_mount(mount.url().clone())).collect(),
+            mounts: dashboards,
+            forwarding: mounts::forwarding(config, &config.public_url),
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             tracer: self.tracer.clone(),
             audit: self.audit.clone(),
         })
-    }
-
-    /// Each with connections of its own, so that a dashboard that hangs keeps none from the API.
-    fn mounts(&self, config: &Config, timeouts: Timeouts) -> anyhow::Result<Mounts> {
-        let mount = |mount: &MountConfig| {
-            let connections = self.budget.mount;
-            let (metrics, shutdown) = (self.metrics.clone(), self.shutdown.clone());
-            let transport = Transport::new(mount.dashboard.clone(), connections, timeouts, metrics, shutdown)
-                .context("ENTRADA_MOUNTS")?;
-            let forwarding = forwarding(config, &mount.url);
-            let (streams, clock) = (self.streams.clone(), self.clock.clone());
-            Ok(Mount::new(mount.url.clone(), transport, streams, forwarding, clock))
-        };
-        Ok(Mounts::new(config.mounts.iter().map(mount).collect::<anyhow::Result<_>>()?))
     }
 
     fn pages(
@@ -412,10 +392,6 @@ impl Foundation {
             },
         }
     }
-}
-
-fn forwarding(config: &Config, url: &PublicUrl) -> Forwarding {
-    Forwarding::new(config.trusted_proxies.clone(), url.origin().trim_start_matches("https://"))
 }
 
 /// How long to be not ready before connections are refused.

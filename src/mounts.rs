@@ -87,6 +87,13 @@ impl Mounts {
         self.0.iter()
     }
 
+    /// Watches the CA files of all for ever.
+    pub(crate) async fn keep_cas_fresh(self: Arc<Self>, clock: Clock) {
+        let reloads = self.0.iter().map(|mount| mount.transport.keep_ca_fresh("mount_ca", &clock));
+        futures_util::future::join_all(reloads).await;
+        std::future::pending().await
+    }
+
     /// The one that the route names.
     pub(crate) fn at(&self, index: usize) -> Option<&Mount> {
         self.0.get(index)
@@ -128,12 +135,6 @@ impl Mount {
     #[must_use]
     pub(crate) fn forwarding(&self) -> &Forwarding {
         &self.forwarding
-    }
-
-    /// The connections.
-    #[must_use]
-    pub(crate) fn transport(&self) -> &Transport {
-        &self.transport
     }
 
     /// Forwards a request to the dashboard, with the bearer of whoever makes it.

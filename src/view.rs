@@ -84,6 +84,7 @@ impl View {
         for (name, source) in [
             ("base.html", include_str!("pages/templates/base.html")),
             ("portal.html", include_str!("pages/templates/portal.html")),
+            ("mount.html", include_str!("pages/templates/mount.html")),
             ("message.html", include_str!("pages/templates/message.html")),
             ("handover.html", include_str!("pages/templates/handover.html")),
             ("device.html", include_str!("pages/templates/device.html")),

@@ -26,6 +26,7 @@ pub(super) fn asset(name: &str) -> Result<Response<Body>, Problem> {
     let (kind, bytes): (&'static str, &'static [u8]) = match name {
         "entrada.css" => ("text/css; charset=utf-8", include_bytes!("assets/entrada.css")),
         "portal.js" => ("text/javascript; charset=utf-8", include_bytes!("assets/portal.js")),
+        "mount.js" => ("text/javascript; charset=utf-8", include_bytes!("assets/mount.js")),
         "icon.svg" => ("image/svg+xml", include_bytes!("assets/icon.svg")),
         _ => return Err(Problem::not_found()),
     };

@@ -4,12 +4,16 @@
 //! Nobody but this program ever sees a code that is still good. It stands in the address of one redirect, which no page
 //! and, since service workers are refused there, no script of the dashboard sees; and whatever comes of it, the code is
 //! used up before there is an answer.
+//!
+//! Path and query wait in a cookie of the mount's host. The fragment goes with the browser from redirect to redirect; where
+//! Entra's own pages would lose it, a page of ours keeps it first.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
 use http::header::{HeaderValue, REFERRER_POLICY};
+use http::{Response, StatusCode};
+use minijinja::context;
 use url::form_urlencoded::Serializer;
 
 use super::body::Fields;
@@ -25,7 +29,7 @@ use crate::problem::{Problem, redirect};
 use crate::route::is_top_navigation;
 use crate::secret::{CredentialSecret, token_key};
 use crate::session::bearer::BearerKeys;
-use crate::session::handover::{CODE_LIVES, Redeemed, Step, Way};
+use crate::session::handover::{self, CODE_LIVES, Redeemed, Way};
 use crate::session::{Credential, CredentialKind, MountEntry, Mounted, StoreError};
 
 const ENTER: &str = "/.entrada/enter";
@@ -37,24 +41,35 @@ struct Request<'a> {
     mount: &'a Mount,
     challenge: String,
     state: String,
-    /// The browser comes back from Entra: it is not sent there again.
-    is_back: bool,
+    step: Step,
+}
+
+/// How far the browser has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// It comes from the mount's host.
+    First,
+    /// Our page has kept the fragment of its address.
+    Go,
+    /// It comes back from Entra, and is not sent there again.
+    Back,
 }
 
 impl Request<'_> {
-    /// To come back to after a sign-in.
-    fn return_to(&self) -> String {
+    /// The same at another step.
+    fn at(&self, step: &str) -> String {
         let mut query = Serializer::new(String::new());
         query.append_pair("mount", self.mount.url().origin()).append_pair("challenge", &self.challenge);
-        query.append_pair("state", &self.state).append_pair("back", "1");
+        query.append_pair("state", &self.state).append_pair(step, "1");
         format!("/login?{}", query.finish())
     }
 
-    /// Back to the mount's host.
-    fn location(&self, code: &CredentialSecret) -> String {
+    /// Back to the mount's host. Where no fragment was kept, the browser keeps the one that it has.
+    fn location(&self, code: &CredentialSecret, fragment: Option<&str>) -> String {
         let mut query = Serializer::new(String::new());
         query.append_pair("code", code.expose()).append_pair("state", &self.state);
-        self.mount.url().join(&format!("{ENTER}?{}", query.finish()))
+        let fragment = fragment.map_or_else(String::new, |fragment| format!("#{fragment}"));
+        self.mount.url().join(&format!("{ENTER}?{}{fragment}", query.finish()))
     }
 }
 
@@ -80,8 +95,13 @@ impl Pages {
         }
         match self.browser(visit).await {
             Ok(identity) => self.code_for(&identity, &request, visit).await.map(Some),
-            Err(problem) if problem.asks_to_sign_in() && !request.is_back => {
-                let to_entra = self.sign_in.begin(visit.headers(), Some(&request.return_to())).await?;
+            Err(problem) if problem.asks_to_sign_in() && request.step == Step::First => {
+                let (host, state) = (request.mount.url().host(), request.state.as_str());
+                let page = context! { host, state, href => request.at("go") };
+                Ok(Some(self.view.page(StatusCode::OK, "mount.html", page)))
+            }
+            Err(problem) if problem.asks_to_sign_in() && request.step == Step::Go => {
+                let to_entra = self.sign_in.begin(visit.headers(), Some(&request.at("back"))).await?;
                 Ok(Some(with_cookies(redirect(&to_entra.location), to_entra.cookies)))
             }
             // A browser that keeps no cookies would go round in a circle.
@@ -98,7 +118,12 @@ impl Pages {
         if !is_whole || !is_entry_id(&state) {
             return Err(Problem::no_such_mount());
         }
-        Ok(Request { mount, challenge, state, is_back: fields.has("back") })
+        let step = match (fields.has("go"), fields.has("back")) {
+            (_, true) => Step::Back,
+            (true, false) => Step::Go,
+            (false, false) => Step::First,
+        };
+        Ok(Request { mount, challenge, state, step })
     }
 
     async fn code_for(
@@ -113,7 +138,9 @@ impl Pages {
         let origin = request.mount.url().origin();
         let code = self.handover.leave(Way::Mount, &ticket, &request.challenge, origin).await?;
         visit.record.tell_act(&Act::HandoverAllowed(id.as_str()), &Outcome::of(302));
-        Ok(unreferred(redirect(&request.location(&code))))
+        let (fragment, removal) = cookie::fragment(visit.headers(), &request.state).unzip();
+        let response = redirect(&request.location(&code, fragment.as_deref()));
+        Ok(with_cookies(unreferred(response), removal.into_iter().collect()))
     }
 
     /// `GET /.entrada/enter?code=…&state=…` on the mount's host: the code for a cookie.
@@ -172,7 +199,7 @@ impl Pages {
             cookies.push(self.make_mount_cookie(&ticket, mount, visit).await?);
         }
         self.discard(&ticket).await;
-        self.handover.note(Way::Mount, Step::Fetched);
+        self.handover.note(Way::Mount, handover::Step::Fetched);
         Ok(with_cookies(unreferred(redirect(&mount.url().join(entry.target()))), cookies))
     }
 

@@ -221,12 +221,12 @@ mod tests {
     proptest! {
         /// One changed character is noticed, and nothing that a stranger sends makes the parser panic.
         #[test]
-        fn a_mistyped_bearer_is_refused(at in 0_usize..107, letter in "[ -~]", text in ".{0,120}") {
+        fn a_mistyped_bearer_is_refused(place in 0_usize..107, letter in "[ -~]", text in ".{0,120}") {
             let keys = keys();
-            let bearer = keys.bearer(super::tests::at(1_800_000_000)).expose().to_owned();
+            let bearer = keys.bearer(at(1_800_000_000)).expose().to_owned();
             prop_assert_eq!(bearer.len(), 107);
             let mut typed = bearer.clone();
-            typed.replace_range(at..=at, &letter);
+            typed.replace_range(place..=place, &letter);
             prop_assume!(typed != bearer);
             prop_assert!(presented(&typed).is_none());
             let _ = presented(&format!("{BEARER_PREFIX}{text}"));

@@ -6,27 +6,27 @@
 
 mod change;
 mod codec;
+mod credential;
 mod grant;
 mod mounts;
 mod succession;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(super) use self::change::Begun;
+use self::credential::Form;
 pub(super) use self::grant::{open_grant, seal_grant};
 pub(super) use self::succession::Successor;
 use self::succession::Superseded;
-use super::bearer::ProofKey;
 use super::seal::{Broken, Context, CredentialKeys, DataKey, PublicKey};
 use super::{
-    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Mounted, Opener,
-    Session, SessionEnd, SessionId, UserKey, UserTag, Wait,
+    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Opener, Session,
+    SessionEnd, SessionId, UserKey, UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -88,15 +88,6 @@ struct CredentialRecord {
     session: Option<SessionId>,
     #[serde(flatten)]
     other: Map<String, Value>,
-}
-
-/// How a credential is presented. What it is says `mount`, too: a version that does not know mounts still reads the
-/// document, and accepts no credential of one, because it cannot verify the record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Form {
-    Cookie,
-    Token,
 }
 
 /// Whose credential it is.
@@ -306,87 +297,6 @@ impl SessionRecord {
     /// Binds what is sealed to its purpose, user, session and times.
     fn context(&self, purpose: &str, user: UserTag, id: &SessionId) -> Context {
         session_context(purpose, user, id, self.created_at, self.expires_at)
-    }
-}
-
-impl CredentialRecord {
-    /// The credential, as its own key proves it.
-    fn open(&self, user: UserTag, id: &CredentialId, keys: &CredentialKeys) -> Result<Credential, Broken> {
-        let owner: Owner = read(&keys.open(&self.context(user, id), &self.owner)?)?;
-        let key = UserKey { tid: owner.tid.as_str().into(), oid: owner.oid.as_str().into() };
-        if key.tag() != user {
-            return Err(Broken);
-        }
-        let mut credential = Credential { renewable: owner.renewable, ..self.credential(id, key) };
-        if let (Some(mounted), Some(proof)) = (&mut credential.mounted, &owner.proof) {
-            mounted.proof = ProofKey::from_bytes(proof);
-        }
-        Ok(credential)
-    }
-
-    /// What it is.
-    fn kind(&self) -> CredentialKind {
-        match (self.form, &self.mount) {
-            (Form::Cookie, None) => CredentialKind::Cookie,
-            (Form::Cookie, Some(_)) => CredentialKind::MountCookie,
-            (Form::Token, None) => CredentialKind::Token,
-            (Form::Token, Some(_)) => CredentialKind::Bearer,
-        }
-    }
-
-    /// Binds the owner to all that is fixed about the credential.
-    fn context(&self, user: UserTag, id: &CredentialId) -> Context {
-        let idle = self.idle_ms.map_or_else(String::new, |idle| idle.to_string());
-        let context = Context::of("credential")
-            .and(user.as_bytes())
-            .and(id.as_str())
-            .and(self.digest.as_bytes())
-            .and(self.form.name())
-            .and(&self.name)
-            .and(self.created_at.to_string())
-            .and(self.expires_at.to_string())
-            .and(idle)
-            .and(self.public_key.as_bytes());
-        match &self.mount {
-            None => context,
-            Some(mount) => context.and(mount).and(self.of.as_ref().map_or("", CredentialId::as_str)),
-        }
-    }
-
-    fn credential(&self, id: &CredentialId, user: UserKey) -> Credential {
-        Credential {
-            id: id.clone(),
-            digest: self.digest,
-            kind: self.kind(),
-            user,
-            name: self.name.clone(),
-            created_at: self.created_at,
-            expires_at: self.expires_at,
-            idle: self.idle_ms.map(Duration::from_millis),
-            // Told by the sealed part alone.
-            renewable: false,
-            mounted: self.mount.as_deref().map(|origin| Mounted {
-                origin: origin.into(),
-                cookie: self.of.clone(),
-                proof: None,
-            }),
-        }
-    }
-}
-
-impl Form {
-    fn of(kind: CredentialKind) -> Self {
-        match kind {
-            CredentialKind::Cookie | CredentialKind::MountCookie => Self::Cookie,
-            CredentialKind::Token | CredentialKind::Bearer => Self::Token,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Cookie => "cookie",
-            Self::Token => "token",
-        }
     }
 }
 

@@ -45,6 +45,39 @@ async fn refused(mounted: &Mounted, browser: &Browser, url: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fragment_outlives_the_sign_in() {
+    // Proves that what our page's script keeps of an address is part of the way back, once.
+    let mounted = Mounted::start().await;
+    let (world, browser) = (&mounted.world, mounted.world.browser());
+    let page = browser.navigate(&mounted.at("/dash?x")).await.unwrap();
+    let policy = page.header("content-security-policy");
+    assert!(policy.contains(&format!("script-src {}/assets/;", world.url)), "{policy}");
+    let state = page.text().split("data-state=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    // What the script does.
+    let kept = format!("__Host-entrada-fragment-{state}=%2Fpods%3Fns%3Da; Path=/; Secure; SameSite=Lax");
+    assert!(browser.set_cookie(&world.url, &kept));
+    let page = browser.choose(super::on(&browser, &page).await, "alice").await.unwrap();
+    assert_eq!(page.url.as_str(), mounted.at("/dash?x"));
+    let enter = page.hops.iter().find(|hop| hop.path() == "/.entrada/enter").unwrap();
+    assert_eq!(enter.fragment(), Some("/pods?ns=a"), "the browser takes it on to the page");
+    assert_eq!(browser.cookie_names(&world.url), ["__Host-entrada"]);
+    for at in [world.url.clone(), mounted.at("/")] {
+        world.keep_secret(browser.cookie(&at, "__Host-entrada").unwrap());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_without_cookies_does_not_go_round() {
+    // Proves that who comes back from Entra without a session is told so, and not sent there again.
+    let mounted = Mounted::start().await;
+    let stranger = mounted.world.browser();
+    let login = hop(&stranger, &mounted.at("/")).await.location().unwrap();
+    let page = hop(&stranger, &format!("{login}&back=1")).await;
+    assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (401, "no_credential"));
+    assert!(page.text().contains("Sign in"), "{}", page.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_code_is_good_once() {
     // Proves that a code cannot be replayed, also not in the browser that it was made for.
     let mounted = Mounted::start().await;
