@@ -220,10 +220,7 @@ impl Problem {
 
     /// The response in the form that the asker can use.
     pub(crate) fn respond(&self, asker: &Asker, view: &View) -> Response<Body> {
-        let sends_to_sign_in = matches!(self.help, Help::SignIn | Help::StepUp)
-            && asker.navigates
-            && !asker.presented_bearer
-            && self.status == StatusCode::UNAUTHORIZED;
+        let sends_to_sign_in = self.leads_to_sign_in() && asker.navigates && !asker.presented_bearer;
         let mut response = if let Some(callback) = &self.callback {
             self.page(view, &callback.return_to)
         } else if let Some(error) = self.oauth {

@@ -76,7 +76,7 @@ impl Stages {
                 (self.pages.enter_mount(mount, &visit).await, Some(body))
             }
             MountPath::Dashboard => match self.prepare_passage(mount, &parts, record).await {
-                Err(problem) if problem.asks_to_sign_in() && is_top_navigation(&parts) => {
+                Err(problem) if problem.leads_to_sign_in() && is_top_navigation(&parts) => {
                     (Ok(self.pages.to_sign_in(mount, &parts)), Some(body))
                 }
                 Err(problem) => (Err(problem), Some(body)),
@@ -104,6 +104,10 @@ impl Stages {
         self.metrics.credential_lookups.count(identity.was_known());
         let passage = policy::permit_passage(identity, parts, mount.origins())?;
         self.quotas.admit_visit(&passage.identity().credential().user).await?;
+        if is_top_navigation(parts) {
+            // A person who is about to see nothing but errors is told why, or led to what helps.
+            self.pages.must_be_of_use(passage.identity())?;
+        }
         Ok(passage)
     }
 }

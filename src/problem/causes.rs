@@ -260,6 +260,12 @@ impl Problem {
         self.help == Help::SignIn && self.status == StatusCode::UNAUTHORIZED
     }
 
+    /// Whether it means that a sign-in, or one more, would help.
+    #[must_use]
+    pub(crate) fn leads_to_sign_in(&self) -> bool {
+        matches!(self.help, Help::SignIn | Help::StepUp) && self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// Whether it is no fault of the client's.
     #[must_use]
     pub(crate) fn is_ours(&self) -> bool {

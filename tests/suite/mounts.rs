@@ -1,5 +1,6 @@
 //! Dashboards on hosts of their own.
 
+mod elsewhere;
 mod entry;
 mod guards;
 mod troubles;

@@ -193,7 +193,7 @@ impl Records {
         identity.map(|identity| identity.credentials).unwrap_or_default()
     }
 
-    /// Live tokens of a session that is not blocked, of those that are listed.
+    /// Live tokens of a session that is not blocked, of those that are listed; and what its browser has for dashboards.
     fn movable_tokens(
         &self,
         session: &SessionId,
@@ -203,7 +203,7 @@ impl Records {
             return Vec::new();
         }
         let is_movable = |(id, record): &(&CredentialId, &CredentialRecord)| {
-            record.kind() == CredentialKind::Token
+            record.kind() != CredentialKind::Cookie
                 && record.session.as_ref() == Some(session)
                 && listed.get(*id) == Some(&record.public_key)
         };

@@ -1,5 +1,6 @@
 //! A TLS connection on which a test writes and reads bytes itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
@@ -20,6 +21,11 @@ impl Wire {
     }
 
     pub(crate) async fn open_with(world: &World, protocol: &[u8]) -> Self {
+        Self::open_at(world, world.entrada.addr, protocol).await
+    }
+
+    /// To another replica.
+    pub(crate) async fn open_at(world: &World, addr: SocketAddr, protocol: &[u8]) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(world.ca.pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -29,7 +35,7 @@ impl Wire {
             .with_root_certificates(roots)
             .with_no_client_auth();
         config.alpn_protocols = vec![protocol.to_vec()];
-        let stream = TcpStream::connect(world.entrada.addr).await.unwrap();
+        let stream = TcpStream::connect(addr).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         Self(TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap())
     }
