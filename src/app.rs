@@ -1,5 +1,7 @@
 //! The only wiring: builds every part from checked settings, starts them, and stops them.
 
+mod mounts;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,10 +20,10 @@ use crate::config::Config;
 use crate::config::{RedisConfig, StoreAuth, StoreConfig};
 use crate::entra::Entra;
 use crate::exchange::Stages;
-use crate::http::forwarded::Forwarding;
 use crate::identity::Authenticator;
 use crate::listen::{self, Certificates, Listener};
 use crate::metrics::{Metrics, count_panics};
+use crate::mounts::Mounts;
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
 use crate::quota::Quotas;
@@ -108,7 +110,7 @@ struct Foundation {
 pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<Running> {
     count_panics();
     let draining = Arc::new(AtomicBool::new(false));
-    let budget = Budget::raise(&config.limits);
+    let budget = Budget::raise(&config.limits, config.mounts.len());
     let foundation = Foundation::lay(config, clock, budget)?;
     let certificates = (!config.tls.is_empty()).then(|| Certificates::new(&config.tls)).transpose();
     let certificates = certificates.context("public certificate")?.map(Arc::new);
@@ -149,8 +151,9 @@ pub fn start(config: &Config, clock: Clock, sockets: Sockets) -> anyhow::Result<
     shutdown.spawn_vital("keys", entra.clone().keep_fresh());
     shutdown.spawn_vital("ca reload", {
         let (stages, clock) = (stages.clone(), clock.clone());
-        async move { stages.upstream.transport().keep_ca_fresh(&clock).await }
+        async move { stages.upstream.transport().keep_ca_fresh("api_server_ca", &clock).await }
     });
+    shutdown.spawn_vital("mount ca reload", stages.mounts.clone().keep_cas_fresh(clock.clone()));
     let upkeep =
         Upkeep { streams, authenticator, broker, quotas, store: store.clone(), uses, clock: clock.clone() };
     shutdown.spawn_vital("judging of streams", upkeep.clone().judge_streams());
@@ -314,25 +317,29 @@ impl Foundation {
         let limits = &config.limits;
         let timeouts = Timeouts { connect: limits.connect, response: limits.response, stall: limits.stall };
         let transport = Transport::new(
-            &config.api_server,
+            (&config.api_server).into(),
             self.budget.upstream,
             timeouts,
             self.metrics.clone(),
             self.shutdown.clone(),
-        )?;
+        )
+        .context("ENTRADA_API_SERVER_CA_FILE")?;
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
         let origins = Origins::new(config.public_url.origin(), &config.allowed_origins);
         let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
-        let public_authority = config.public_url.origin().trim_start_matches("https://");
+        let dashboards = Arc::new(self.mounts(config, timeouts)?);
         Ok(Stages {
-            pages: self.pages(config, &view, &origins, &upstream),
+            pages: self.pages(config, &view, &origins, &upstream, &dashboards),
             authenticator: self.authenticator.clone(),
             origins,
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             upstream,
-            forwarding: Forwarding::new(config.trusted_proxies.clone(), public_authority),
+            hosts: dashboards.hosts(),
+            mount_views: dashboards.iter().map(|mount| view.at_mount(mount.url().clone())).collect(),
+            mounts: dashboards,
+            forwarding: mounts::forwarding(config, &config.public_url),
             view,
             clock: self.clock.clone(),
             metrics: self.metrics.clone(),
@@ -341,7 +348,14 @@ impl Foundation {
         })
     }
 
-    fn pages(&self, config: &Config, view: &Arc<View>, origins: &Origins, upstream: &Arc<Upstream>) -> Pages {
+    fn pages(
+        &self,
+        config: &Config,
+        view: &Arc<View>,
+        origins: &Origins,
+        upstream: &Arc<Upstream>,
+        mounts: &Arc<Mounts>,
+    ) -> Pages {
         let sign_in = SignIn::new(
             self.entra.clone(),
             self.store.clone(),
@@ -363,6 +377,7 @@ impl Foundation {
             quotas: self.quotas.clone(),
             broker: self.broker.clone(),
             upstream: upstream.clone(),
+            mounts: mounts.clone(),
             origins: origins.clone(),
             own_origin: origins.own(),
             clock: self.clock.clone(),

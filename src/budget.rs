@@ -1,4 +1,5 @@
-//! How many connections the file limit carries: half for clients, half for the API server, and a reserve.
+//! How many connections the file limit carries: half for clients, half for the API server and dashboards,
+//! and a reserve.
 
 use crate::config::Limits;
 
@@ -12,6 +13,9 @@ const AT_LEAST: u64 = 64;
 /// is left for the others.
 const ONE_USERS_EIGHTHS: usize = 3;
 
+/// Connections to one mounted dashboard: the people who look at it have some tens of requests under way.
+const MOST_FOR_A_MOUNT: usize = 512;
+
 /// Connections that may be open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Budget {
@@ -19,6 +23,8 @@ pub(crate) struct Budget {
     pub(crate) clients: usize,
     /// To the API server. One HTTP/2 client may need many of them.
     pub(crate) upstream: usize,
+    /// To each mounted dashboard.
+    pub(crate) mount: usize,
     /// Ordinary requests of one user under way.
     pub(crate) requests_per_user: usize,
     /// Open streams of one user.
@@ -28,9 +34,9 @@ pub(crate) struct Budget {
 impl Budget {
     /// Raises the soft file limit to the hard one, and divides it. A setting that asks for more than fits is cut.
     #[must_use]
-    pub(crate) fn raise(limits: &Limits) -> Self {
+    pub(crate) fn raise(limits: &Limits, mounts: usize) -> Self {
         let files = Self::raise_file_limit();
-        let budget = Self::of(files, limits);
+        let budget = Self::of(files, limits, mounts);
         tracing::info!(files, clients = budget.clients, upstream = budget.upstream, "connections that fit");
         budget
     }
@@ -46,8 +52,10 @@ impl Budget {
         usize::try_from(half).unwrap_or(usize::MAX).min(tokio::sync::Semaphore::MAX_PERMITS)
     }
 
-    fn of(files: u64, limits: &Limits) -> Self {
+    fn of(files: u64, limits: &Limits, mounts: usize) -> Self {
         let half = Self::carried(files);
+        // A quarter of the API server's half is for dashboards, at most.
+        let mount = if mounts == 0 { 0 } else { (half / 4 / mounts).clamp(1, MOST_FOR_A_MOUNT) };
         let fit = |name, asked: Option<usize>| {
             let asked = asked.unwrap_or(half);
             if asked > half {
@@ -56,6 +64,7 @@ impl Budget {
             asked.min(half)
         };
         let upstream = fit("ENTRADA_MAX_UPSTREAM_CONNECTIONS", limits.upstream_connections);
+        let upstream = upstream.min(half.saturating_sub(mount * mounts).max(1));
         let per_user = |name, asked: usize| {
             let most = (upstream * ONE_USERS_EIGHTHS / 8).max(1);
             if asked > most {
@@ -66,6 +75,7 @@ impl Budget {
         Self {
             clients: fit("ENTRADA_MAX_CONNECTIONS", limits.connections),
             upstream,
+            mount,
             requests_per_user: per_user("ENTRADA_MAX_REQUESTS_PER_USER", limits.requests_per_user),
             streams_per_user: per_user("ENTRADA_MAX_STREAMS_PER_USER", limits.streams_per_user),
         }
@@ -85,12 +95,24 @@ mod tests {
     #[test]
     fn the_file_limit_is_divided() {
         let limits = Limits::default();
-        let budget =
-            Budget { clients: 9_872, upstream: 9_872, requests_per_user: 400, streams_per_user: 1_000 };
-        assert_eq!(Budget::of(20_000, &limits), budget);
-        let tiny = Budget { clients: 64, upstream: 64, requests_per_user: 24, streams_per_user: 24 };
-        assert_eq!(Budget::of(100, &limits), tiny, "and one user leaves a quarter for the others");
+        let budget = Budget {
+            clients: 9_872,
+            upstream: 9_872,
+            mount: 0,
+            requests_per_user: 400,
+            streams_per_user: 1_000,
+        };
+        assert_eq!(Budget::of(20_000, &limits, 0), budget);
+        let tiny =
+            Budget { clients: 64, upstream: 64, mount: 0, requests_per_user: 24, streams_per_user: 24 };
+        assert_eq!(Budget::of(100, &limits, 0), tiny, "and one user leaves a quarter for the others");
         let asked = Limits { connections: Some(10), upstream_connections: Some(50_000), ..limits };
-        assert_eq!(Budget::of(20_000, &asked), Budget { clients: 10, ..budget });
+        assert_eq!(Budget::of(20_000, &asked, 0), Budget { clients: 10, ..budget });
+        let mounted = Budget::of(20_000, &limits, 3);
+        assert_eq!(
+            (mounted.upstream, mounted.mount),
+            (9_872 - 3 * 512, 512),
+            "dashboards take from that half"
+        );
     }
 }

@@ -8,6 +8,7 @@ mod check;
 mod handover;
 mod limits;
 mod log;
+mod mounts;
 mod names;
 mod origins;
 mod raw;
@@ -72,6 +73,8 @@ pub struct Config {
     pub limits: Limits,
     /// Origins whose pages may use the API with the user's cookie, as browsers write them.
     pub allowed_origins: Vec<String>,
+    /// Dashboards on hosts of their own.
+    pub(crate) mounts: Vec<MountConfig>,
     /// Networks whose `Forwarded` and `X-Forwarded-*` are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Where spans go; `None`: nowhere, and none are made.
@@ -107,6 +110,35 @@ pub struct ApiServer {
     pub authority: http::uri::Authority,
     /// PEM of the authority that signs its certificate.
     pub ca_file: PathBuf,
+}
+
+/// A server that requests are forwarded to.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    /// `host:port`, as in a request's authority.
+    pub(crate) authority: http::uri::Authority,
+    /// Who vouches for it.
+    pub(crate) trust: Trust,
+}
+
+/// Who vouches for a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// Plain HTTP: nobody does.
+    Nobody,
+    /// The authorities that browsers trust.
+    Public,
+    /// Those in this PEM file, and no others.
+    File(PathBuf),
+}
+
+/// A dashboard on a host of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct MountConfig {
+    /// The origin that users see.
+    pub(crate) url: PublicUrl,
+    /// The dashboard.
+    pub(crate) dashboard: Server,
 }
 
 /// The Entra tenant and the app registration.
@@ -243,6 +275,12 @@ pub struct Fault {
 pub struct Faults(Vec<Fault>);
 
 impl PublicUrl {
+    /// `None` for a URL without a host.
+    fn of(url: &Url) -> Option<Self> {
+        let host = url.host_str()?.to_owned();
+        Some(Self { origin: url.origin().ascii_serialization(), host })
+    }
+
     /// The origin without a trailing slash: `https://k8s.example.com`.
     #[must_use]
     pub fn origin(&self) -> &str {
@@ -262,10 +300,17 @@ impl PublicUrl {
     }
 }
 
+impl From<&ApiServer> for Server {
+    fn from(server: &ApiServer) -> Self {
+        Self { authority: server.authority.clone(), trust: Trust::File(server.ca_file.clone()) }
+    }
+}
+
 impl Config {
     /// Every host that is served, and for which there must be a certificate.
     pub(crate) fn hosts(&self) -> Vec<&str> {
-        vec![self.public_url.host()]
+        let mounts = self.mounts.iter().map(|mount| mount.url.host());
+        std::iter::once(self.public_url.host()).chain(mounts).collect()
     }
 
     /// Checks the raw settings.

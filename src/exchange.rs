@@ -2,6 +2,8 @@
 //! request, admit it within the user's limits, delegate it (get the user's own AKS token), reserve a connection, forward it
 //! to the API server.
 
+mod mounts;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,12 +22,13 @@ use crate::http::layers::{HttpService, layered};
 use crate::http::unread::Unread;
 use crate::identity::Authenticator;
 use crate::metrics::Metrics;
+use crate::mounts::Mounts;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
-use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
+use crate::problem::{Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
-use crate::route::{Facts, Route, route, route_of_configured};
+use crate::route::{Facts, Hosts, Route, route};
 use crate::trace::Tracer;
 use crate::upstream::{Reserved, Upstream};
 use crate::view::View;
@@ -45,6 +48,10 @@ pub(crate) struct Stages {
     pub(crate) broker: Arc<Broker>,
     /// Forwards to the API server.
     pub(crate) upstream: Arc<Upstream>,
+    /// Dashboards on hosts of their own, their host names, and what renders errors on these.
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) hosts: Hosts,
+    pub(crate) mount_views: Vec<View>,
     /// Makes the `X-Forwarded-*` headers that upstream gets.
     pub(crate) forwarding: Forwarding,
     /// Renders errors.
@@ -73,22 +80,22 @@ impl Stages {
     /// One request, from its head to its answer's head. Every error becomes an answer here.
     async fn exchange(&self, request: Request<Incoming>, direct: &ForwardedHeaders) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
-        let forwarded_headers = self.forwarding.of(direct, &parts.headers);
-        let audit_id = audit_id(&mut parts.headers);
         let other_origin = self.origins.configured(&parts.headers).cloned();
-        let route = if other_origin.is_some() { route_of_configured(&parts) } else { route(&parts) };
+        let route = route(&parts, &self.hosts, other_origin.is_some());
         let is_shared = self.origins.has_configured() && route.is_shared();
+        let forwarded_headers = self.forwarded_headers(&route, direct, &parts.headers);
+        let audit_id = audit_id(&mut parts.headers);
         let metrics = self.metrics.clone();
         let (client, tracer) = (forwarded_headers.client, self.tracer.as_ref());
         let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit, tracer);
         let record = Arc::new(record);
-        let asker = Asker::of(&parts);
+        let (asker, view) = (self.asker(&route, &mut parts), self.view_of(&route));
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
         let mut refusal = None;
         let mut response = handled.unwrap_or_else(|problem| {
             refusal = Some(problem.refusal());
             problem.note(&record, &self.metrics);
-            problem.respond(&asker, &self.view)
+            problem.respond(&asker, view)
         });
         response.headers_mut().entry(AUDIT_ID).or_insert_with(|| record.audit_id().clone());
         if is_shared {
@@ -117,12 +124,14 @@ impl Stages {
         match route {
             Route::Page(page) => {
                 // Boxed, so that its large future is not part of every Kubernetes request's.
-                let visit = Visit::new(&page, parts, &mut body, forwarded_headers, record);
+                let visit = Visit::new(page.is_shared(), parts, &mut body, forwarded_headers, record);
                 let visit = Box::pin(self.pages.visit(page, visit));
                 (visit.await, Some(body))
             }
             Route::Preflight => (Ok(cors::preflight_answer(&parts.headers)), Some(body)),
             Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed)), Some(body)),
+            Route::TwoHosts => (Err(Problem::two_hosts()), Some(body)),
+            Route::Mount(at) => Box::pin(self.at_mount(&at, parts, body, forwarded_headers, record)).await,
             Route::Kubernetes(facts) => match self.prepare(facts, &parts, forwarded_headers, record).await {
                 Err(problem) => (Err(problem), Some(body)),
                 Ok(reserved) => {

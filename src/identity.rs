@@ -1,7 +1,8 @@
 //! Who is asking: a presented credential becomes an [`Identity`], or is refused.
 //!
 //! One credential decides, in this order: `Authorization: Bearer`, the bearer subprotocol of a WebSocket, the session
-//! cookie. One that is presented and refused ends the matter; there is no fall-through to the next.
+//! cookie. One that is presented and refused ends the matter; there is no fall-through to the next. On the host of a mounted
+//! dashboard it is that host's own cookie, and nothing else.
 
 pub(crate) mod cookie;
 
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 
 use self::bearer::Presented;
 use crate::clock::{Clock, until};
-use crate::secret::{CredentialKey, cookie_key, token_key};
+use crate::secret::{BEARER_PREFIX, CredentialKey, cookie_key, token_key};
+use crate::session::bearer::{self as dashboards, Claim};
 use crate::session::{
     Credential, CredentialKind, Fate, Found, LastUse, Opener, Session, SessionStore, StoreError, Uses,
 };
@@ -133,7 +135,13 @@ impl Identity {
     /// Whether a browser's cookie was presented, for which browsers' dangers must be guarded against.
     #[must_use]
     pub(crate) fn is_cookie(&self) -> bool {
-        self.credential().kind == CredentialKind::Cookie
+        matches!(self.credential().kind, CredentialKind::Cookie | CredentialKind::MountCookie)
+    }
+
+    /// Whether it is a mounted dashboard that calls: with a bearer that is good for the API alone.
+    #[must_use]
+    pub(crate) fn is_dashboard(&self) -> bool {
+        self.credential().kind == CredentialKind::Bearer
     }
 
     /// When credential or session ends by itself, whichever is first.
@@ -170,8 +178,24 @@ impl Authenticator {
     /// # Errors
     /// Why not.
     pub(crate) async fn identify(&self, headers: &HeaderMap) -> Result<Identity, Refused> {
-        let (key, kind) = presented(headers)?;
-        self.look_up(key, kind).await
+        let Shown { key, kind, claim } = presented(headers)?;
+        self.look_up(key, kind, claim.as_ref()).await
+    }
+
+    /// Identifies the browser on the host of the dashboard that is mounted at `origin`, by that host's own cookie. What
+    /// `Authorization` holds there is the dashboard's, and no credential of ours.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn identify_at_mount(
+        &self,
+        origin: &str,
+        headers: &HeaderMap,
+    ) -> Result<Identity, Refused> {
+        let Shown { key, .. } = presented_cookie(headers, CredentialKind::MountCookie)?;
+        let identity = self.look_up(key, CredentialKind::MountCookie, None).await?;
+        let is_for_it = identity.credential().is_for_mount(origin);
+        is_for_it.then_some(identity).ok_or(Refused::Unknown(CredentialKind::MountCookie))
     }
 
     /// The session that the browser of this request has, or had until a sign-in superseded it: to be superseded by its next
@@ -182,7 +206,7 @@ impl Authenticator {
     /// When the store does not answer.
     pub(crate) async fn of_browser(&self, headers: &HeaderMap) -> Result<Option<Opener>, StoreError> {
         match presented(headers) {
-            Ok((cookie, CredentialKind::Cookie)) => self.store.of_browser(&cookie).await,
+            Ok(Shown { key, kind: CredentialKind::Cookie, .. }) => self.store.of_browser(&key).await,
             _ => Ok(None),
         }
     }
@@ -209,7 +233,7 @@ impl Authenticator {
     /// # Errors
     /// Why not.
     pub(crate) async fn confirm(&self, opener: &Opener) -> Result<Identity, Refused> {
-        self.look_up(opener.key.clone(), opener.credential.kind).await
+        self.look_up(opener.key.clone(), opener.credential.kind, None).await
     }
 
     /// Identifies by a token that no request presents: the ticket that a hand-over's code stands for.
@@ -217,7 +241,7 @@ impl Authenticator {
     /// # Errors
     /// Why not.
     pub(crate) async fn identify_by(&self, ticket: &CredentialKey) -> Result<Identity, Refused> {
-        self.look_up(ticket.clone(), CredentialKind::Token).await
+        self.look_up(ticket.clone(), CredentialKind::Token, None).await
     }
 
     /// The presented token, also one that opens nothing any more, so that it can be revoked. `None`: a cookie was presented.
@@ -225,7 +249,7 @@ impl Authenticator {
     /// # Errors
     /// When there is none that is known.
     pub(crate) async fn presented_token(&self, headers: &HeaderMap) -> Result<Option<Found>, Refused> {
-        let (key, kind) = presented(headers)?;
+        let Shown { key, kind, .. } = presented(headers)?;
         if kind == CredentialKind::Cookie {
             return Ok(None);
         }
@@ -235,15 +259,20 @@ impl Authenticator {
 
     /// By what this process knows, if that accepts the credential. A refusal is always the store's: what is known here may
     /// have changed a moment ago at another replica, such as a dormant token's session or a cookie's last use.
-    async fn look_up(&self, key: CredentialKey, kind: CredentialKind) -> Result<Identity, Refused> {
+    async fn look_up(
+        &self,
+        key: CredentialKey,
+        kind: CredentialKind,
+        claim: Option<&Claim>,
+    ) -> Result<Identity, Refused> {
         let found_at = Instant::now();
         if let Some(known) = self.store.known(key.digest())
-            && let Ok(identity) = self.judge(Some(known), &key, kind, found_at)
+            && let Ok(identity) = self.judge(Some(known), &key, kind, claim, found_at)
         {
             return Ok(Identity { was_known: true, ..identity });
         }
         let found = self.store.find(&key).await?;
-        self.judge(found, &key, kind, found_at)
+        self.judge(found, &key, kind, claim, found_at)
     }
 
     fn judge(
@@ -251,6 +280,7 @@ impl Authenticator {
         found: Option<Found>,
         key: &CredentialKey,
         kind: CredentialKind,
+        claim: Option<&Claim>,
         found_at: Instant,
     ) -> Result<Identity, Refused> {
         let found = found.filter(|found| found.credential.kind == kind).ok_or(Refused::Unknown(kind))?;
@@ -259,7 +289,10 @@ impl Authenticator {
             last_use = self.uses.last(key.digest(), last_use);
         }
         let now = self.clock.now();
-        if credential.is_over(last_use, now) {
+        let proof = credential.mounted.as_ref().and_then(|mounted| mounted.proof.as_ref());
+        // Of a bearer that a request presents. A stream that was opened with one lives as long as its record.
+        let is_proven = claim.is_none_or(|claim| proof.is_some_and(|proof| proof.proves(claim, now)));
+        if !is_proven || credential.is_over(last_use, now) {
             return Err(Refused::Expired(kind));
         }
         let session = session.filter(|session| !session.is_over(now));
@@ -269,33 +302,53 @@ impl Authenticator {
                 Ok(Identity { opener, last_use, found_at, was_known: false })
             }
             (None, CredentialKind::Token) => Err(Refused::Dormant),
-            (None, CredentialKind::Cookie) => Err(Refused::Expired(kind)),
+            (None, _) => Err(Refused::Expired(kind)),
         }
     }
 }
 
-fn presented(headers: &HeaderMap) -> Result<(CredentialKey, CredentialKind), Refused> {
+/// What a request presents.
+struct Shown {
+    key: CredentialKey,
+    kind: CredentialKind,
+    /// Of a dashboard's bearer.
+    claim: Option<Claim>,
+}
+
+fn presented(headers: &HeaderMap) -> Result<Shown, Refused> {
     match bearer::presented(headers) {
+        Presented::Token(token) if token.starts_with(BEARER_PREFIX) => {
+            let kind = CredentialKind::Bearer;
+            let (key, claim) = dashboards::presented(&token).ok_or(Refused::Unknown(kind))?;
+            Ok(Shown { key, kind, claim: Some(claim) })
+        }
         Presented::Token(token) => {
-            let key = token_key(&token).ok_or(Refused::Unknown(CredentialKind::Token))?;
-            Ok((key, CredentialKind::Token))
+            let kind = CredentialKind::Token;
+            let key = token_key(&token).ok_or(Refused::Unknown(kind))?;
+            Ok(Shown { key, kind, claim: None })
         }
         Presented::Unusable => Err(Refused::Unknown(CredentialKind::Token)),
         Presented::Twice => Err(Refused::Twice),
-        Presented::Nothing => match cookie::presented(headers, cookie::SESSION) {
-            Presented::Token(value) => {
-                let key = cookie_key(&value).ok_or(Refused::Unknown(CredentialKind::Cookie))?;
-                Ok((key, CredentialKind::Cookie))
-            }
-            Presented::Nothing => Err(Refused::NotPresented),
-            Presented::Unusable | Presented::Twice => Err(Refused::Unknown(CredentialKind::Cookie)),
-        },
+        Presented::Nothing => presented_cookie(headers, CredentialKind::Cookie),
+    }
+}
+
+/// The session cookie, on whichever host.
+fn presented_cookie(headers: &HeaderMap, kind: CredentialKind) -> Result<Shown, Refused> {
+    match cookie::presented(headers, cookie::SESSION) {
+        Presented::Token(value) => {
+            let key = cookie_key(&value).ok_or(Refused::Unknown(kind))?;
+            Ok(Shown { key, kind, claim: None })
+        }
+        Presented::Nothing => Err(Refused::NotPresented),
+        Presented::Unusable | Presented::Twice => Err(Refused::Unknown(kind)),
     }
 }
 
 fn name(kind: CredentialKind) -> &'static str {
     match kind {
-        CredentialKind::Cookie => "session cookie",
+        CredentialKind::Cookie | CredentialKind::MountCookie => "session cookie",
         CredentialKind::Token => "token",
+        CredentialKind::Bearer => "dashboard's bearer",
     }
 }

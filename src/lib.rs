@@ -6,7 +6,7 @@
 //! socket
 //!   listen        TLS, HTTP/1.1 or HTTP/2
 //!   exchange      calls the stages below; turns their errors into answers, with `problem`
-//!   route         whose path is it?
+//!   route         whose host and path is it?
 //!     ours:       pages      which use signin, identity, broker and session
 //!     Kubernetes: identity   whose credential is it?               → Identity
 //!                 policy     may a browser's cookie do this?       → Permit
@@ -14,6 +14,10 @@
 //!                 broker     gets the user's AKS token             → Delegated
 //!                 upstream   sends the request as the user, cleans the answer's head
 //!                 transport  connections and tunnels to the API server
+//!     a dashboard's host:
+//!                 identity   by that host's own cookie             → Identity
+//!                 policy     may a page of this origin do this?    → Passage
+//!                 mounts     sends it to the dashboard, with a bearer for the API; over a transport of its own
 //! ```
 //!
 //! Each stage returns evidence that the next one demands: `Identity` → `Permit` → `Admitted` → `Delegated` → `Reserved`
@@ -29,6 +33,8 @@
 //! - `upstream` takes nothing but a `Delegated`: no request leaves without its user's own AKS token, and there is no
 //!   credential of the proxy's own that it could leave with instead. (`doctor`, another process, asks the API server for
 //!   its version with no credential at all.)
+//! - `mounts` takes nothing but a `Passage`, and no dashboard gets an AKS token, a cookie of ours, or a bearer that opens
+//!   anything but the Kubernetes API.
 //! - A credential that is presented and refused ends the matter; there is no second try with another one.
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.
 //! - `http`, `transport` and `listen` hold no rule about users; `transport` holds a stream's registration, which says
@@ -81,6 +87,9 @@ mod quota;
 mod broker;
 #[cfg(unix)]
 mod upstream;
+
+#[cfg(unix)]
+mod mounts;
 
 #[cfg(unix)]
 mod streams;

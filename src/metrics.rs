@@ -30,8 +30,10 @@ const ADDED_BUCKETS: &[f64] =
 pub(crate) struct Metrics {
     registry: Registry,
     pub(crate) ready: IntGauge,
-    /// By `kind` (kubernetes, page), `verb`, `resource` (of a page, its name) and `code`; see [`labels`].
+    /// By `kind` (kubernetes, page, dashboard), `verb`, `resource` (of a page, its name) and `code`; see [`labels`].
     pub(crate) requests: IntCounterVec,
+    /// By `mount` (a host in the settings) and `code`.
+    pub(crate) mount_requests: IntCounterVec,
     /// By `kind`.
     pub(crate) request_seconds: HistogramVec,
     /// Entrada's own part of a forwarded request's time.
@@ -44,7 +46,7 @@ pub(crate) struct Metrics {
     pub(crate) connections_max: IntGauge,
     /// By `reason`.
     pub(crate) connections_refused: IntCounterVec,
-    /// By `kind` (watch, follow, tunnel).
+    /// By `kind` (watch, follow, tunnel, dashboard).
     pub(crate) streams: IntGaugeVec,
     /// By `kind` and `reason` (client, upstream, credential, stopping).
     pub(crate) streams_ended: IntCounterVec,
@@ -60,7 +62,7 @@ pub(crate) struct Metrics {
     pub(crate) redemptions: IntGaugeVec,
     /// By `outcome` (completed, refused, failed).
     pub(crate) sign_ins: IntCounterVec,
-    /// By `way` (loopback, device) and `step`.
+    /// By `way` (loopback, device, mount) and `step`.
     pub(crate) handovers: IntCounterVec,
     pub(crate) sessions: IntGauge,
     pub(crate) store_up: IntGauge,
@@ -68,7 +70,7 @@ pub(crate) struct Metrics {
     pub(crate) store_failures: IntCounter,
     /// By `outcome` (exported, failed, dropped).
     pub(crate) spans: IntCounterVec,
-    /// By `file` (certificate, certificate_2, …, api_server_ca) and `outcome` (ok, failed).
+    /// By `file` (certificate, certificate_2, …, api_server_ca, mount_ca) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
     /// By `file`.
     pub(crate) last_reload_successful: IntGaugeVec,
@@ -89,6 +91,7 @@ pub(crate) struct Cache {
 const HELP: &[(&str, &str)] = &[
     ("ready", "Whether new clients should come here, as /readyz says: 1 or 0."),
     ("requests_total", "Requests answered, or left by their client (499)."),
+    ("mount_requests_total", "Requests on the hosts of mounted dashboards."),
     ("request_seconds", "From a request's head to its answer's head."),
     (
         "added_seconds",
@@ -108,7 +111,7 @@ const HELP: &[(&str, &str)] = &[
     ("entra_calls_waiting", "Calls to Entra that wait for others to end."),
     ("redemptions", "Codes that are, or wait to be, redeemed."),
     ("sign_ins_total", "Sign-ins that came back from Entra."),
-    ("handovers_total", "Steps of handing a token over to a computer."),
+    ("handovers_total", "Steps of handing a token over to a computer, or a session to a dashboard's host."),
     ("sessions", "Sessions that this process knows."),
     ("store_up", "Whether the session store answers: 1 or 0."),
     ("store_seconds", "Time of calls to the session store, where it is Redis."),
@@ -157,6 +160,7 @@ impl Default for Metrics {
         let metrics = Self {
             ready: gauge(r, "ready"),
             requests: counters(r, "requests_total", &["kind", "verb", "resource", "code"]),
+            mount_requests: counters(r, "mount_requests_total", &["mount", "code"]),
             request_seconds: add(r, request_seconds),
             added_seconds: seconds(r, "added_seconds", ADDED_BUCKETS),
             problems: counters(r, "problems_total", &["reason"]),

@@ -9,6 +9,7 @@ mod device;
 mod handover;
 mod kubeconfig;
 mod login;
+mod mounts;
 mod portal;
 mod sessions;
 mod tokens;
@@ -26,6 +27,7 @@ use crate::config::{HandoverConfig, Lifetimes};
 use crate::http::body::Body;
 use crate::http::forwarded::ForwardedHeaders;
 use crate::identity::{Authenticator, Identity};
+use crate::mounts::Mounts;
 use crate::policy::Denied;
 use crate::policy::origin::Origins;
 use crate::problem::Problem;
@@ -58,6 +60,8 @@ pub(crate) struct Pages {
     pub(crate) handover: Handover,
     /// Asked, as the user, how it sees them.
     pub(crate) upstream: Arc<Upstream>,
+    /// Dashboards on hosts of their own.
+    pub(crate) mounts: Arc<Mounts>,
     /// Guards what a cookie may do, on pages that configured origins may use.
     pub(crate) origins: Origins,
     /// The same on all other pages: only they themselves may.
@@ -100,16 +104,16 @@ pub(crate) struct Visit<'a> {
 
 impl<'a> Visit<'a> {
     /// Of `body` a page reads what it needs. `forwarded_headers` go along with what it asks the API server. Who the request
-    /// is from is noted in `record`.
+    /// is from is noted in `record`. `is_shared`: pages of configured origins may use it.
     #[must_use]
     pub(crate) fn new(
-        page: &Page,
+        is_shared: bool,
         parts: Parts,
         body: &'a mut Incoming,
         forwarded_headers: &'a ForwardedHeaders,
         record: &'a Record,
     ) -> Self {
-        Self { parts, is_shared: page.is_shared(), body, forwarded_headers, record }
+        Self { parts, is_shared, body, forwarded_headers, record }
     }
 
     fn headers(&self) -> &HeaderMap {
@@ -208,6 +212,9 @@ impl Pages {
     async fn identify(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
         let identity = self.authenticator.identify(visit.headers()).await?;
         visit.record.identified(identity.credential(), identity.session());
+        if identity.is_dashboard() {
+            return Err(Problem::dashboards_call_the_api());
+        }
         if identity.is_cookie() {
             self.guard(visit)?;
         }

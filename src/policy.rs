@@ -7,6 +7,7 @@ use http::request::Parts;
 use thiserror::Error;
 
 use self::origin::Origins;
+use crate::http::headers::is_upgrade;
 use crate::identity::Identity;
 use crate::route::{Facts, Shape};
 
@@ -29,7 +30,7 @@ pub(crate) enum Denied {
     /// A cookie with a path that two readers would cut differently.
     #[error("a cookie request with an ambiguous path")]
     AmbiguousPath,
-    /// A service worker that would be fetched from the cluster and live on our origin.
+    /// A service worker that would be fetched from the cluster or a dashboard, and live on an origin of ours.
     #[error("a service worker from a Kubernetes path")]
     ServiceWorker,
 }
@@ -58,13 +59,58 @@ pub(crate) fn permit(
     parts: &Parts,
     origins: &Origins,
 ) -> Result<Permit, Denied> {
-    if parts.headers.get("service-worker").is_some_and(|value| value == "script") {
+    if is_service_worker(parts) {
         return Err(Denied::ServiceWorker);
     }
     if identity.is_cookie() {
         guard_cookie(&facts, parts, origins)?;
     }
     Ok(Permit { identity, facts })
+}
+
+/// Evidence that the browser of a mount's cookie may make one request to its dashboard. Made here only.
+#[derive(Debug)]
+pub(crate) struct Passage {
+    identity: Identity,
+    is_upgrade: bool,
+}
+
+impl Passage {
+    /// Whose request it is.
+    #[must_use]
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Whether it asks to leave HTTP.
+    #[must_use]
+    pub(crate) fn is_upgrade(&self) -> bool {
+        self.is_upgrade
+    }
+}
+
+/// Decides about one request to a mounted dashboard, by a cookie of its host. `origins`: whose pages may send it.
+///
+/// A service worker is refused, for it would see the one-time code that hands a session over.
+///
+/// # Errors
+/// Which guard refused it.
+pub(crate) fn permit_passage(
+    identity: Identity,
+    parts: &Parts,
+    origins: &Origins,
+) -> Result<Passage, Denied> {
+    if is_service_worker(parts) {
+        return Err(Denied::ServiceWorker);
+    }
+    let is_upgrade = is_upgrade(parts.version, &parts.headers);
+    let needs_proof = is_upgrade || !parts.method.is_safe();
+    let passes = if needs_proof { origins.prove(&parts.headers) } else { origins.tolerate(parts) };
+    if passes { Ok(Passage { identity, is_upgrade }) } else { Err(Denied::CrossOrigin) }
+}
+
+fn is_service_worker(parts: &Parts) -> bool {
+    parts.headers.get("service-worker").is_some_and(|value| value == "script")
 }
 
 fn guard_cookie(facts: &Facts, parts: &Parts, origins: &Origins) -> Result<(), Denied> {

@@ -7,6 +7,7 @@
 mod causes;
 mod handover;
 mod limits;
+mod mounts;
 mod upstream;
 mod words;
 
@@ -50,7 +51,7 @@ enum Side {
     Entra,
     /// The session store's.
     Store,
-    /// The API server's.
+    /// The API server's, or a dashboard's.
     Upstream,
     /// Ours, or our administrator's.
     Us,
@@ -77,6 +78,7 @@ enum Limit {
     RequestsPerUser,
     StreamsPerUser,
     UpstreamConnections,
+    MountConnections,
     Stall,
 }
 
@@ -148,6 +150,7 @@ impl Limit {
             Self::RequestsPerUser => "max_requests_per_user",
             Self::StreamsPerUser => "max_streams_per_user",
             Self::UpstreamConnections => "max_upstream_connections",
+            Self::MountConnections => "mount_connections",
             Self::Stall => "stall_timeout",
         }
     }
@@ -217,10 +220,7 @@ impl Problem {
 
     /// The response in the form that the asker can use.
     pub(crate) fn respond(&self, asker: &Asker, view: &View) -> Response<Body> {
-        let sends_to_sign_in = matches!(self.help, Help::SignIn | Help::StepUp)
-            && asker.navigates
-            && !asker.presented_bearer
-            && self.status == StatusCode::UNAUTHORIZED;
+        let sends_to_sign_in = self.leads_to_sign_in() && asker.navigates && !asker.presented_bearer;
         let mut response = if let Some(callback) = &self.callback {
             self.page(view, &callback.return_to)
         } else if let Some(error) = self.oauth {
@@ -253,7 +253,10 @@ impl Problem {
     fn page(&self, view: &View, return_to: &str) -> Response<Body> {
         let action = match self.help {
             // Nothing in particular helps, but no page is a dead end.
-            Help::None | Help::Portal => Action { label: "Open the portal", href: "/".to_owned() },
+            Help::None | Help::Portal => Action { label: "Open the portal", href: view.home() },
+            Help::SignIn | Help::StepUp if view.is_at_mount() => {
+                Action { label: "Sign in", href: return_to.to_owned() }
+            }
             Help::SignIn => Action { label: "Sign in", href: login_path(return_to) },
             Help::StepUp => Action { label: "Continue", href: login_path(return_to) },
         };
@@ -295,7 +298,7 @@ impl Problem {
     }
 
     fn advice(&self, view: &View) -> Option<String> {
-        let login = || view.public_url().join("/login");
+        let login = || view.login();
         match self.help {
             Help::None => None,
             Help::SignIn => Some(format!("Sign in again: {}", login())),

@@ -23,7 +23,7 @@ pub(crate) use self::recording::session_ended;
 use self::spans::Spans;
 use crate::audit::{Audit, Outcome};
 use crate::metrics::{Metrics, labels};
-use crate::route::{Facts, Route, method_name};
+use crate::route::{AtMount, Facts, MountPath, Route, method_name};
 use crate::secret::random_guid;
 use crate::session::{Credential, Session};
 use crate::trace::Tracer;
@@ -49,6 +49,8 @@ pub(crate) struct Record {
     user: OnceLock<(Arc<Credential>, Arc<Session>)>,
     /// The page's name; empty where it is none.
     page: &'static str,
+    /// The host of the mounted dashboard that was asked.
+    mount: Option<Arc<str>>,
     /// How long the API server had it, in microseconds; 0 when it never did.
     upstream_us: AtomicU64,
     is_answered: AtomicBool,
@@ -96,11 +98,18 @@ impl Record {
         audit: &Audit,
         tracer: Option<&Arc<Tracer>>,
     ) -> Self {
-        let (facts, page) = match route {
-            Route::Kubernetes(facts) => (Some(facts.clone()), ""),
-            Route::Page(page) => (None, page.name()),
-            Route::WrongMethod(_) => (None, "wrong_method"),
-            Route::Preflight => (None, "preflight"),
+        let (facts, page, mount) = match route {
+            Route::Kubernetes(facts) => (Some(facts.clone()), "", None),
+            Route::Page(page) => (None, page.name(), None),
+            Route::WrongMethod(_) => (None, "wrong_method", None),
+            Route::Preflight => (None, "preflight", None),
+            Route::TwoHosts => (None, "two_hosts", None),
+            Route::Mount(at) => (None, at.path.name(), Some(at.host.clone())),
+        };
+        let recording = match route {
+            // What a dashboard then asks the API server for is recorded, and its own pages are not the cluster's.
+            Route::Mount(AtMount { path: MountPath::Dashboard, .. }) => None,
+            _ => Recording::begin(audit, parts, client, facts.is_none()),
         };
         Self {
             started: Instant::now(),
@@ -108,10 +117,11 @@ impl Record {
             method: parts.method.clone(),
             uri: parts.uri.clone(),
             client,
-            recording: Recording::begin(audit, parts, client, facts.is_none()),
+            recording,
             facts,
             user: OnceLock::new(),
             page,
+            mount,
             upstream_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
             metrics,
@@ -133,6 +143,7 @@ impl Record {
             facts: Some(Facts::of(question)),
             user: OnceLock::new(),
             page: "",
+            mount: None,
             upstream_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
             metrics: self.metrics.clone(),
@@ -201,6 +212,7 @@ impl Record {
             subresource = named(Facts::subresource),
             namespace = named(Facts::namespace),
             name = named(Facts::name),
+            mount = self.mount.as_deref(),
             user = credential.map(|credential| &*credential.user.oid),
             credential = credential.map(|credential| credential.id.as_str()),
             status,
@@ -218,8 +230,12 @@ impl Record {
         let metrics = &self.metrics;
         let (kind, verb, resource) = match &self.facts {
             Some(facts) => ("kubernetes", facts.verb, labels::resource(facts.group(), facts.resource())),
+            None if self.page.is_empty() => ("dashboard", method_name(&self.method), ""),
             None => ("page", method_name(&self.method), self.page),
         };
+        if let Some(mount) = &self.mount {
+            metrics.mount_requests.with_label_values(&[&**mount, labels::code(status)]).inc();
+        }
         metrics.requests.with_label_values(&[kind, verb, resource, labels::code(status)]).inc();
         metrics.request_seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());
         let upstream = Duration::from_micros(self.upstream_us.load(Ordering::Relaxed));

@@ -1,6 +1,7 @@
 //! The table of public paths, and what can be known of a Kubernetes request from its head alone. Pure.
 
 mod facts;
+mod hosts;
 mod reading;
 
 use http::Method;
@@ -8,6 +9,7 @@ use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
 
 pub(crate) use self::facts::{Facts, Shape, method_name};
+pub(crate) use self::hosts::{AtMount, Hosts, MountPath};
 use crate::http::cors::preflighted;
 use crate::http::headers::{list, trim};
 
@@ -20,6 +22,10 @@ pub(crate) enum Route {
     WrongMethod(String),
     /// A configured origin's question whether its page may make a request.
     Preflight,
+    /// On the host of a mounted dashboard.
+    Mount(AtMount),
+    /// It names two hosts, one of them a mounted dashboard's.
+    TwoHosts,
     /// Everything else: the API server, as it came.
     Kubernetes(Facts),
 }
@@ -31,7 +37,7 @@ impl Route {
         match self {
             Self::Kubernetes(_) | Self::Preflight => true,
             Self::Page(page) => page.is_shared(),
-            Self::WrongMethod(_) => false,
+            Self::WrongMethod(_) | Self::Mount(_) | Self::TwoHosts => false,
         }
     }
 }
@@ -172,9 +178,21 @@ pub fn fixed_paths() -> impl Iterator<Item = (&'static str, &'static Method)> {
     TABLE.iter().flat_map(|(path, methods)| methods.iter().map(move |(method, _)| (*path, method)))
 }
 
-/// Finds a request's route.
+/// Finds a request's route. `is_of_configured`: it comes from a page of a configured origin.
 #[must_use]
-pub(crate) fn route(parts: &Parts) -> Route {
+pub(crate) fn route(parts: &Parts, hosts: &Hosts, is_of_configured: bool) -> Route {
+    match hosts.mount(parts) {
+        Ok(None) if is_of_configured => of_configured(parts),
+        Ok(None) => at_public_url(parts),
+        Ok(Some(mount)) if mount.path != MountPath::Dashboard && parts.method != Method::GET => {
+            Route::WrongMethod("GET".to_owned())
+        }
+        Ok(Some(mount)) => Route::Mount(mount),
+        Err(_) => Route::TwoHosts,
+    }
+}
+
+fn at_public_url(parts: &Parts) -> Route {
     let path = parts.uri.path();
     let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
     if path == "/" {
@@ -200,13 +218,12 @@ pub(crate) fn route(parts: &Parts) -> Route {
     Route::Kubernetes(Facts::of(parts))
 }
 
-/// Finds the route of a request from a page of a configured origin. Where such a page may use what it asks about, its
-/// preflight is ours to answer; any other `OPTIONS` goes its usual way.
-#[must_use]
-pub(crate) fn route_of_configured(parts: &Parts) -> Route {
+/// Of a request from a page of a configured origin. Where such a page may use what it asks about, its preflight is ours
+/// to answer; any other `OPTIONS` goes its usual way.
+fn of_configured(parts: &Parts) -> Route {
     match preflighted(parts) {
-        Some(asked) if route(&asked).is_shared() => Route::Preflight,
-        _ => route(parts),
+        Some(asked) if at_public_url(&asked).is_shared() => Route::Preflight,
+        _ => at_public_url(parts),
     }
 }
 
@@ -216,6 +233,13 @@ pub(crate) fn is_navigation(parts: &Parts) -> bool {
     let gets = parts.method == Method::GET || parts.method == Method::HEAD;
     let mode = parts.headers.get("sec-fetch-mode");
     gets && wants_page(&parts.headers) && mode.is_none_or(|mode| mode == "navigate")
+}
+
+/// The same, into a window or tab, where no page of another host sees the answer: not into a frame.
+#[must_use]
+pub(crate) fn is_top_navigation(parts: &Parts) -> bool {
+    let into = parts.headers.get("sec-fetch-dest");
+    parts.method == Method::GET && is_navigation(parts) && into.is_none_or(|into| into == "document")
 }
 
 /// Whether the client would rather read a page than JSON.
@@ -253,7 +277,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        route(&request.body(()).unwrap().into_parts().0)
+        route(&request.body(()).unwrap().into_parts().0, &Hosts::default(), false)
     }
 
     /// `/` is the portal for a browser without a bearer, and the API server's for everyone else.
@@ -283,7 +307,7 @@ mod tests {
             let request = Request::builder().method("OPTIONS").uri(path);
             let request = request.header("origin", "https://console.example.com");
             let request = request.header("access-control-request-method", method);
-            route_of_configured(&request.body(()).unwrap().into_parts().0)
+            route(&request.body(()).unwrap().into_parts().0, &Hosts::default(), true)
         };
         for (path, method) in
             [("/api/v1/pods", "PATCH"), ("/", "GET"), ("/refresh", "POST"), ("/logout", "POST")]

@@ -2,7 +2,8 @@
 //!
 //! A credential of ours is random and opaque: 43 base62 characters (256 bits) and six more that hold a CRC-32 of all
 //! before them, so that a secret scanner can know it and a mistyped one is refused without a look at the store. A
-//! proxy token begins with `entrada_`; a browser cookie has no prefix. The store knows only the [`Digest`].
+//! proxy token begins with `entrada_`; a browser cookie has no prefix. The store knows only the [`Digest`]. The bearer of
+//! a mounted dashboard is longer: see `session::bearer`.
 
 use std::fmt;
 
@@ -14,8 +15,12 @@ use zeroize::Zeroizing;
 pub const TOKEN_PREFIX: &str = "entrada_";
 /// What every code begins with that stands for a token until it is fetched.
 pub const CODE_PREFIX: &str = "code_";
+/// What every bearer of a mounted dashboard begins with.
+pub const BEARER_PREFIX: &str = "entradam_";
 
 const RANDOM_CHARS: usize = 43;
+/// Of a bearer as of every credential.
+pub const SEED_CHARS: usize = RANDOM_CHARS;
 const CHECKSUM_CHARS: usize = 6;
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -135,6 +140,12 @@ impl CredentialKey {
     #[must_use]
     pub fn expose_seed(&self) -> &[u8] {
         self.seed.as_slice()
+    }
+
+    /// Of a bearer, whose seed is derived and not drawn: `seed` has [`SEED_CHARS`] characters.
+    #[must_use]
+    pub fn of_seed(prefix: &str, seed: &str) -> Self {
+        Self::new(&Zeroizing::new(format!("{prefix}{seed}")), seed)
     }
 
     /// `random` are the [`RANDOM_CHARS`] characters of `secret` that were drawn at random.
@@ -269,7 +280,35 @@ fn well_formed(presented: &str, prefix: usize) -> Option<CredentialKey> {
         .then(|| CredentialKey::new(presented, &presented[prefix..body]))
 }
 
-fn checksum(text: &str) -> String {
+/// 32 bytes as a number of [`SEED_CHARS`] base62 digits.
+#[must_use]
+pub fn base62(bytes: &[u8; 32]) -> Zeroizing<String> {
+    let mut number = Zeroizing::new(*bytes);
+    let mut digits = Zeroizing::new([b'0'; RANDOM_CHARS]);
+    for digit in digits.iter_mut().rev() {
+        let mut rest = 0_u16;
+        for byte in number.iter_mut() {
+            let value = rest << 8 | u16::from(*byte);
+            *byte = (value / 62) as u8;
+            rest = value % 62;
+        }
+        *digit = BASE62[usize::from(rest)];
+    }
+    Zeroizing::new(digits.iter().map(|digit| char::from(*digit)).collect())
+}
+
+/// The number that base62 digits give; `None` where one of them is none, or they are too many.
+#[must_use]
+pub fn number(digits: &str) -> Option<i64> {
+    digits.bytes().try_fold(0_i64, |number, byte| {
+        let digit = BASE62.iter().position(|known| *known == byte)?;
+        number.checked_mul(62)?.checked_add(i64::try_from(digit).ok()?)
+    })
+}
+
+/// Six base62 digits of the CRC-32 of a text.
+#[must_use]
+pub fn checksum(text: &str) -> String {
     let mut rest = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARS];
     for digit in digits.iter_mut().rev() {

@@ -2,15 +2,18 @@
 //!
 //! A *session* is one sign-in of one user; its *grant* is what Entra gave it. A *credential* (browser cookie or proxy
 //! token) opens a session and is kept only as a digest. A proxy token outlives its session: it is then *dormant* until
-//! its user arms it again. Whatever ends, here or on another replica, is published once, as [`Ended`]. A store that
+//! its user arms it again. A dashboard that is mounted on a host of its own has two more: a cookie there, and the bearer
+//! that is derived from it (see `bearer`). Whatever ends, here or on another replica, is published once, as [`Ended`]. A store that
 //! fails is never mistaken for a missing session.
 //!
 //! From the outside in: [`SessionStore`] is what others see; [`SealedStore`] keeps sealed `records` in a `backend` (memory
 //! or Redis), and beside it what this replica has opened, in `near`.
 
 pub(crate) mod backend;
+pub(crate) mod bearer;
 #[cfg(test)]
 pub(crate) mod conformance;
+mod credential;
 mod ended;
 pub(crate) mod handover;
 mod near;
@@ -31,12 +34,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 pub(crate) use self::backend::{Backend, Credentials, Examined, Login, Memory, Redis, Unreached, examine};
+pub(crate) use self::credential::{Credential, CredentialKind, Mounted};
 pub(crate) use self::ended::{Ended, Endings, Fate};
 pub(crate) use self::handover::{Handover, Handovers};
 pub(crate) use self::sealed::SealedStore;
-pub(crate) use self::store::{Arming, Holder, NewSession, SessionStore, StoreState, Turn};
+pub(crate) use self::store::{Arming, Holder, MountEntry, NewSession, SessionStore, StoreState, Turn};
 pub(crate) use self::uses::{Use, Uses};
-use crate::clock::after;
 use crate::secret::{AksToken, CredentialKey, Digest, RefreshToken, random_base62};
 
 /// Characters of an id: 131 bits, so that ids never collide.
@@ -158,38 +161,6 @@ pub(crate) struct AksGrant {
     pub(crate) refresh_in: Option<Duration>,
 }
 
-/// The two kinds of credential.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CredentialKind {
-    /// A browser's session cookie.
-    Cookie,
-    /// A proxy token for kubectl and scripts.
-    Token,
-}
-
-/// What a caller presents, without its secret.
-#[derive(Clone, Debug)]
-pub(crate) struct Credential {
-    /// Its name.
-    pub(crate) id: CredentialId,
-    /// What it is found by.
-    pub(crate) digest: Digest,
-    /// Cookie or token.
-    pub(crate) kind: CredentialKind,
-    /// Whose it is.
-    pub(crate) user: UserKey,
-    /// The name that the user gave it.
-    pub(crate) name: String,
-    /// When it was made.
-    pub(crate) created_at: Timestamp,
-    /// When it ends, whatever becomes of its session.
-    pub(crate) expires_at: Timestamp,
-    /// How long it may stay unused; cookies only.
-    pub(crate) idle: Option<Duration>,
-    /// Whether its holder may have it replaced by a fresh one: only a token that was handed to the credential plugin.
-    pub(crate) renewable: bool,
-}
-
 /// When and from where a credential was last used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LastUse {
@@ -285,11 +256,12 @@ pub(crate) struct StoreError;
 
 /// Proxy tokens of one user, dormant ones included. A bound on memory, far above what a person needs.
 pub(crate) const MAX_TOKENS_PER_USER: usize = 1_000;
+/// Cookies of one session for one mounted dashboard: its browser needs one, and one more for each tab that asks for it at
+/// the same moment. The oldest goes.
+pub(crate) const MAX_COOKIES_PER_MOUNT: usize = 4;
 /// Sessions of one user: the oldest ends when one more begins.
 pub(crate) const MAX_SESSIONS_PER_USER: usize = 1_000;
 
-/// Clocks of replicas differ by less than this, as those of a cluster's nodes do.
-const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(60);
 /// An expired credential that is presented within this time is told to have expired, not to be unknown.
 pub(crate) const EXPIRED_IS_KNOWN_FOR: SignedDuration = SignedDuration::from_hours(24);
 
@@ -326,52 +298,6 @@ impl fmt::Display for UserTag {
 impl fmt::Debug for UserTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
-    }
-}
-
-impl Credential {
-    /// A new credential; it has not been used.
-    #[must_use]
-    pub(crate) fn new(
-        digest: Digest,
-        kind: CredentialKind,
-        user: UserKey,
-        name: String,
-        created_at: Timestamp,
-        lifetime: Duration,
-        idle: Option<Duration>,
-    ) -> Self {
-        Self {
-            id: CredentialId::random(),
-            digest,
-            kind,
-            user,
-            name,
-            created_at,
-            expires_at: after(created_at, lifetime),
-            idle,
-            renewable: false,
-        }
-    }
-
-    /// Whether it is over: expired, or unused for too long.
-    #[must_use]
-    pub(crate) fn is_over(&self, last_use: Option<LastUse>, now: Timestamp) -> bool {
-        // A use in the future was not noted by us: clocks of replicas differ by less.
-        let last_use = last_use.filter(|last| last.at <= after(now, CLOCKS_DIFFER_BY));
-        let used_at = last_use.map_or(self.created_at, |last| last.at);
-        now >= self.expires_at || self.idle.is_some_and(|idle| now >= after(used_at, idle))
-    }
-}
-
-impl CredentialKind {
-    /// As logs and audit events name it.
-    #[must_use]
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Cookie => "cookie",
-            Self::Token => "token",
-        }
     }
 }
 

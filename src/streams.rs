@@ -25,6 +25,8 @@ pub(crate) enum StreamKind {
     Follow,
     /// An upgraded connection: left alone until the stop's deadline.
     Tunnel,
+    /// Any other answer of a mounted dashboard, which may be an event stream: left alone until the stop's deadline.
+    Dashboard,
 }
 
 impl StreamKind {
@@ -33,6 +35,7 @@ impl StreamKind {
             Self::Watch => "watch",
             Self::Follow => "follow",
             Self::Tunnel => "tunnel",
+            Self::Dashboard => "dashboard",
         }
     }
 }

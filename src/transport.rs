@@ -13,7 +13,6 @@ mod tunnel;
 
 use std::any::Any;
 use std::hash::Hash;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +21,13 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
+use rustls::RootCertStore;
 use thiserror::Error;
 
 use self::outgoing::Sending;
@@ -36,13 +36,14 @@ use self::pool::{Pool, describe, pool};
 use self::seats::Seats;
 use self::stream::StreamBody;
 use crate::clock::Clock;
-use crate::config::ApiServer;
+use crate::config::{Server, Trust};
 use crate::http::body::{Body, Lease, Unhurried};
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 use crate::route::Shape;
 use crate::shutdown::Shutdown;
 use crate::streams::Stream;
+use crate::tls;
 
 /// How long to wait for another exchange to end when all connections are in use.
 const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -51,16 +52,16 @@ const LEASE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub(crate) enum TransportError {
     /// No connection; nothing was sent.
-    #[error("the API server cannot be reached: {0}")]
+    #[error("the server cannot be reached: {0}")]
     Unreachable(String),
     /// A connection, but not to who it should be; nothing was sent.
-    #[error("the API server's certificate is not trusted: {0}")]
+    #[error("the server's certificate is not trusted: {0}")]
     Untrusted(String),
     /// The connection was closed before an answer.
-    #[error("the API server hung up: {0}")]
+    #[error("the server hung up: {0}")]
     HungUp(String),
     /// What came back is not an HTTP answer to this request.
-    #[error("the API server's answer makes no sense: {0}")]
+    #[error("the server's answer makes no sense: {0}")]
     Broken(String),
     /// The client gave up while it sent its body.
     #[error("the client gave up: {0}")]
@@ -69,10 +70,10 @@ pub(crate) enum TransportError {
     #[error("the client's body stood still")]
     ClientStalled,
     /// No answer in time.
-    #[error("the API server did not answer in time")]
+    #[error("the server did not answer in time")]
     Timeout,
     /// All connections are in use.
-    #[error("all connections to the API server are in use")]
+    #[error("all connections to the server are in use")]
     Busy,
     /// A target that cannot be forwarded, such as `OPTIONS *`.
     #[error("the request's target cannot be forwarded")]
@@ -85,8 +86,7 @@ pub(crate) struct Transport {
     pool: ArcSwap<Pool>,
     seats: Seats,
     timeouts: Timeouts,
-    authority: Authority,
-    ca_file: PathBuf,
+    server: Server,
     metrics: Arc<Metrics>,
     shutdown: Shutdown,
 }
@@ -109,44 +109,54 @@ pub(crate) struct Leased {
     lease: Lease,
 }
 
+/// The authorities in a PEM text.
+fn roots(pem: &[u8]) -> anyhow::Result<RootCertStore> {
+    tls::roots_or_public(Some(pem))
+}
+
 impl Transport {
     /// Prepares the pool; nothing is connected yet. `connections`: how many may be in use at once.
     ///
     /// # Errors
     /// When the CA file cannot be read.
     pub(crate) fn new(
-        server: &ApiServer,
+        server: Server,
         connections: usize,
         timeouts: Timeouts,
         metrics: Arc<Metrics>,
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
-        let pem = std::fs::read(&server.ca_file).context("ENTRADA_API_SERVER_CA_FILE")?;
-        let pool = pool(&pem, timeouts.connect).context("ENTRADA_API_SERVER_CA_FILE")?;
-        Ok(Self {
-            pool: ArcSwap::from_pointee(pool),
-            seats: Seats::new(connections),
-            timeouts,
-            authority: server.authority.clone(),
-            ca_file: server.ca_file.clone(),
-            metrics,
-            shutdown,
-        })
+        let roots = match &server.trust {
+            Trust::Nobody => None,
+            Trust::Public => Some(tls::public_roots()),
+            Trust::File(file) => {
+                Some(roots(&std::fs::read(file).with_context(|| file.display().to_string())?)?)
+            }
+        };
+        let pool = ArcSwap::from_pointee(pool(roots, timeouts.connect)?);
+        Ok(Self { pool, seats: Seats::new(connections), timeouts, server, metrics, shutdown })
     }
 
     /// The server's `host:port`.
     #[must_use]
     pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
+        &self.server.authority
     }
 
-    /// Watches the CA file for ever. Exchanges under way keep their connections; new ones use the new trust.
-    pub(crate) async fn keep_ca_fresh(&self, clock: &Clock) {
-        let files = [self.ca_file.clone()];
-        let reload = Reload { what: "api_server_ca", files: &files, clock, metrics: &self.metrics };
+    /// How the server is spoken to: `https`, or `http` where its settings allow that.
+    #[must_use]
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.server.trust == Trust::Nobody { Scheme::HTTP } else { Scheme::HTTPS }
+    }
+
+    /// Watches the CA file for ever, where there is one; `what` names it in metrics. Exchanges under way keep their
+    /// connections; new ones use the new trust.
+    pub(crate) async fn keep_ca_fresh(&self, what: &'static str, clock: &Clock) {
+        let Trust::File(file) = &self.server.trust else { return std::future::pending().await };
+        let reload = Reload { what, files: &[file.clone()], clock, metrics: &self.metrics };
         reload
             .run(|content| {
-                self.pool.store(Arc::new(pool(&content[0], self.timeouts.connect)?));
+                self.pool.store(Arc::new(pool(Some(roots(&content[0])?), self.timeouts.connect)?));
                 Ok(())
             })
             .await;

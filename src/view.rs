@@ -22,6 +22,8 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 pub(crate) struct View {
     templates: Environment<'static>,
     public_url: PublicUrl,
+    /// For pages on the host of a mounted dashboard.
+    mount: Option<PublicUrl>,
     policy: HeaderValue,
 }
 
@@ -82,6 +84,7 @@ impl View {
         for (name, source) in [
             ("base.html", include_str!("pages/templates/base.html")),
             ("portal.html", include_str!("pages/templates/portal.html")),
+            ("mount.html", include_str!("pages/templates/mount.html")),
             ("message.html", include_str!("pages/templates/message.html")),
             ("handover.html", include_str!("pages/templates/handover.html")),
             ("device.html", include_str!("pages/templates/device.html")),
@@ -101,7 +104,45 @@ impl View {
              form-action 'self' {authority}; frame-ancestors 'none'; base-uri 'none'"
         );
         let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
-        Self { templates, public_url, policy }
+        templates.add_global("assets", safe("/assets"));
+        templates.add_global("home", safe("/"));
+        Self { templates, public_url, mount: None, policy }
+    }
+
+    /// The same pages on the host of a mounted dashboard, where all paths but `/.entrada/…` are the dashboard's.
+    ///
+    /// # Panics
+    /// Never: an origin is ASCII.
+    #[must_use]
+    pub(crate) fn at_mount(&self, mount: PublicUrl) -> Self {
+        let mut templates = self.templates.clone();
+        templates.add_global("assets", safe("/.entrada/assets"));
+        templates.add_global("home", safe(self.public_url.join("/")));
+        let assets = mount.join("/.entrada/assets/");
+        let policy = format!(
+            "default-src 'none'; style-src {assets}; img-src {assets}; form-action 'none'; frame-ancestors 'none'; \
+             base-uri 'none'"
+        );
+        let policy = HeaderValue::try_from(policy).expect("a URL's origin is ASCII");
+        Self { templates, public_url: self.public_url.clone(), mount: Some(mount), policy }
+    }
+
+    /// The portal, as a link on this host's pages.
+    #[must_use]
+    pub(crate) fn home(&self) -> String {
+        if self.mount.is_some() { self.public_url.join("/") } else { "/".to_owned() }
+    }
+
+    /// Where to sign in, for a client that reads no pages.
+    #[must_use]
+    pub(crate) fn login(&self) -> String {
+        self.mount.as_ref().map_or_else(|| self.public_url.join("/login"), |mount| mount.join("/"))
+    }
+
+    /// Whether its pages are on the host of a mounted dashboard, each path of which leads to the sign-in by itself.
+    #[must_use]
+    pub(crate) fn is_at_mount(&self) -> bool {
+        self.mount.is_some()
     }
 
     /// The origin that users see.
@@ -149,6 +190,11 @@ impl View {
     pub(crate) fn message(&self, status: StatusCode, message: &Message<'_>) -> Response<Body> {
         self.page(status, "message.html", minijinja::value::Serde(message).into())
     }
+}
+
+/// An address of ours: it needs no escaping.
+fn safe(address: impl Into<String>) -> minijinja::Value {
+    minijinja::Value::from_safe_string(address.into())
 }
 
 /// Headers of our own answers, except the two that are written without them: the answer to a panic, and the 408 of a

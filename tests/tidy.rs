@@ -33,6 +33,8 @@ const LAYERS: &[&[&str]] = &[
     &["quota"],
     &["broker"],
     &["upstream"],
+    // Dashboards, which get no token of the user's.
+    &["mounts"],
     // Our own pages.
     &["signin"],
     &["view"],

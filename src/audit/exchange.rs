@@ -90,6 +90,10 @@ pub(crate) enum Act<'a> {
     HandoverAllowed(&'a str),
     /// A computer may not.
     HandoverRefused,
+    /// A browser of the session was let into a mounted dashboard; the id is that of its cookie there.
+    MountEntered(&'a str),
+    /// A browser's cookie for a mounted dashboard was revoked.
+    MountLeft(&'a str),
     /// A dormant token was armed.
     TokenArmed(&'a str),
     /// A token was revoked.
@@ -108,17 +112,22 @@ impl<'a> Act<'a> {
                 | Self::TokenRenewed(_)
                 | Self::TokenArmed(_)
                 | Self::HandoverAllowed(_)
+                | Self::MountEntered(_)
         )
     }
 
     pub(super) fn verb(&self) -> &'static str {
         match self {
-            Self::SignIn(_) | Self::TokenMade(_) | Self::TokenRenewed(_) | Self::HandoverAllowed(_) => {
-                "create"
-            }
-            Self::SignOut(_) | Self::SessionEnded(..) | Self::TokenRevoked(_) | Self::HandoverRefused => {
-                "delete"
-            }
+            Self::SignIn(_)
+            | Self::TokenMade(_)
+            | Self::TokenRenewed(_)
+            | Self::HandoverAllowed(_)
+            | Self::MountEntered(_) => "create",
+            Self::SignOut(_)
+            | Self::SessionEnded(..)
+            | Self::TokenRevoked(_)
+            | Self::HandoverRefused
+            | Self::MountLeft(_) => "delete",
             Self::SignOutEverywhere | Self::SignOutByEntra => "deletecollection",
             Self::AccessRenewed(_) | Self::TokenArmed(_) => "update",
         }
@@ -132,6 +141,7 @@ impl<'a> Act<'a> {
             Self::TokenMade(id) | Self::TokenRenewed(id) | Self::TokenRevoked(id) => ("tokens", "", id),
             Self::HandoverAllowed(id) => ("handovers", "", id),
             Self::HandoverRefused => ("handovers", "", ""),
+            Self::MountEntered(id) | Self::MountLeft(id) => ("mounts", "", id),
             Self::TokenArmed(id) => ("tokens", "arm", id),
         };
         Object { group: "entrada.io", version: "v1", resource, subresource, namespace: "", name }

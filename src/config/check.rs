@@ -23,7 +23,6 @@ pub(super) struct Checker {
 pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
     let mut c = Checker::default();
     c.names(raw);
-    c.refuse_unbuilt(raw);
     let public_url = c.public_url(raw.public_url.as_deref());
     let listen = c.address("ENTRADA_LISTEN", raw.listen.as_deref(), "0.0.0.0:8443");
     let tls = c.tls(raw);
@@ -41,6 +40,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         c.choice("ENTRADA_SIGN_OUT", raw.sign_out.as_deref(), &[("here", false), ("entra", true)]);
     let limits = c.limits(raw);
     let allowed_origins = c.allowed_origins(raw.allowed_origins.as_deref());
+    let mounts = c.mounts(raw.mounts.as_deref(), public_url.as_ref(), &allowed_origins);
     let trusted_proxies = c.networks(raw.trusted_proxies.as_deref());
     let trace = c.trace(raw);
     let drain = c.duration("ENTRADA_DRAIN", raw.drain.as_deref(), Duration::from_secs(25));
@@ -74,6 +74,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Config, Faults> {
         sign_out_of_entra: sign_out_of_entra.unwrap_or_default(),
         limits,
         allowed_origins,
+        mounts,
         trusted_proxies,
         trace,
         drain,
@@ -107,13 +108,6 @@ impl Checker {
         self.faults.to_string()
     }
 
-    /// What is set but not built yet must never be silently ignored.
-    fn refuse_unbuilt(&mut self, raw: &RawConfig) {
-        if given(raw.mounts.as_deref()).is_some() {
-            self.faults.push("ENTRADA_MOUNTS", "is set", "must not be set; it is not built yet");
-        }
-    }
-
     fn required<'a>(&mut self, name: &str, value: Option<&'a str>) -> Option<&'a str> {
         let value = given(value);
         if value.is_none() {
@@ -124,8 +118,7 @@ impl Checker {
 
     fn public_url(&mut self, value: Option<&str>) -> Option<PublicUrl> {
         let url = self.https_origin("ENTRADA_PUBLIC_URL", given(value))?;
-        let host = url.host_str()?.to_owned();
-        Some(PublicUrl { origin: url.origin().ascii_serialization(), host })
+        PublicUrl::of(&url)
     }
 
     /// A URL that is https and an origin, nothing more.
@@ -330,16 +323,12 @@ mod tests {
         insta::assert_snapshot!(text);
     }
 
-    /// What is not built yet is refused, and a password in the store's URL is not repeated.
+    /// A password in the store's URL is not repeated.
     #[test]
-    fn unbuilt_settings_are_faults_without_their_values() {
-        let text = faults(&RawConfig {
-            store: Some("redis://user:hunter2@redis".to_owned()),
-            mounts: Some("https://headlamp.example.com=http://hunter2.svc:80".to_owned()),
-            ..RawConfig::default()
-        });
+    fn a_password_in_a_url_is_not_repeated() {
+        let store = Some("redis://user:hunter2@redis".to_owned());
+        let text = faults(&RawConfig { store, ..RawConfig::default() });
         assert!(text.contains("ENTRADA_STORE: must be `memory`"));
-        assert!(text.contains("ENTRADA_MOUNTS"));
         assert!(!text.contains("hunter2"));
     }
 

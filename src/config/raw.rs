@@ -155,7 +155,7 @@ pub struct RawConfig {
     /// Origins (exact, comma-separated) whose pages may use the API with the user's cookie [default: none]
     #[arg(long, env = "ENTRADA_ALLOWED_ORIGINS", hide_env_values = true)]
     pub allowed_origins: Option<String>,
-    /// Not built yet: setting it is a fault
+    /// Dashboards on hosts of their own: `https://headlamp.example.com=https://headlamp.headlamp.svc`, comma-separated
     #[arg(long, env = "ENTRADA_MOUNTS", hide_env_values = true)]
     pub mounts: Option<String>,
     /// Networks (CIDR, comma-separated) whose Forwarded and X-Forwarded-* are believed [default: none]

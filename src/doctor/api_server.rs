@@ -20,7 +20,7 @@ pub(super) async fn check(config: &Config) -> Finding {
     let authority = &server.authority;
     let timeouts = Timeouts { connect: limits.connect, response: limits.response, stall: limits.stall };
     let (metrics, shutdown) = (Arc::new(Metrics::default()), Shutdown::default());
-    let transport = match Transport::new(server, 1, timeouts, metrics, shutdown) {
+    let transport = match Transport::new(server.into(), 1, timeouts, metrics, shutdown) {
         Ok(transport) => transport,
         Err(error) => return Finding::fault(format!("{error:#}"), "correct ENTRADA_API_SERVER_CA_FILE"),
     };

@@ -113,6 +113,13 @@ pub(crate) fn clean_response(headers: &mut HeaderMap, cookie_is_credential: bool
     }
 }
 
+/// Prepares a dashboard's answer's headers for the browser on the dashboard's own host. It stays as it is, but for what
+/// concerns our control of that host, our cookies, and a sign-in of its own by `Authorization`, which is ours.
+pub(crate) fn clean_dashboard_response(headers: &mut HeaderMap, is_upgrade: bool) {
+    clean_response(headers, false, is_upgrade);
+    headers.remove(WWW_AUTHENTICATE);
+}
+
 /// What a browser gets of the cluster is data, never a page that acts under our origin.
 fn sandbox(headers: &mut HeaderMap) {
     let policy = HeaderValue::from_static("sandbox; frame-ancestors 'none'");

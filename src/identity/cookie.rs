@@ -16,6 +16,10 @@ pub(crate) const SIGNED_OUT: &str = "__Host-entrada-signed-out";
 /// Begins the name of a sign-in attempt's cookie.
 pub(crate) const ATTEMPT_PREFIX: &str = "__Host-entrada-login-";
 
+/// Begins the name of the cookie that holds the fragment of a dashboard's address during a sign-in. Our own page's script
+/// sets it.
+const FRAGMENT_PREFIX: &str = "__Host-entrada-fragment-";
+
 const _: () = assert!(SESSION.len() == COOKIE_PREFIX.len());
 
 /// Every cookie of a request as name and value, in order; those that are not ASCII are not ours.
@@ -58,6 +62,22 @@ pub(crate) fn remove(name: &str) -> HeaderValue {
     set(name, "", Duration::ZERO)
 }
 
+/// The fragment of the address to come back to, and the `Set-Cookie` value that removes it. It stood after the `#` of an
+/// address that anybody may have made, and goes back there and nowhere else.
+#[must_use]
+pub(crate) fn fragment(headers: &HeaderMap, state: &str) -> Option<(String, HeaderValue)> {
+    let wanted = format!("{FRAGMENT_PREFIX}{state}");
+    let (_, value) = all(headers).find(|(name, _)| *name == wanted)?;
+    let fragment = percent_decoded(value).filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))?;
+    Some((fragment, remove(&wanted)))
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    // A `+` is none of a form's spaces here.
+    let pair = format!("x={}", text.replace('+', "%2B"));
+    Some(url::form_urlencoded::parse(pair.as_bytes()).next()?.1.into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use http::header::COOKIE;
@@ -72,6 +92,23 @@ mod tests {
         assert_eq!(value.to_str().unwrap(), expected);
         assert!(value.is_sensitive());
         assert!(remove(SESSION).to_str().unwrap().ends_with("Max-Age=0"));
+    }
+
+    /// A fragment comes back as it was; one that could end the address early does not.
+    #[test]
+    fn a_fragment_is_kept_as_it_was() {
+        let kept = |value: &str| {
+            let mut headers = HeaderMap::new();
+            let cookie = format!("{FRAGMENT_PREFIX}abcdefgh={value}");
+            headers.insert(COOKIE, HeaderValue::from_str(&cookie).unwrap());
+            fragment(&headers, "abcdefgh").map(|(fragment, _)| fragment)
+        };
+        let asked = "/workloads?namespace=team%20a&x=1+2#y";
+        let encoded = "%2Fworkloads%3Fnamespace%3Dteam%2520a%26x%3D1%2B2%23y";
+        assert_eq!(kept(encoded).as_deref(), Some(asked));
+        assert_eq!(kept("a%0d%0ab"), None);
+        assert_eq!(kept("%C3%A4"), None);
+        assert_eq!(fragment(&HeaderMap::new(), "abcdefgh"), None);
     }
 
     /// A cookie that only begins like ours is another one.

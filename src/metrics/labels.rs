@@ -103,6 +103,11 @@ const CODES: &[(u16, &str)] = &[
 pub(super) const FAULTS: &[&str] = &[
     "administrator_required",
     "audit_unavailable",
+    "dashboard_broken",
+    "dashboard_busy",
+    "dashboard_timeout",
+    "dashboard_unreachable",
+    "dashboard_untrusted",
     "entra_unavailable",
     "store_unavailable",
     "upstream_broken",
@@ -117,6 +122,7 @@ pub(super) const LIMITS: &[&str] = &[
     "max_requests_per_user",
     "max_streams_per_user",
     "max_upstream_connections",
+    "mount_connections",
     "rate_limit",
     "signin_rate_limit",
     "stall_timeout",
@@ -134,7 +140,7 @@ pub(super) const ENTRA_OUTCOMES: &[&str] = &["admin", "blocked", "ok", "sign_in"
 pub(super) const SIGN_INS: &[&str] = &["completed", "failed", "refused"];
 
 /// Files that are read again when they change.
-pub(super) const FILES: &[&str] = &["api_server_ca", "certificate"];
+pub(super) const FILES: &[&str] = &["api_server_ca", "certificate", "mount_ca"];
 
 /// Neither in its list nor nameless.
 pub(crate) const OTHER: &str = "other";

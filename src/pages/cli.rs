@@ -81,7 +81,8 @@ impl Pages {
         let back = || format!("{PATH}?{}", request.query());
         self.must_be_of_use(&identity).map_err(|problem| problem.on_a_page(back(), Vec::new()))?;
         let (ticket, id) = self.make_ticket(&identity, &request.name, CODE_LIVES).await?;
-        let code = self.handover.leave(&ticket, &request.challenge, &request.redirect_uri).await?;
+        let code =
+            self.handover.leave(Way::Loopback, &ticket, &request.challenge, &request.redirect_uri).await?;
         visit.record.tell_act(&Act::HandoverAllowed(id.as_str()), &Outcome::of(303));
         Ok(see_other(&request.location(&[("code", code.expose())])))
     }
@@ -103,7 +104,7 @@ impl Pages {
         // Without a verifier nothing fits, and the code ends as with a wrong one.
         let verifier = fields.get("code_verifier").unwrap_or_default();
         let refused = |sentence| Err(Problem::oauth(OAuthError::InvalidGrant, sentence));
-        match self.handover.redeem(code, verifier, redirect_uri).await? {
+        match self.handover.redeem(Way::Loopback, code, verifier, redirect_uri).await? {
             Redeemed::Ticket(ticket) => self.fetch(&visit, Way::Loopback, &ticket).await,
             Redeemed::Unknown => {
                 refused("The code is unknown, was used, or is older than a minute. Run entrada login again.")

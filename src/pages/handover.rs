@@ -77,9 +77,9 @@ impl Pages {
         self.view.page(StatusCode::OK, "handover.html", page)
     }
 
-    /// The visitor's session must be of use: a computer would wait for a token that opens nothing. Who comes back from the
-    /// step-up comes back to `return_to`.
-    pub(super) fn must_be_of_use(&self, identity: &Identity) -> Result<(), Problem> {
+    /// The visitor's session must be of use: a computer would wait for a token that opens nothing, and a dashboard show
+    /// nothing but errors. Who comes back from the step-up comes back to where they were.
+    pub(crate) fn must_be_of_use(&self, identity: &Identity) -> Result<(), Problem> {
         let session = identity.session();
         let end = SessionEnd { id: session.id.clone(), expires_at: session.expires_at, waits: None };
         match self.broker.last_fault(session) {

@@ -10,8 +10,11 @@ use crate::problem::{Problem, redirect};
 use crate::signin::Outcome;
 
 impl Pages {
-    /// `GET /login?return_to=/path`: to Entra.
+    /// `GET /login?return_to=/path`: to Entra. With `mount`: for a dashboard on a host of its own.
     pub(super) async fn login(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
+        if let Some(answer) = self.login_for_mount(visit).await? {
+            return Ok(answer);
+        }
         let query = url::form_urlencoded::parse(visit.query().as_bytes());
         let return_to = query.into_iter().find(|(name, _)| name == "return_to").map(|(_, value)| value);
         let to_entra = self.sign_in.begin(visit.headers(), return_to.as_deref()).await?;
@@ -36,7 +39,7 @@ impl Pages {
     }
 }
 
-fn with_cookies(mut response: Response<Body>, cookies: Vec<HeaderValue>) -> Response<Body> {
+pub(super) fn with_cookies(mut response: Response<Body>, cookies: Vec<HeaderValue>) -> Response<Body> {
     for cookie in cookies {
         response.headers_mut().append(SET_COOKIE, cookie);
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::cluster::Seen;
 use super::kubeconfig::file_name;
-use super::tokens::Fresh;
+use super::tokens::{Fresh, host};
 use super::{Pages, Visit};
 use crate::clock::length_in_words;
 use crate::entra::Class;
@@ -42,6 +42,13 @@ struct Subject {
     more_groups: usize,
 }
 
+/// A link to a dashboard.
+#[derive(Serialize)]
+struct Dashboard<'a> {
+    host: &'a str,
+    href: &'a str,
+}
+
 impl Pages {
     /// `GET /`
     pub(super) async fn portal(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
@@ -66,7 +73,7 @@ impl Pages {
         let (seen, tokens, browsers) = tokio::try_join!(
             self.seen_by_cluster(visit),
             self.listed(identity, CredentialKind::Token),
-            self.listed(identity, CredentialKind::Cookie),
+            self.browsers(identity),
         )?;
         let shown = if visit.query() == "all" { usize::MAX } else { FIRST_ROWS };
         let now = self.clock.now();
@@ -88,12 +95,18 @@ impl Pages {
             tokens => Serde(newest(tokens, shown)),
             browsers_in_all => browsers.len(),
             browsers => Serde(newest(browsers, shown)),
+            dashboards => Serde(self.dashboards()),
             fresh_ends => fresh.as_ref().map(|fresh| Serde(Moment::new(fresh.ends, now))),
             fresh => Serde(fresh),
             rearm => self.settings.rearm,
             lifetimes => lifetimes(self.settings.lifetimes.token.as_secs()),
         };
         Ok(self.view.page(StatusCode::OK, "portal.html", page))
+    }
+
+    fn dashboards(&self) -> Vec<Dashboard<'_>> {
+        let urls = self.mounts.iter().map(|mount| mount.url());
+        urls.map(|url| Dashboard { host: host(url.origin()), href: url.origin() }).collect()
     }
 
     fn access(&self, session: &Session, seen: &Seen) -> Access {

@@ -9,7 +9,7 @@ use crate::audit::{Act, Outcome};
 use crate::http::body::Body;
 use crate::identity::Identity;
 use crate::problem::{Problem, json_response, redirect};
-use crate::session::{CredentialId, Session};
+use crate::session::{CredentialId, CredentialKind, Session};
 use crate::signin::SignIn;
 use crate::view::protect;
 
@@ -53,6 +53,13 @@ impl Pages {
         visit: &Visit<'_>,
     ) -> Result<Response<Body>, Problem> {
         let user = &identity.session().user;
+        let for_mounts = self.store.listed(user, CredentialKind::MountCookie).await?;
+        if for_mounts.iter().any(|listed| listed.credential.id == *browser) {
+            self.store.revoke(user, browser).await?;
+            visit.record.tell_act(&Act::MountLeft(browser.as_str()), &Outcome::of(303));
+            tracing::info!(user = %user.oid, credential = %browser, "signed out of a dashboard");
+            return Ok(self.home("#dashboard-signed-out"));
+        }
         let ended = self.store.end_browser(user, browser).await?.ok_or_else(Problem::not_found)?;
         visit.record.tell_act(&Act::SignOut(ended.as_str()), &Outcome::of(303));
         tracing::info!(user = %user.oid, session = %ended, "signed out from another browser");

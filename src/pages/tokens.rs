@@ -49,8 +49,12 @@ struct Listed {
 pub(super) struct Row {
     id: String,
     name: String,
+    /// Of a browser's cookie for a mounted dashboard: the host.
+    mount: Option<String>,
     state: &'static str,
     is_this_browser: bool,
+    #[serde(skip)]
+    made_at: Timestamp,
     made: Moment,
     last_used: Option<Moment>,
     from: Option<String>,
@@ -211,6 +215,8 @@ impl Pages {
         let row = |found: &session::Listed| Row {
             id: found.credential.id.to_string(),
             name: found.credential.name.clone(),
+            mount: found.credential.mounted.as_ref().map(|mounted| host(&mounted.origin).to_owned()),
+            made_at: found.credential.created_at,
             state: self.state(found, now),
             is_this_browser: found.credential.id == identity.credential().id,
             made: Moment::new(found.credential.created_at, now),
@@ -219,6 +225,14 @@ impl Pages {
             ends: Moment::new(found.credential.expires_at, now),
         };
         Ok(live.map(row).collect())
+    }
+
+    /// The visitor's browsers, on the public URL's host and on those of dashboards, oldest first.
+    pub(super) async fn browsers(&self, identity: &Identity) -> Result<Vec<Row>, Problem> {
+        let mut rows = self.listed(identity, CredentialKind::Cookie).await?;
+        rows.append(&mut self.listed(identity, CredentialKind::MountCookie).await?);
+        rows.sort_by_key(|row| row.made_at);
+        Ok(rows)
     }
 
     fn state(&self, token: &session::Listed, now: Timestamp) -> &'static str {
@@ -248,4 +262,9 @@ impl Pages {
         let listed: Vec<Listed> = listed.collect();
         Ok(json_response(StatusCode::OK, &json!({ "tokens": listed })))
     }
+}
+
+/// An origin's host, with its port where that is not 443.
+pub(super) fn host(origin: &str) -> &str {
+    origin.strip_prefix("https://").unwrap_or(origin)
 }

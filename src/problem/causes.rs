@@ -14,6 +14,7 @@ use crate::signin::SignInError;
 /// client-go repeats up to ten times and waits this long each time: short, and only where waiting helps.
 pub(super) const SOON: u32 = 1;
 pub(super) const SHORTLY: u32 = 5;
+const DASHBOARD_ENDED: &str = "What the dashboard was given has ended. Reload the dashboard.";
 const MANY_SIGN_IN: &str = "Many people sign in right now. Reload this page in a moment.";
 
 impl From<Refused> for Problem {
@@ -28,9 +29,15 @@ impl From<Refused> for Problem {
             Refused::Unknown(CredentialKind::Token) => {
                 problem("unknown_token", "This token is unknown or was revoked.")
             }
-            Refused::Unknown(CredentialKind::Cookie) => problem("unknown_cookie", "Your sign-in has ended."),
+            Refused::Unknown(CredentialKind::Cookie | CredentialKind::MountCookie) => {
+                problem("unknown_cookie", "Your sign-in has ended.")
+            }
+            Refused::Unknown(CredentialKind::Bearer) => problem("unknown_token", DASHBOARD_ENDED),
             Refused::Expired(CredentialKind::Token) => problem("expired_token", "This token has expired."),
-            Refused::Expired(CredentialKind::Cookie) => problem("expired_cookie", "Your sign-in has ended."),
+            Refused::Expired(CredentialKind::Cookie | CredentialKind::MountCookie) => {
+                problem("expired_cookie", "Your sign-in has ended.")
+            }
+            Refused::Expired(CredentialKind::Bearer) => problem("expired_token", DASHBOARD_ENDED),
             Refused::Dormant => problem("session_ended", "Your sign-in has ended."),
             Refused::Twice => Self::new(
                 StatusCode::BAD_REQUEST,
@@ -53,13 +60,15 @@ impl From<Denied> for Problem {
             Denied::ProxyByCookie => (
                 "proxy_by_cookie",
                 "Proxy paths of pods, services and nodes cannot be used with the browser sign-in. \
-                 Use kubectl port-forward or a token.",
+                 Use kubectl port-forward, a token, or a dashboard on a host of its own.",
             ),
             Denied::AmbiguousPath => (
                 "ambiguous_path",
                 "The path has empty, dot or encoded segments, so it can be read in more than one way.",
             ),
-            Denied::ServiceWorker => ("service_worker", "No service worker is served from the cluster."),
+            Denied::ServiceWorker => {
+                ("service_worker", "No service worker is served from the cluster or from a dashboard.")
+            }
         };
         Self { log: denied.to_string(), ..Self::new(StatusCode::FORBIDDEN, reason, Side::Client, sentence) }
     }
@@ -251,6 +260,18 @@ impl Problem {
         self.help == Help::SignIn && self.status == StatusCode::UNAUTHORIZED
     }
 
+    /// Whether it means that a sign-in, or one more, would help.
+    #[must_use]
+    pub(crate) fn leads_to_sign_in(&self) -> bool {
+        matches!(self.help, Help::SignIn | Help::StepUp) && self.status == StatusCode::UNAUTHORIZED
+    }
+
+    /// Whether it is no fault of the client's.
+    #[must_use]
+    pub(crate) fn is_ours(&self) -> bool {
+        self.side != Side::Client
+    }
+
     /// A path of ours with a method that it does not have.
     #[must_use]
     pub(crate) fn wrong_method(allow: String) -> Self {
@@ -284,6 +305,13 @@ impl Problem {
             Side::Client,
             "This is done in the browser where you are signed in, not with a token.",
         )
+    }
+
+    /// A page of ours, called by a dashboard with what it may call the API with.
+    #[must_use]
+    pub(crate) fn dashboards_call_the_api() -> Self {
+        let sentence = "A dashboard's access is for the Kubernetes API alone.";
+        Self::new(StatusCode::FORBIDDEN, "api_only", Side::Client, sentence)
     }
 
     /// A body that is not what the page takes.

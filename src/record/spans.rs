@@ -60,7 +60,8 @@ impl Spans {
     pub(super) fn begin(tracer: &Arc<Tracer>, parts: &Parts, route: &Route) -> Box<Self> {
         let page = match route {
             Route::Page(page) => page.pattern(),
-            Route::WrongMethod(_) | Route::Preflight | Route::Kubernetes(_) => None,
+            Route::Mount(at) => at.path.pattern(),
+            Route::WrongMethod(_) | Route::Preflight | Route::TwoHosts | Route::Kubernetes(_) => None,
         };
         Box::new(Self {
             tracer: tracer.clone(),

@@ -1,5 +1,6 @@
 //! What every store must do, as tests: a store's own tests call [`suite`] with a function that makes an empty one.
 
+mod mounts;
 mod succession;
 
 use std::any::Any;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+pub(super) use self::mounts::*;
 pub(super) use self::succession::*;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ended, Ending, Endings, Fate, Grant,
@@ -47,6 +49,10 @@ macro_rules! suite {
             a_superseded_cookie_leads_to_its_successor_for_a_day
             superseded_sessions_are_remembered_within_bounds
             tokens_of_a_blocked_session_wait_for_a_click
+            a_mounts_cookie_and_bearer_open_the_session_and_end_with_it
+            a_mounts_cookie_is_revoked_with_its_bearer
+            a_browser_has_few_cookies_for_a_mount
+            a_sign_in_in_the_same_browser_takes_its_dashboards_along
         );
     };
     ($make:expr; $($property:ident)*) => {

@@ -9,6 +9,9 @@
 //! - *By a device code* (RFC 8628): the computer has the device code, the person types the user code. A key pair is derived
 //!   from the device code before it is forgotten here; the ticket is sealed to its public half.
 //!
+//! - *To the host of a mounted dashboard*: like the first, but the browser itself redeems the code there, with a verifier
+//!   that lies in a cookie of that host.
+//!
 //! The store has digests and sealed bytes alone: see `docs/security.md`.
 
 mod device;
@@ -78,6 +81,8 @@ pub(crate) enum Way {
     Loopback,
     /// By a code that is typed in on another device.
     Device,
+    /// To the host of a mounted dashboard, in the same browser.
+    Mount,
 }
 
 /// A step of a hand-over, as metrics tell it.
@@ -168,9 +173,11 @@ impl Handover {
         Self { store, origin: origin.to_owned(), clock, metrics, waiting, wrong }
     }
 
-    /// Leaves a ticket for the computer that has `challenge`'s verifier and waits at `redirect_uri`. The code for it.
+    /// Leaves a ticket for the computer that has `challenge`'s verifier and waits at `redirect_uri`; or for the browser that
+    /// has it, on the host of the mount whose origin that is. The code for it.
     pub(crate) async fn leave(
         &self,
+        way: Way,
         ticket: &CredentialSecret,
         challenge: &str,
         redirect_uri: &str,
@@ -186,13 +193,14 @@ impl Handover {
         let place = Place::code(key.digest());
         let sealed = CredentialKeys::of(&key).seal(&context("handover code", &place), &write(&left));
         self.store.put(&place, &sealed, until).await?;
-        self.note(Way::Loopback, Step::Allowed);
+        self.note(way, Step::Allowed);
         Ok(code)
     }
 
     /// Redeems a code. Whatever comes of it, the code cannot be redeemed again.
     pub(crate) async fn redeem(
         &self,
+        way: Way,
         code: &str,
         verifier: &str,
         redirect_uri: &str,
@@ -215,7 +223,7 @@ impl Handover {
         if fits && redirect_uri == left.redirect_uri {
             return Ok(Redeemed::Ticket(ticket));
         }
-        self.note(Way::Loopback, Step::Burned);
+        self.note(way, Step::Burned);
         Ok(Redeemed::Burned(ticket))
     }
 
@@ -224,6 +232,7 @@ impl Handover {
         let way = match way {
             Way::Loopback => "loopback",
             Way::Device => "device",
+            Way::Mount => "mount",
         };
         let step = match step {
             Step::Asked => "asked",

@@ -6,18 +6,20 @@
 
 mod change;
 mod codec;
+mod credential;
 mod grant;
+mod mounts;
 mod succession;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub(super) use self::change::Begun;
+use self::credential::Form;
 pub(super) use self::grant::{open_grant, seal_grant};
 pub(super) use self::succession::Successor;
 use self::succession::Superseded;
@@ -63,13 +65,19 @@ struct SessionRecord {
 struct CredentialRecord {
     #[serde(with = "codec::digest")]
     digest: Digest,
-    #[serde(with = "codec::kind")]
-    kind: CredentialKind,
+    #[serde(rename = "kind")]
+    form: Form,
     name: String,
     created_at: Timestamp,
     expires_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     idle_ms: Option<u64>,
+    /// The origin of the mounted dashboard that it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mount: Option<String>,
+    /// Of a dashboard's bearer: the cookie that it is derived from, with which it goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    of: Option<CredentialId>,
     #[serde(with = "codec::public_key")]
     public_key: PublicKey,
     /// An [`Owner`], under the credential's record key; all that stands above is its associated data.
@@ -90,6 +98,9 @@ struct Owner {
     /// Of a token that its holder may have replaced.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     renewable: bool,
+    /// Of a dashboard's bearer: the key that proves its expiry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Vec<u8>>,
 }
 
 /// Who signed in, and which credentials the session has: a token moves to the user's next session only if it stands here.
@@ -163,7 +174,7 @@ impl Records {
 
     /// The user's credentials of one kind, oldest first, as far as they can be told without their keys.
     pub(super) fn list(&self, user: &UserKey, kind: CredentialKind) -> Vec<Listed> {
-        let of_kind = self.credentials.iter().filter(|(_, record)| record.kind == kind);
+        let of_kind = self.credentials.iter().filter(|(_, record)| record.kind() == kind);
         let mut listed: Vec<Listed> = of_kind
             .map(|(id, record)| Listed {
                 credential: record.credential(id, user.clone()),
@@ -286,48 +297,6 @@ impl SessionRecord {
     /// Binds what is sealed to its purpose, user, session and times.
     fn context(&self, purpose: &str, user: UserTag, id: &SessionId) -> Context {
         session_context(purpose, user, id, self.created_at, self.expires_at)
-    }
-}
-
-impl CredentialRecord {
-    /// The credential, as its own key proves it.
-    fn open(&self, user: UserTag, id: &CredentialId, keys: &CredentialKeys) -> Result<Credential, Broken> {
-        let Owner { tid, oid, renewable } = read(&keys.open(&self.context(user, id), &self.owner)?)?;
-        let owner = UserKey { tid: tid.into(), oid: oid.into() };
-        if owner.tag() != user {
-            return Err(Broken);
-        }
-        Ok(Credential { renewable, ..self.credential(id, owner) })
-    }
-
-    /// Binds the owner to all that is fixed about the credential.
-    fn context(&self, user: UserTag, id: &CredentialId) -> Context {
-        let idle = self.idle_ms.map_or_else(String::new, |idle| idle.to_string());
-        Context::of("credential")
-            .and(user.as_bytes())
-            .and(id.as_str())
-            .and(self.digest.as_bytes())
-            .and(codec::kind_name(self.kind))
-            .and(&self.name)
-            .and(self.created_at.to_string())
-            .and(self.expires_at.to_string())
-            .and(idle)
-            .and(self.public_key.as_bytes())
-    }
-
-    fn credential(&self, id: &CredentialId, user: UserKey) -> Credential {
-        Credential {
-            id: id.clone(),
-            digest: self.digest,
-            kind: self.kind,
-            user,
-            name: self.name.clone(),
-            created_at: self.created_at,
-            expires_at: self.expires_at,
-            idle: self.idle_ms.map(Duration::from_millis),
-            // Told by the sealed part alone.
-            renewable: false,
-        }
     }
 }
 

@@ -219,7 +219,7 @@ impl KeyType for Length {
     }
 }
 
-fn expand(secret: &Prk, purpose: &'static [u8]) -> Zeroizing<[u8; KEY_BYTES]> {
+pub(super) fn expand(secret: &Prk, purpose: &'static [u8]) -> Zeroizing<[u8; KEY_BYTES]> {
     let mut bytes = Zeroizing::new([0; KEY_BYTES]);
     let info = [purpose];
     let filled = secret.expand(&info, Length).and_then(|okm| okm.fill(bytes.as_mut_slice()));

@@ -34,8 +34,8 @@ use super::near::{Near, State, User};
 use super::records::Records;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ending, Endings, Found, Grant, Holder,
-    Listed, NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn, Use, UserKey,
-    UserTag, Wait,
+    Listed, MountEntry, NewSession, Opener, Session, SessionId, SessionStore, StoreError, StoreState, Turn,
+    Use, UserKey, UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -248,14 +248,11 @@ impl<B: Backend> SessionStore for SealedStore<B> {
         token: Arc<Credential>,
         key: &CredentialKey,
     ) -> Result<(), AddTokenError> {
-        let tag = opener.session.user.tag();
-        self.change(tag, |records| {
-            records.prune(token.created_at);
-            records.add_token(tag, opener, &token, key)?;
-            let (credential, session) = (token.clone(), Some(opener.session.clone()));
-            Ok(Changed::Credential((), Found { credential, session, last_use: None }))
-        })
-        .await
+        self.put_token(opener, token, key).await
+    }
+
+    async fn enter_mount(&self, opener: &Opener, entry: &MountEntry) -> Result<(), AddTokenError> {
+        self.add_mount(opener, entry).await
     }
 
     async fn listed(&self, user: &UserKey, kind: CredentialKind) -> Result<Vec<Listed>, StoreError> {

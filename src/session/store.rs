@@ -25,6 +25,16 @@ pub(crate) struct NewSession {
     pub(crate) supersedes: Option<Opener>,
 }
 
+/// What a browser gets on the host of a mounted dashboard: its cookie, and what the dashboard calls the API with, each with
+/// its key.
+#[derive(Clone, Debug)]
+pub(crate) struct MountEntry {
+    /// The cookie.
+    pub(crate) cookie: (Arc<Credential>, CredentialKey),
+    /// The bearer's record.
+    pub(crate) bearer: (Arc<Credential>, CredentialKey),
+}
+
 /// A dormant token that is to work again.
 #[derive(Clone, Debug)]
 pub(crate) struct Arming {
@@ -99,14 +109,21 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
         key: &CredentialKey,
     ) -> Result<(), AddTokenError>;
 
-    /// The user's proxy tokens, or browsers' cookies, oldest first.
+    /// Lets the opener's browser into a mounted dashboard.
+    ///
+    /// # Errors
+    /// When the session has ended.
+    async fn enter_mount(&self, opener: &Opener, entry: &MountEntry) -> Result<(), AddTokenError>;
+
+    /// The user's credentials of one kind, oldest first.
     async fn listed(&self, user: &UserKey, kind: CredentialKind) -> Result<Vec<Listed>, StoreError>;
 
     /// Lets tokens of the opener's user open the opener's session. What is not his, has expired or was changed
     /// meanwhile is left alone.
     async fn arm(&self, opener: &Opener, tokens: &[Arming], now: Timestamp) -> Result<(), StoreError>;
 
-    /// Revokes one token of the user, for ever. `false` when there is none by that id.
+    /// Revokes one token of the user, or one cookie for a mounted dashboard, for ever. `false` when there is none by that
+    /// id.
     async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError>;
 
     /// Brings the end of the opener's credential forward, on every replica; one that ends by then anyway is left alone.

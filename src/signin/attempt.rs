@@ -23,6 +23,8 @@ pub(super) const ATTEMPT_LIFETIME: Duration = Duration::from_secs(900);
 pub(super) const MAX_ATTEMPTS: usize = 5;
 /// Five attempts' cookies still fit into the 8 KiB that proxies in front of us often allow a header.
 const MAX_RETURN_TO_BYTES: usize = 1_280;
+/// The one `/login` that is safe to come back to: it leads on to a dashboard's host, and not to Entra again.
+const FOR_MOUNT: &str = "/login?mount=";
 const ID_CHARS: usize = 8;
 /// 256 bits; also a valid PKCE verifier (43 to 128 characters, RFC 7636 section 4.1).
 const SECRET_CHARS: usize = 43;
@@ -116,7 +118,8 @@ pub(super) fn safe_return_to(asked: Option<&str>) -> String {
             && path.len() <= MAX_RETURN_TO_BYTES
             // Quotes and backslashes stand in no path that a browser sends, and would double in the cookie.
             && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
-            && !["/login", "/callback", "/logout"].iter().any(|own| path.starts_with(own))
+            && (path.starts_with(FOR_MOUNT)
+                || !["/login", "/callback", "/logout"].iter().any(|own| path.starts_with(own)))
     };
     asked.filter(|path| is_safe(path)).unwrap_or("/").to_owned()
 }
@@ -196,7 +199,7 @@ mod tests {
     /// Only a path on our own origin is followed.
     #[test]
     fn return_to_stays_on_our_origin() {
-        for good in ["/", "/api/v1/pods?watch=1", "/a//b"] {
+        for good in ["/", "/api/v1/pods?watch=1", "/a//b", "/login?mount=x&back=1"] {
             assert_eq!(safe_return_to(Some(good)), good);
         }
         for bad in [

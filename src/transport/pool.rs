@@ -39,14 +39,14 @@ const READ_BUFFER_BYTES: usize = 128 * 1024;
 type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, tower::BoxError>;
 pub(super) type Pool = legacy::Client<Connector, Outgoing>;
 
-/// A pool that trusts the certificates in `ca_pem` and nobody else. `connect_timeout` includes the TLS handshake.
+/// A pool that trusts `roots` and nobody else; without any it speaks plain HTTP. `connect_timeout` includes the TLS
+/// handshake.
 ///
 /// # Errors
-/// When `ca_pem` holds no certificate.
-pub(super) fn pool(ca_pem: &[u8], connect_timeout: Duration) -> anyhow::Result<Pool> {
-    let mut roots = RootCertStore::empty();
-    tls::add_roots(&mut roots, ca_pem)?;
-    let tls = tls::client(roots)?;
+/// When the cryptography library lacks what TLS needs.
+pub(super) fn pool(roots: Option<RootCertStore>, connect_timeout: Duration) -> anyhow::Result<Pool> {
+    let is_plain = roots.is_none();
+    let tls = tls::client(roots.unwrap_or_else(RootCertStore::empty))?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -54,13 +54,14 @@ pub(super) fn pool(ca_pem: &[u8], connect_timeout: Duration) -> anyhow::Result<P
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));
     // Offers HTTP/1.1 alone: ALPN decides the protocol, not the request's version.
-    let connector =
-        HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
+    let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
+    let connector = if is_plain { connector.https_or_http() } else { connector.https_only() };
+    let connector = connector.enable_http1().wrap_connector(tcp);
     Ok(legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE)
         .pool_max_idle_per_host(POOL_IDLE_CONNECTIONS)
-        // A pooled connection that the API server closed before anything was sent is replaced by a new one.
+        // A pooled connection that the server closed before anything was sent is replaced by a new one.
         .retry_canceled_requests(true)
         .http1_max_buf_size(READ_BUFFER_BYTES)
         .set_host(true)

@@ -30,6 +30,7 @@ mod limits;
 mod management;
 mod metrics;
 mod monitoring;
+mod mounts;
 mod port_forward;
 mod process;
 mod proxy;

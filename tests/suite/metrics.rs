@@ -17,6 +17,8 @@ use super::support::wire::Wire;
 use super::support::{World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
+/// The host of a dashboard that nobody reaches.
+const MOUNT: &str = "headlamp.example.com";
 const RANDOM_PATHS: usize = 10_000;
 /// Of all that those paths leave behind.
 const MOST_SERIES: usize = 500;
@@ -69,6 +71,7 @@ async fn live_a_little(world: &World, audit: &AuditLog) {
     let asked = world.browser().post_form(&world.at("/device/code"), &computer, &[]).await.unwrap();
     assert_eq!(asked.status, 200);
     assert_eq!(world.call_with(Method::GET, "/callback?code=x&state=y", &[]).await.status, 400);
+    assert_eq!(world.call_with(Method::GET, "/", &[("host", MOUNT)]).await.status, 401);
     world.api.fault("/version", Fault::NoAnswer);
     assert_eq!(world.call(Method::GET, "/version", &token).await.status, 502);
     // An audit log whose disk is full for a while.
@@ -112,6 +115,7 @@ async fn every_documented_metric_moves() {
         raw.otel_exporter_otlp_endpoint = Some(collector.url.clone());
         raw.audit = Some(audit.setting());
         raw.store = Some(store);
+        raw.mounts = Some(format!("https://{MOUNT}=http://127.0.0.1:1;insecure"));
         raw.rate_limit = Some("1/h burst 20".to_owned());
     })
     .await;

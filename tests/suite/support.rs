@@ -1,6 +1,7 @@
 //! What the tests share: a world to act in, the log of it, and clients.
 
 pub(crate) mod collector;
+pub(crate) mod dashboard;
 pub(crate) mod events;
 pub(crate) mod kubectl;
 pub(crate) mod log;

@@ -22,7 +22,7 @@ fn user(name: &str) -> UserTag {
 
 async fn left(desk: &Handover) -> (CredentialSecret, String) {
     let ticket = CredentialSecret::new_token();
-    let code = desk.leave(&ticket, CHALLENGE, REDIRECT).await.unwrap();
+    let code = desk.leave(Way::Loopback, &ticket, CHALLENGE, REDIRECT).await.unwrap();
     (ticket, code.expose().to_owned())
 }
 
@@ -32,14 +32,21 @@ async fn a_code_is_redeemed_once() {
     let (desk, _, clock) = desk();
     let (ticket, code) = left(&desk).await;
     clock.advance(CODE_LIVES - SECOND);
-    let Redeemed::Ticket(redeemed) = desk.redeem(&code, VERIFIER, REDIRECT).await.unwrap() else {
+    let Redeemed::Ticket(redeemed) = desk.redeem(Way::Loopback, &code, VERIFIER, REDIRECT).await.unwrap()
+    else {
         panic!("it fits")
     };
     assert_eq!(redeemed.expose(), ticket.expose());
-    assert!(matches!(desk.redeem(&code, VERIFIER, REDIRECT).await.unwrap(), Redeemed::Unknown));
+    assert!(matches!(
+        desk.redeem(Way::Loopback, &code, VERIFIER, REDIRECT).await.unwrap(),
+        Redeemed::Unknown
+    ));
     let (_, code) = left(&desk).await;
     clock.advance(CODE_LIVES);
-    assert!(matches!(desk.redeem(&code, VERIFIER, REDIRECT).await.unwrap(), Redeemed::Unknown));
+    assert!(matches!(
+        desk.redeem(Way::Loopback, &code, VERIFIER, REDIRECT).await.unwrap(),
+        Redeemed::Unknown
+    ));
 }
 
 /// Whoever presents a code without its verifier, or for another address, ends it for everybody.
@@ -49,11 +56,20 @@ async fn a_wrong_verifier_burns_the_code() {
     let other = "http://127.0.0.1:51235/callback";
     for (verifier, redirect) in [("", REDIRECT), ("x", REDIRECT), (CHALLENGE, REDIRECT), (VERIFIER, other)] {
         let (_, code) = left(&desk).await;
-        assert!(matches!(desk.redeem(&code, verifier, redirect).await.unwrap(), Redeemed::Burned(_)));
-        assert!(matches!(desk.redeem(&code, VERIFIER, REDIRECT).await.unwrap(), Redeemed::Unknown));
+        assert!(matches!(
+            desk.redeem(Way::Loopback, &code, verifier, redirect).await.unwrap(),
+            Redeemed::Burned(_)
+        ));
+        assert!(matches!(
+            desk.redeem(Way::Loopback, &code, VERIFIER, REDIRECT).await.unwrap(),
+            Redeemed::Unknown
+        ));
     }
     for nonsense in ["", "code_", CredentialSecret::new_code().expose(), &"x".repeat(10_000)] {
-        assert!(matches!(desk.redeem(nonsense, VERIFIER, REDIRECT).await.unwrap(), Redeemed::Unknown));
+        assert!(matches!(
+            desk.redeem(Way::Loopback, nonsense, VERIFIER, REDIRECT).await.unwrap(),
+            Redeemed::Unknown
+        ));
     }
 }
 
@@ -179,7 +195,10 @@ async fn forged_records_open_nothing() {
     let moved = memory.take(&place(&theirs)).await.unwrap().unwrap();
     memory.take(&place(&code)).await.unwrap();
     memory.put(&place(&code), &moved, until).await.unwrap();
-    assert!(matches!(desk.redeem(&code, VERIFIER, REDIRECT).await.unwrap(), Redeemed::Unknown));
+    assert!(matches!(
+        desk.redeem(Way::Loopback, &code, VERIFIER, REDIRECT).await.unwrap(),
+        Redeemed::Unknown
+    ));
     let codes = desk.ask("a", FROM).await.unwrap().unwrap();
     let device = place::hex(codes.device_code.key().digest().as_bytes());
     for forged in [&b"refuse"[..], &[0; 79], &[0; 80], &[0; 200]] {

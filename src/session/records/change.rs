@@ -9,8 +9,9 @@ use super::super::{
     NewSession,
 };
 use super::{
-    Broken, Credential, CredentialId, CredentialKind, CredentialRecord, Identity, Opener, Owner, Records,
-    Session, SessionId, SessionRecord, Successor, UserKey, UserTag, seal_grant, session_context, write,
+    Broken, Credential, CredentialId, CredentialKind, CredentialRecord, Form, Identity, Opener, Owner,
+    Records, Session, SessionId, SessionRecord, Successor, UserKey, UserTag, seal_grant, session_context,
+    write,
 };
 use crate::secret::{CredentialKey, Digest};
 use crate::session::seal::{CredentialKeys, DataKey, PublicKey};
@@ -90,7 +91,7 @@ impl Records {
         let Some((data_key, mut identity)) = self.unseal(user, opener)? else { return Ok(()) };
         for Arming { token, had } in tokens {
             let Some(record) = self.credentials.get(token) else { continue };
-            let is_token = record.kind == CredentialKind::Token && now < record.expires_at;
+            let is_token = record.kind() == CredentialKind::Token && now < record.expires_at;
             let has = record.session.as_ref().filter(|session| self.sessions.contains_key(session));
             if is_token && has == had.as_ref() {
                 self.bind(user, token, &opener.session.id, &data_key, &mut identity);
@@ -100,13 +101,14 @@ impl Records {
         Ok(())
     }
 
-    /// Revokes a token for ever. `false` when there is none by that id.
-    pub(in crate::session) fn revoke(&mut self, token: &CredentialId) -> bool {
-        let is_token = self.credentials.get(token).is_some_and(|record| record.kind == CredentialKind::Token);
-        if is_token {
-            self.remove(token);
+    /// Revokes a token, or a browser's cookie for a mounted dashboard, for ever. `false` when there is none by that id.
+    pub(in crate::session) fn revoke(&mut self, id: &CredentialId) -> bool {
+        let kind = self.credentials.get(id).map(CredentialRecord::kind);
+        let is_one = matches!(kind, Some(CredentialKind::Token | CredentialKind::MountCookie));
+        if is_one {
+            self.remove(id);
         }
-        is_token
+        is_one
     }
 
     /// Brings the end of the opener's credential forward. It takes the credential's key, under which the record is
@@ -136,7 +138,7 @@ impl Records {
         let existed = self.sessions.remove(session).is_some();
         self.credentials.retain(|_, record| {
             record.session.as_ref() != Some(session)
-                || (record.kind == CredentialKind::Token && ending == Ending::Natural)
+                || (record.kind() == CredentialKind::Token && ending == Ending::Natural)
         });
         for record in self.credentials.values_mut().filter(|record| record.session.as_ref() == Some(session))
         {
@@ -147,7 +149,7 @@ impl Records {
 
     /// Ends, naturally, the session that this cookie opens. `None` when there is no such cookie, or it opens none.
     pub(in crate::session) fn end_browser(&mut self, cookie: &CredentialId) -> Option<SessionId> {
-        let record = self.credentials.get(cookie).filter(|record| record.kind == CredentialKind::Cookie)?;
+        let record = self.credentials.get(cookie).filter(|record| record.kind() == CredentialKind::Cookie)?;
         let session = record.session.clone()?;
         self.end(&session, Ending::Natural).then_some(session)
     }
@@ -196,7 +198,13 @@ impl Records {
         }
     }
 
-    fn seal_identity(&mut self, user: UserTag, session: &SessionId, data_key: &DataKey, identity: &Identity) {
+    pub(super) fn seal_identity(
+        &mut self,
+        user: UserTag,
+        session: &SessionId,
+        data_key: &DataKey,
+        identity: &Identity,
+    ) {
         let mut identity = identity.clone();
         // Who was revoked, or has moved to another session, is not listed any more.
         identity.credentials.retain(|id, _| {
@@ -208,16 +216,22 @@ impl Records {
         }
     }
 
-    fn remove(&mut self, credential: &CredentialId) {
-        let session = self.credentials.remove(credential).and_then(|record| record.session);
-        if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
-            session.data_keys.remove(credential);
+    /// A bearer goes with the cookie that it is derived from.
+    pub(super) fn remove(&mut self, credential: &CredentialId) {
+        let derived = self.credentials.iter().filter(|(_, record)| record.of.as_ref() == Some(credential));
+        let mut all: Vec<CredentialId> = derived.map(|(id, _)| id.clone()).collect();
+        all.push(credential.clone());
+        for id in all {
+            let session = self.credentials.remove(&id).and_then(|record| record.session);
+            if let Some(session) = session.and_then(|session| self.sessions.get_mut(&session)) {
+                session.data_keys.remove(&id);
+            }
         }
     }
 
     /// Expired tokens are kept for a day, but only as long as there is room.
     fn make_room(&mut self, now: Timestamp) -> Result<(), AddTokenError> {
-        let tokens = || self.credentials.iter().filter(|(_, record)| record.kind == CredentialKind::Token);
+        let tokens = || self.credentials.iter().filter(|(_, record)| record.kind() == CredentialKind::Token);
         let live = tokens().filter(|(_, record)| now < record.expires_at).count();
         if live >= MAX_TOKENS_PER_USER {
             return Err(AddTokenError::TooMany);
@@ -233,23 +247,31 @@ impl Records {
 }
 
 impl CredentialRecord {
-    fn new(user: UserTag, credential: &Credential, keys: &CredentialKeys) -> Self {
+    pub(super) fn new(user: UserTag, credential: &Credential, keys: &CredentialKeys) -> Self {
         let UserKey { tid, oid } = &credential.user;
         let idle = credential.idle.map(|idle| u64::try_from(idle.as_millis()).unwrap_or(u64::MAX));
+        let mounted = credential.mounted.as_ref();
         let mut record = Self {
             digest: credential.digest,
-            kind: credential.kind,
+            form: Form::of(credential.kind),
             name: credential.name.clone(),
             created_at: credential.created_at,
             expires_at: credential.expires_at,
             idle_ms: idle,
+            mount: mounted.map(|mounted| mounted.origin.to_string()),
+            of: mounted.and_then(|mounted| mounted.cookie.clone()),
             public_key: keys.public(),
             owner: Vec::new(),
             session: None,
             other: serde_json::Map::new(),
         };
-        let renewable = credential.renewable;
-        let owner = Owner { tid: tid.to_string(), oid: oid.to_string(), renewable };
+        let proof = mounted.and_then(|mounted| mounted.proof.as_ref());
+        let owner = Owner {
+            tid: tid.to_string(),
+            oid: oid.to_string(),
+            renewable: credential.renewable,
+            proof: proof.map(|proof| proof.expose().to_vec()),
+        };
         record.owner = keys.seal(&record.context(user, &credential.id), &write(&owner));
         record
     }

@@ -1,18 +1,9 @@
-//! How bytes, digests, keys and kinds stand in the JSON of a document: base64url without padding, and plain words.
+//! How bytes, digests and keys stand in the JSON of a document: base64url without padding.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-use crate::session::CredentialKind;
-
-pub(super) fn kind_name(kind: CredentialKind) -> &'static str {
-    match kind {
-        CredentialKind::Cookie => "cookie",
-        CredentialKind::Token => "token",
-    }
-}
 
 fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -138,25 +129,3 @@ macro_rules! map_of {
 
 map_of!(map_of_bytes, Vec<u8>, "super::bytes");
 map_of!(map_of_public_keys, crate::session::seal::PublicKey, "super::public_key");
-
-pub(super) mod kind {
-    use super::{CredentialKind, Deserialize, Deserializer, Serializer, kind_name};
-    use serde::de::Error as _;
-
-    pub(in super::super) fn serialize<S: Serializer>(
-        kind: &CredentialKind,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(kind_name(*kind))
-    }
-
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<CredentialKind, D::Error> {
-        match String::deserialize(from)?.as_str() {
-            "cookie" => Ok(CredentialKind::Cookie),
-            "token" => Ok(CredentialKind::Token),
-            _ => Err(D::Error::custom("a credential is a cookie or a token")),
-        }
-    }
-}

@@ -193,7 +193,7 @@ impl Records {
         identity.map(|identity| identity.credentials).unwrap_or_default()
     }
 
-    /// Live tokens of a session that is not blocked, of those that are listed.
+    /// Live tokens of a session that is not blocked, of those that are listed; and what its browser has for dashboards.
     fn movable_tokens(
         &self,
         session: &SessionId,
@@ -203,7 +203,7 @@ impl Records {
             return Vec::new();
         }
         let is_movable = |(id, record): &(&CredentialId, &CredentialRecord)| {
-            record.kind == CredentialKind::Token
+            record.kind() != CredentialKind::Cookie
                 && record.session.as_ref() == Some(session)
                 && listed.get(*id) == Some(&record.public_key)
         };
@@ -213,7 +213,7 @@ impl Records {
     fn end_superseded(&mut self, session: &SessionId, by: &Successor, now: Timestamp) {
         let Some(mut record) = self.sessions.get(session).cloned() else { return };
         let is_cookie = |(_, record): &(&CredentialId, &CredentialRecord)| {
-            record.kind == CredentialKind::Cookie && record.session.as_ref() == Some(session)
+            record.kind() == CredentialKind::Cookie && record.session.as_ref() == Some(session)
         };
         let cookie = self.credentials.iter().find(is_cookie).map(|(id, record)| (id.clone(), record.clone()));
         self.end(session, Ending::Natural);

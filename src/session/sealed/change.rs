@@ -7,11 +7,13 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::SealedStore;
-use crate::secret::random_base62;
+use crate::secret::{CredentialKey, random_base62};
 use crate::session::backend::{Backend, StoredGrant, Swap, Version};
 use crate::session::near::{State, User};
 use crate::session::records::{Begun, Records};
-use crate::session::{EXPIRED_IS_KNOWN_FOR, Found, Opener, Session, StoreError, UserTag};
+use crate::session::{
+    AddTokenError, Credential, EXPIRED_IS_KNOWN_FOR, Found, MountEntry, Opener, Session, StoreError, UserTag,
+};
 
 /// Others are faster at most this often before the change is given up.
 const MAX_TRIES: usize = 16;
@@ -43,8 +45,12 @@ impl Changed<bool> {
 
 /// A credential that was just made and opens a session.
 pub(super) fn found(opener: &Opener) -> Found {
-    let (credential, session) = (opener.credential.clone(), Some(opener.session.clone()));
-    Found { credential, session, last_use: None }
+    of_session(&opener.credential, opener)
+}
+
+/// The same of a credential that was just made for the opener's session.
+fn of_session(credential: &Arc<Credential>, opener: &Opener) -> Found {
+    Found { credential: credential.clone(), session: Some(opener.session.clone()), last_use: None }
 }
 
 impl<B: Backend> SealedStore<B> {
@@ -89,6 +95,33 @@ impl<B: Backend> SealedStore<B> {
         }
         tracing::warn!(user = %tag, "a user's records change faster than one of the changes could be made");
         Err(StoreError.into())
+    }
+
+    /// Adds a token to the opener's session.
+    pub(super) async fn put_token(
+        &self,
+        opener: &Opener,
+        token: Arc<Credential>,
+        key: &CredentialKey,
+    ) -> Result<(), AddTokenError> {
+        let tag = opener.session.user.tag();
+        self.change(tag, |records| {
+            records.prune(token.created_at);
+            records.add_token(tag, opener, &token, key)?;
+            Ok(Changed::Credential((), of_session(&token, opener)))
+        })
+        .await
+    }
+
+    /// Adds a browser's credentials for a mounted dashboard to the opener's session.
+    pub(super) async fn add_mount(&self, opener: &Opener, entry: &MountEntry) -> Result<(), AddTokenError> {
+        let (tag, (cookie, _)) = (opener.session.user.tag(), &entry.cookie);
+        self.change(tag, |records| {
+            records.prune(cookie.created_at);
+            records.enter_mount(tag, opener, entry)?;
+            Ok(Changed::Credential((), of_session(cookie, opener)))
+        })
+        .await
     }
 
     /// `false`: somebody was faster, and what is known now is theirs.

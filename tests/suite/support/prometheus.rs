@@ -1,7 +1,8 @@
 //! The real Prometheus and its promtool, as `scripts/tools` fetched them, and what manifests/components/monitoring gives them.
 
-#[path = "../../monitoring/rendered.rs"]
-mod rendered;
+#[expect(dead_code, reason = "the tests of the manifests need more of it")]
+#[path = "../../manifests/render.rs"]
+mod render;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::TcpStream;
 use tokio::process::{Child, ChildStderr};
 
-use self::rendered::render;
+use self::render::kustomize;
 use super::PATIENCE;
 
 /// The labels that the Prometheus Operator gives a pod's metrics, after manifests/components/monitoring/podmonitor.yaml.
@@ -32,7 +33,7 @@ pub(crate) fn dashboard() -> Value {
 }
 
 fn object(kind: &str) -> Value {
-    render("components/monitoring").into_iter().find(|object| object["kind"] == kind).unwrap()
+    kustomize("components/monitoring").objects.into_iter().find(|object| object["kind"] == kind).unwrap()
 }
 
 /// Runs promtool, which must be content.

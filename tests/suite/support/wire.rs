@@ -1,5 +1,6 @@
 //! A TLS connection on which a test writes and reads bytes itself.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -33,9 +34,14 @@ impl Wire {
     }
 
     pub(crate) async fn open_with(world: &World, protocol: &[u8]) -> Self {
+        Self::open_at(world, world.entrada.addr, protocol).await
+    }
+
+    /// To another replica.
+    pub(crate) async fn open_at(world: &World, addr: SocketAddr, protocol: &[u8]) -> Self {
         let mut config = client(world);
         config.alpn_protocols = vec![protocol.to_vec()];
-        Self::open_for(world, "localhost", &Arc::new(config)).await.unwrap()
+        Self::connect(addr, "localhost", &Arc::new(config)).await.unwrap()
     }
 
     /// Opened for a host by that name, as this client does it.
@@ -44,7 +50,11 @@ impl Wire {
         host: &str,
         client: &Arc<ClientConfig>,
     ) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(world.entrada.addr).await.unwrap();
+        Self::connect(world.entrada.addr, host, client).await
+    }
+
+    async fn connect(addr: SocketAddr, host: &str, client: &Arc<ClientConfig>) -> std::io::Result<Self> {
+        let stream = TcpStream::connect(addr).await.unwrap();
         let name = ServerName::try_from(host.to_owned()).unwrap();
         TlsConnector::from(client.clone()).connect(name, stream).await.map(Self)
     }

@@ -108,6 +108,11 @@ impl World {
         self.time.now()
     }
 
+    /// The origin of the dashboard that is mounted under this name.
+    pub(crate) fn mount(&self, name: &str) -> String {
+        self.url.replace("localhost", &format!("{name}.localhost"))
+    }
+
     /// A browser without cookies.
     pub(crate) fn browser(&self) -> Browser {
         Browser::with_time(self.ca.pem(), self.time.clone()).unwrap()
@@ -223,7 +228,7 @@ impl World {
                 continue;
             }
             assert_eq!(bearer.len(), 1, "{} {}", request.method, request.target);
-            assert!(!bearer[0].contains("entrada_"), "{} {}", request.method, request.target);
+            assert!(!bearer[0].contains("entrada"), "{} {}", request.method, request.target);
             // A token that the API server itself does not take any more is the user's all the same; of a request that
             // was cut off before the API server had judged it, the token is looked up where it was issued.
             let issued = || issued.iter().any(|token| bearer[0].strip_prefix("Bearer ") == Some(token));
@@ -256,7 +261,7 @@ impl Drop for World {
 }
 
 fn settings(dir: &Path, ca: &Ca, url: &str, entra: &Entra, api: &ApiServer) -> RawConfig {
-    let issued = ca.issue(&["k8s.example.com"]).unwrap();
+    let issued = ca.issue(&["k8s.example.com", "headlamp.localhost", "pods.localhost"]).unwrap();
     let file = |name: &str, text: &str| {
         let path = dir.join(name);
         std::fs::write(&path, text).unwrap();

@@ -6,7 +6,7 @@ use super::*;
 use crate::secret::{AksToken, RefreshToken};
 use crate::session::CredentialKind;
 use crate::session::backend::{Stored, Swap, Version};
-use crate::session::conformance::{add_token, begin, new_session};
+use crate::session::conformance::{ORIGIN, add_token, begin, enter, new_session};
 use crate::session::{
     AksGrant, EXPIRED_IS_KNOWN_FOR, Grant, MAX_TOKENS_PER_USER, NewSession, Opener, UserTag, Wait,
 };
@@ -107,6 +107,24 @@ async fn a_flipped_bit_is_refused_and_never_another_session() {
     }
     // What is left belongs to the cookie, which this token's records do not hang on.
     assert!(refused > good.len() / 2, "{refused} of {}", good.len());
+}
+
+/// The cookie of a dashboard's host that is called the portal's own, or another dashboard's, opens nothing.
+#[tokio::test]
+async fn a_cookie_of_a_mount_cannot_be_made_another() {
+    let (store, _task) = running(Memory::default(), &Endings::default()).await;
+    let (alice, _) = alice(&*store).await;
+    let (cookie, _) = enter(&*store, &alice, alice.session.created_at).await;
+    let user = alice.session.user.tag();
+    let (_, document) = document(&store.backend, user).await;
+    assert!(Records::parse(document.as_bytes()).unwrap().open(user, &cookie.key).unwrap().is_some());
+    let mount = format!(",\"mount\":\"{ORIGIN}\"");
+    assert_eq!(document.matches(&mount).count(), 2, "its own and its bearer's");
+    for other in ["", ",\"mount\":\"https://pods.example.com\""] {
+        let forged = document.replace(&mount, other);
+        let records = Records::parse(forged.as_bytes()).unwrap();
+        assert!(records.open(user, &cookie.key).is_err(), "{other}");
+    }
 }
 
 /// A record that is copied to another user's place opens nothing there; the forged sign-in is refused and logged.

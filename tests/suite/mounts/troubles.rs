@@ -1,0 +1,110 @@
+//! Dashboards that are down, slow, break off, or speak nonsense.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Method;
+use standin::pki::Ca;
+use standin::serve::{Listener, full};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+
+use super::{Mounted, PODS, setting};
+use crate::support::World;
+use crate::support::dashboard::Dashboard;
+
+const HTML: [(&str, &str); 1] = [("accept", "text/html")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_in_trouble_is_told_of_and_the_api_goes_on() {
+    // Proves our page and our JSON for each trouble, and that the API works beside it.
+    let mounted = Mounted::start_with(|raw| raw.response_timeout = Some("300ms".to_owned())).await;
+    let browser = mounted.entered("alice").await;
+    let token = mounted.world.token(&browser).await;
+    mounted.headlamp.bearer(&mounted.world);
+    for (path, status, reason) in [
+        ("/hang", 504, "dashboard_timeout"),
+        ("/reset", 502, "dashboard_broken"),
+        ("/", 503, "dashboard_unreachable"),
+    ] {
+        if path == "/" {
+            mounted.headlamp.stop();
+        }
+        let page = browser.get_with(&mounted.at(path), &HTML).await.unwrap();
+        assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (status, reason), "{path}");
+        assert!(page.text().contains("The dashboard at headlamp.localhost"), "{}", page.text());
+        let (text, portal) =
+            (page.text().replace("&#x2f;", "/"), format!("href=\"{}/\">Open", mounted.world.url));
+        assert!(text.contains(&portal), "{text}");
+        let page = browser.get(&mounted.at(path)).await.unwrap();
+        assert_eq!(page.json().unwrap()["code"], status);
+        assert_eq!(mounted.world.call(Method::GET, PODS, &token).await.status, 200);
+    }
+    let page = browser.navigate(&format!("{}/", mounted.world.mount("pods"))).await.unwrap();
+    assert_eq!(page.status, 200, "the other dashboard, too");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_no_answer() {
+    // Proves that a dashboard that does not speak HTTP is said to be broken.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let talking = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"220 smtp.example.com ESMTP\r\n\r\n").await.unwrap();
+        }
+    });
+    let pods = Dashboard::start().await;
+    let world = World::start_with(|raw| {
+        raw.mounts = setting(raw, &[("headlamp", addr), ("pods", pods.addr)]);
+    })
+    .await;
+    let browser = world.signed_in("alice").await;
+    let page = browser.navigate(&format!("{}/", world.mount("headlamp"))).await.unwrap();
+    assert_eq!(
+        (page.status.as_u16(), page.header("entrada-reason")),
+        (502, "dashboard_broken"),
+        "{}",
+        page.text()
+    );
+    world.keep_secret(browser.cookie(&world.mount("headlamp"), "__Host-entrada").unwrap());
+    talking.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dashboard_is_trusted_by_its_own_authority() {
+    // Proves https to a dashboard: with the authority that signed its certificate it works, and without it nothing is sent.
+    let ca = Ca::new("dashboards").unwrap();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = served.clone();
+    let handler = move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async { Ok(http::Response::new(full("over TLS"))) }
+    };
+    let tls = ca.issue(&[]).unwrap().server_config().unwrap();
+    let listener = Listener::start("127.0.0.1:0".parse().unwrap(), tls, handler).await.unwrap();
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("ca.pem");
+    std::fs::write(&file, ca.pem()).unwrap();
+    let world = World::start_with(|raw| {
+        let port = raw.public_url.as_deref().unwrap().rsplit(':').next().unwrap();
+        let to = listener.addr();
+        let mount = |name: &str, rest: &str| format!("https://{name}.localhost:{port}=https://{to}{rest}");
+        let trusted = mount("headlamp", &format!(";ca={}", file.display()));
+        raw.mounts = Some(format!("{trusted},{}", mount("pods", "")));
+    })
+    .await;
+    let browser = world.signed_in("alice").await;
+    let visit = async |name: &str| {
+        let page = browser.navigate(&format!("{}/", world.mount(name))).await.unwrap();
+        world.keep_secret(browser.cookie(&world.mount(name), "__Host-entrada").unwrap());
+        page
+    };
+    let page = visit("pods").await;
+    assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (502, "dashboard_untrusted"));
+    assert_eq!(served.load(Ordering::Relaxed), 0);
+    let page = visit("headlamp").await;
+    assert_eq!((page.status.as_u16(), page.text().as_str()), (200, "over TLS"));
+}
