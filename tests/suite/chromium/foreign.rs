@@ -8,6 +8,11 @@ use super::sites::{PORTAL, SIBLING, STRANGER, Site, world};
 /// Fires everything at Entrada that a page of another origin can, and says "done". The fetches that hide their answers
 /// (`no-cors`) are the ones that a browser sends without asking the other side first.
 const ATTACKS: &str = r#"
+// A cookie for all hosts of the domain would come beside ours, or in its place. The second one has no name, and reads the
+// same on the wire.
+for (const cookie of ["__Host-entrada=theirs", "=__Host-entrada=theirs"]) {
+  for (const domain of ["; Domain=example.com", ""]) document.cookie = cookie + domain + "; Path=/; Secure";
+}
 const hidden = { mode: "no-cors", credentials: "include" };
 const form = { "content-type": "application/x-www-form-urlencoded" };
 const socket = new WebSocket(target.replace("https", "wss") + pods + "/web/exec?container=c&command=id&stdout=1");
