@@ -55,7 +55,7 @@ impl Budget {
     fn of(files: u64, limits: &Limits, mounts: usize) -> Self {
         let half = Self::carried(files);
         // A quarter of the API server's half is for dashboards, at most.
-        let mount = if mounts == 0 { 0 } else { (half / 4 / mounts).clamp(1, MOST_FOR_A_MOUNT) };
+        let mount = (half / 4).checked_div(mounts).map_or(0, |each| each.clamp(1, MOST_FOR_A_MOUNT));
         let fit = |name, asked: Option<usize>| {
             let asked = asked.unwrap_or(half);
             if asked > half {

@@ -8,6 +8,7 @@ mod foreign;
 mod handover;
 mod login;
 mod looks;
+mod mounts;
 mod portal;
 mod socket;
 mod tour;
