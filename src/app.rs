@@ -16,8 +16,7 @@ use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::config::{RedisConfig, StoreAuth, StoreConfig};
+use crate::config::{Config, RedisConfig, StoreAuth, StoreConfig};
 use crate::entra::Entra;
 use crate::exchange::Stages;
 use crate::identity::Authenticator;
@@ -273,7 +272,8 @@ impl Foundation {
         // What is left of the window after the notice that is given first.
         let drain = config.drain.saturating_sub(notice(config.drain));
         let limits = &config.limits;
-        let quotas = Quotas::new(limits.rate, limits.sign_in_rate, budget.requests_per_user);
+        let shares = (budget.requests_per_user, budget.dashboards_per_user);
+        let quotas = Quotas::new(limits.rate, limits.sign_in_rate, shares.0, shares.1);
         let quotas = Arc::new(quotas);
         let streams =
             Streams::new(budget.streams_per_user, clock.clone(), shutdown.clone(), drain, metrics.clone());

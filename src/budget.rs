@@ -25,6 +25,8 @@ pub(crate) struct Budget {
     pub(crate) upstream: usize,
     /// To each mounted dashboard.
     pub(crate) mount: usize,
+    /// Requests of one user to dashboards under way: of one dashboard's connections, enough are left for the others.
+    pub(crate) dashboards_per_user: usize,
     /// Ordinary requests of one user under way.
     pub(crate) requests_per_user: usize,
     /// Open streams of one user.
@@ -55,7 +57,7 @@ impl Budget {
     fn of(files: u64, limits: &Limits, mounts: usize) -> Self {
         let half = Self::carried(files);
         // A quarter of the API server's half is for dashboards, at most.
-        let mount = if mounts == 0 { 0 } else { (half / 4 / mounts).clamp(1, MOST_FOR_A_MOUNT) };
+        let mount = (half / 4).checked_div(mounts).map_or(0, |each| each.clamp(1, MOST_FOR_A_MOUNT));
         let fit = |name, asked: Option<usize>| {
             let asked = asked.unwrap_or(half);
             if asked > half {
@@ -76,6 +78,7 @@ impl Budget {
             clients: fit("ENTRADA_MAX_CONNECTIONS", limits.connections),
             upstream,
             mount,
+            dashboards_per_user: (mount * ONE_USERS_EIGHTHS / 8).max(1),
             requests_per_user: per_user("ENTRADA_MAX_REQUESTS_PER_USER", limits.requests_per_user),
             streams_per_user: per_user("ENTRADA_MAX_STREAMS_PER_USER", limits.streams_per_user),
         }
@@ -99,20 +102,24 @@ mod tests {
             clients: 9_872,
             upstream: 9_872,
             mount: 0,
+            dashboards_per_user: 1,
             requests_per_user: 400,
             streams_per_user: 1_000,
         };
         assert_eq!(Budget::of(20_000, &limits, 0), budget);
-        let tiny =
-            Budget { clients: 64, upstream: 64, mount: 0, requests_per_user: 24, streams_per_user: 24 };
+        let tiny = Budget {
+            clients: 64,
+            upstream: 64,
+            mount: 0,
+            dashboards_per_user: 1,
+            requests_per_user: 24,
+            streams_per_user: 24,
+        };
         assert_eq!(Budget::of(100, &limits, 0), tiny, "and one user leaves a quarter for the others");
         let asked = Limits { connections: Some(10), upstream_connections: Some(50_000), ..limits };
         assert_eq!(Budget::of(20_000, &asked, 0), Budget { clients: 10, ..budget });
         let mounted = Budget::of(20_000, &limits, 3);
-        assert_eq!(
-            (mounted.upstream, mounted.mount),
-            (9_872 - 3 * 512, 512),
-            "dashboards take from that half"
-        );
+        let told = (mounted.upstream, mounted.mount, mounted.dashboards_per_user);
+        assert_eq!(told, (9_872 - 3 * 512, 512, 192), "dashboards take from that half");
     }
 }

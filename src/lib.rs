@@ -17,6 +17,7 @@
 //!     a dashboard's host:
 //!                 identity   by that host's own cookie             → Identity
 //!                 policy     may a page of this origin do this?    → Passage
+//!                 quota      is it within the user's limits?       → AdmittedPassage
 //!                 mounts     sends it to the dashboard, with a bearer for the API; over a transport of its own
 //! ```
 //!
@@ -33,7 +34,7 @@
 //! - `upstream` takes nothing but a `Delegated`: no request leaves without its user's own AKS token, and there is no
 //!   credential of the proxy's own that it could leave with instead. (`doctor`, another process, asks the API server for
 //!   its version with no credential at all.)
-//! - `mounts` takes nothing but a `Passage`, and no dashboard gets an AKS token, a cookie of ours, or a bearer that opens
+//! - `mounts` takes nothing but an `AdmittedPassage`, and no dashboard gets an AKS token, a cookie of ours, or a bearer that opens
 //!   anything but the Kubernetes API.
 //! - A credential that is presented and refused ends the matter; there is no second try with another one.
 //! - `policy` and `route` are pure: no I/O, no `async`, no clock.

@@ -1,5 +1,5 @@
 //! Dashboards on hosts of their own: each is a `Transport` to the dashboard, and this room decides which credential goes
-//! along. Accepts only [`Passage`].
+//! along. Accepts only [`AdmittedPassage`].
 //!
 //! What goes along is a bearer that is derived from the mount's cookie: it opens the Kubernetes API as the person who
 //! looks, for less than an hour, and nothing else. So a dashboard never holds a token that Entra has signed, a cookie of
@@ -25,6 +25,7 @@ use crate::http::unread::InUse;
 use crate::identity::{Identity, Refused};
 use crate::policy::Passage;
 use crate::policy::origin::Origins;
+use crate::quota::AdmittedPassage;
 use crate::record::Record;
 use crate::route::{Hosts, Shape};
 use crate::session::bearer::BearerKeys;
@@ -146,11 +147,12 @@ impl Mount {
     /// Why there is no answer.
     pub(crate) async fn forward(
         &self,
-        passage: Passage,
+        admitted: AdmittedPassage,
         mut request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
         record: &Arc<Record>,
     ) -> Result<Response<Body>, MountError> {
+        let (passage, share) = admitted.into_parts();
         let identity = passage.identity();
         let kind = identity.credential().kind;
         let stream = self.register(&passage)?;
@@ -159,7 +161,7 @@ impl Mount {
             MountError::Transport { host: self.host.clone(), error }
         };
         let user = &identity.credential().user;
-        let lease = self.transport.lease(user, record.clone()).await.map_err(broke)?;
+        let lease = self.transport.lease(user, (share, record.clone())).await.map_err(broke)?;
         let client = passage.is_upgrade().then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         let (body, sent) = Outgoing::from_client(body, parts.extensions.remove::<InUse>());

@@ -254,7 +254,8 @@ impl Problem {
         let action = match self.help {
             // Nothing in particular helps, but no page is a dead end.
             Help::None | Help::Portal => Action { label: "Open the portal", href: view.home() },
-            Help::SignIn | Help::StepUp if view.is_at_mount() => {
+            // A dashboard's address leads to the sign-in by itself.
+            Help::SignIn | Help::StepUp if view.is_at_mount() || return_to.starts_with("https://") => {
                 Action { label: "Sign in", href: return_to.to_owned() }
             }
             Help::SignIn => Action { label: "Sign in", href: login_path(return_to) },

@@ -4,6 +4,8 @@
 //!   port-forward do not count: they have a bound of their own, `ENTRADA_MAX_STREAMS_PER_USER`.
 //! - *Share*: ordinary requests under way at once (`ENTRADA_MAX_REQUESTS_PER_USER`), each counted until its answer's
 //!   last byte. So one user never holds every connection to the API server.
+//! - Requests to mounted dashboards have both: the same rate, and a share of their own, because each of their answers may
+//!   go on for ever.
 //! - Sign-ins have a rate for each address (`ENTRADA_SIGNIN_RATE_LIMIT`; off by default).
 //!
 //! Each replica counts for itself.
@@ -20,7 +22,7 @@ pub(crate) use self::share::Share;
 use self::share::Shares;
 use crate::config::RateLimit;
 use crate::identity::Identity;
-use crate::policy::Permit;
+use crate::policy::{Passage, Permit};
 use crate::route::Facts;
 use crate::session::UserKey;
 
@@ -29,6 +31,13 @@ use crate::session::UserKey;
 pub(crate) struct Admitted {
     permit: Permit,
     share: Option<Share>,
+}
+
+/// Evidence that a request to a dashboard is within its user's limits. Made here only.
+#[derive(Debug)]
+pub(crate) struct AdmittedPassage {
+    passage: Passage,
+    share: Share,
 }
 
 /// Which limit a request exceeds.
@@ -40,6 +49,9 @@ pub(crate) enum OverQuota {
     /// More requests under way than `ENTRADA_MAX_REQUESTS_PER_USER`.
     #[error("the user has too many requests under way")]
     Requests,
+    /// More requests to dashboards under way than one user may have.
+    #[error("the user has too many requests to dashboards under way")]
+    Dashboards,
     /// More sign-ins from an address than `ENTRADA_SIGNIN_RATE_LIMIT`.
     #[error("the address's sign-in rate limit is used up")]
     SignIns,
@@ -51,6 +63,14 @@ pub(crate) struct Quotas {
     rate: Option<Buckets<UserKey>>,
     sign_in_rate: Option<Buckets<IpAddr>>,
     shares: Shares,
+    dashboards: Shares,
+}
+
+impl AdmittedPassage {
+    /// The request, and its place among its user's, to be held until its answer's last byte.
+    pub(crate) fn into_parts(self) -> (Passage, Share) {
+        (self.passage, self.share)
+    }
 }
 
 impl Admitted {
@@ -74,17 +94,20 @@ impl Admitted {
 }
 
 impl Quotas {
-    /// Rates that are `None` have no limit. `requests_per_user`: how many may be under way at once.
+    /// Rates that are `None` have no limit. `requests_per_user`: how many may be under way at once; `dashboards_per_user`, to
+    /// all dashboards together.
     #[must_use]
     pub(crate) fn new(
         rate: Option<RateLimit>,
         sign_in_rate: Option<RateLimit>,
         requests_per_user: usize,
+        dashboards_per_user: usize,
     ) -> Self {
         Self {
             rate: rate.map(Buckets::new),
             sign_in_rate: sign_in_rate.map(Buckets::new),
             shares: Shares::new(requests_per_user),
+            dashboards: Shares::new(dashboards_per_user),
         }
     }
 
@@ -99,6 +122,17 @@ impl Quotas {
         }
         let share = Some(self.shares.take(user).await.ok_or(OverQuota::Requests)?);
         Ok(Admitted { permit, share })
+    }
+
+    /// Admits one request to a dashboard. Waits a second at most for the user's other ones.
+    ///
+    /// # Errors
+    /// The limit that it exceeds.
+    pub(crate) async fn admit_passage(&self, passage: Passage) -> Result<AdmittedPassage, OverQuota> {
+        let user = &passage.identity().credential().user;
+        self.admit_visit(user).await?;
+        let share = self.dashboards.take(user).await.ok_or(OverQuota::Dashboards)?;
+        Ok(AdmittedPassage { passage, share })
     }
 
     /// Admits one request of a user to a page of ours.
@@ -130,6 +164,7 @@ impl Quotas {
             rate.sweep();
         }
         self.shares.sweep();
+        self.dashboards.sweep();
     }
 }
 
@@ -149,7 +184,7 @@ mod tests {
     #[test]
     fn a_network_of_one_machine_is_one_address() {
         let limit = RateLimit { per_second: 0.001, burst: 1 };
-        let quotas = Quotas::new(None, Some(limit), 1);
+        let quotas = Quotas::new(None, Some(limit), 1, 1);
         let admit = |text: &str| quotas.admit_sign_in(text.parse().unwrap());
         assert_eq!(admit("2001:db8::1"), Ok(()));
         assert_eq!(admit("2001:db8::ffff:2"), Err(OverQuota::SignIns));

@@ -153,7 +153,8 @@ impl Transport {
     /// connections; new ones use the new trust.
     pub(crate) async fn keep_ca_fresh(&self, what: &'static str, clock: &Clock) {
         let Trust::File(file) = &self.server.trust else { return std::future::pending().await };
-        let reload = Reload { what, files: &[file.clone()], clock, metrics: &self.metrics };
+        let files = std::slice::from_ref(file);
+        let reload = Reload { what, files, clock, metrics: &self.metrics };
         reload
             .run(|content| {
                 self.pool.store(Arc::new(pool(Some(roots(&content[0])?), self.timeouts.connect)?));

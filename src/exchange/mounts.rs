@@ -13,8 +13,9 @@ use crate::http::body::Body;
 use crate::http::forwarded::ForwardedHeaders;
 use crate::mounts::Mount;
 use crate::pages::Visit;
-use crate::policy::{self, Passage};
+use crate::policy;
 use crate::problem::{Asker, Problem};
+use crate::quota::AdmittedPassage;
 use crate::record::Record;
 use crate::route::{AtMount, MountPath, Route, is_top_navigation};
 use crate::view::View;
@@ -80,11 +81,10 @@ impl Stages {
                     (Ok(self.pages.to_sign_in(mount, &parts)), Some(body))
                 }
                 Err(problem) => (Err(problem), Some(body)),
-                Ok(passage) => {
-                    self.authenticator.note_use(passage.identity(), record.client());
+                Ok(admitted) => {
                     let has_body = !body.is_end_stream();
                     let request = Request::from_parts(parts, body);
-                    let forwarded = mount.forward(passage, request, forwarded_headers, record).await;
+                    let forwarded = mount.forward(admitted, request, forwarded_headers, record).await;
                     let closing = |error| Problem::from(error).closing_connection_if(has_body);
                     (forwarded.map_err(closing), None)
                 }
@@ -98,16 +98,16 @@ impl Stages {
         mount: &Mount,
         parts: &Parts,
         record: &Record,
-    ) -> Result<Passage, Problem> {
+    ) -> Result<AdmittedPassage, Problem> {
         let identity = self.authenticator.identify_at_mount(mount.url().origin(), &parts.headers).await?;
         record.identified(identity.credential(), identity.session());
         self.metrics.credential_lookups.count(identity.was_known());
         let passage = policy::permit_passage(identity, parts, mount.origins())?;
-        self.quotas.admit_visit(&passage.identity().credential().user).await?;
+        self.authenticator.note_use(passage.identity(), record.client());
         if is_top_navigation(parts) {
             // A person who is about to see nothing but errors is told why, or led to what helps.
             self.pages.must_be_of_use(passage.identity())?;
         }
-        Ok(passage)
+        Ok(self.quotas.admit_passage(passage).await?)
     }
 }

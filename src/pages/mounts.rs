@@ -158,6 +158,7 @@ impl Pages {
         if fields.has("code") {
             let entered = self.enter_with(&fields, mount, visit).await;
             return Ok(entered.unwrap_or_else(|failed| {
+                visit.record.tell_act(&Act::MountEntered(""), &failed.refusal().outcome());
                 let page = if failed.is_ours() { "?unavailable" } else { "" };
                 unreferred(redirect(&mount.url().join(&format!("{ENTER}{page}"))))
             }));

@@ -18,6 +18,11 @@ impl From<OverQuota> for Problem {
                 Limit::RequestsPerUser,
                 "You have more requests under way than one user may.",
             ),
+            OverQuota::Dashboards => (
+                "too_many_requests",
+                Limit::MountConnections,
+                "You have more requests to dashboards under way than one user may.",
+            ),
             OverQuota::SignIns => (
                 "rate_limited",
                 Limit::SignInRate,

@@ -191,9 +191,8 @@ mod tests {
     #[test]
     fn a_bearer_cannot_be_prolonged() {
         let (keys, now) = (keys(), at(1_800_000_000));
-        let text = keys.bearer(now).expose().to_owned();
+        let mut later = keys.bearer(now).expose().to_owned();
         let at_expiry = BEARER_PREFIX.len() + SEED_CHARS;
-        let mut later = text.clone();
         later.replace_range(at_expiry..at_expiry + EXPIRY_CHARS, &digits(1_900_000_000));
         let body = later.len() - CHECKSUM_CHARS;
         let sum = checksum(&later[..body]);

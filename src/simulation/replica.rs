@@ -56,7 +56,7 @@ impl Replica {
         let kept = store.clone();
         shutdown.spawn_beside("store", async move { kept.run().await });
         let upkeep = Upkeep {
-            quotas: Arc::new(Quotas::new(None, None, usize::MAX)),
+            quotas: Arc::new(Quotas::new(None, None, usize::MAX, usize::MAX)),
             streams: streams.clone(),
             authenticator: authenticator.clone(),
             broker: broker.clone(),

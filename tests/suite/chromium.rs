@@ -10,6 +10,7 @@ mod foreign;
 mod handover;
 mod login;
 mod looks;
+mod mounts;
 mod origins;
 mod portal;
 mod sites;

@@ -158,6 +158,11 @@ async fn a_dashboards_bearer_opens_the_api_and_nothing_else() {
     assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (401, "no_credential"));
     let cookie = mounted.cookie(&browser).unwrap();
     assert_eq!(world.with_cookie("/whoami", &cookie).await.status, 401, "the mount's cookie opens no portal");
+    let own = format!("__Host-entrada={cookie}");
+    let own = [("cookie", own.as_str())];
+    assert_eq!(stranger.get_with(&mounted.at("/"), &own).await.unwrap().status, 200);
+    let elsewhere = format!("{}/", world.mount("pods"));
+    assert_eq!(stranger.get_with(&elsewhere, &own).await.unwrap().status, 401, "nor another dashboard");
     let portal = world.session_cookie(&browser).unwrap();
     let page = stranger
         .get_with(&mounted.at("/"), &[("cookie", &format!("__Host-entrada={portal}"))])

@@ -13,11 +13,7 @@ async fn an_api_server_that_cannot_be_used() {
     broken(
         "nobody listens",
         async |it| it.world.api.kill().await,
-        (
-            "api_server",
-            "the API server cannot be reached",
-            "correct ENTRADA_API_SERVER_URL, or allow the pod",
-        ),
+        ("api_server", "the server cannot be reached", "correct ENTRADA_API_SERVER_URL, or allow the pod"),
     )
     .await;
     broken(
@@ -46,7 +42,7 @@ async fn an_api_server_that_cannot_be_used() {
     broken(
         "no answer",
         async |it| it.world.api.fault("/version", Fault::DelayHead(Duration::from_secs(60))),
-        ("api_server", "the API server did not answer in time", "NetworkPolicy"),
+        ("api_server", "the server did not answer in time", "NetworkPolicy"),
     )
     .await;
 }

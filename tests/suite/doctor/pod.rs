@@ -108,7 +108,7 @@ async fn broken_certificates() {
         },
         (
             "certificate",
-            "it is not for clusters.example.com, but for localhost, k8s.example.com, 127.0.0.1",
+            "it is not for clusters.example.com, but for localhost, k8s.example.com",
             "get a certificate for clusters.example.com",
         ),
     )

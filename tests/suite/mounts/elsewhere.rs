@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use super::{Mounted, PODS, SECOND, setting};
 use crate::support::dashboard::Dashboard;
+use crate::support::events::AuditLog;
 use crate::support::program::{settings, start};
 use crate::support::wire::Wire;
 use crate::support::{PATIENCE, World, eventually};
@@ -68,6 +69,39 @@ async fn what_begins_at_one_replica_goes_on_at_another() {
     assert!(began.elapsed() < SECOND, "{:?}", began.elapsed());
     let refused = stranger.get_with(&path, &[("authorization", &bearer)]).await.unwrap();
     assert_eq!(refused.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_audit_log_tells_who_entered_and_what_the_dashboard_did() {
+    // Proves the events of a way in, and that a dashboard's calls are told as its user's, its own pages not at all.
+    let log = AuditLog::new();
+    let mounted = Mounted::start_with(|raw| raw.audit = Some(log.setting())).await;
+    let (world, browser) = (&mounted.world, mounted.entered("alice").await);
+    browser.get(&mounted.at("/own?token=x")).await.unwrap();
+    world.call(Method::GET, PODS, &mounted.headlamp.bearer(world)).await;
+    browser.get(&mounted.at("/.entrada/enter?code=code_x&state=y")).await.unwrap();
+    world.entrada.kill().await;
+    let told = |event: &serde_json::Value| {
+        let (object, extra) = (&event["objectRef"], &event["user"]["extra"]);
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+        let kind = text(&extra["entrada.io/credential-kind"][0]);
+        let code = &event["responseStatus"]["code"];
+        format!(
+            "{} {} {} {kind} {code}",
+            text(&event["requestURI"]),
+            text(&event["verb"]),
+            text(&object["resource"])
+        )
+    };
+    let events = log.events();
+    let complete = events.iter().filter(|event| event["stage"] == "ResponseComplete");
+    let events: Vec<_> = complete.map(told).filter(|event| !event.starts_with("/callback")).collect();
+    let handed = "/login create handovers cookie 302";
+    let pods = format!("{PODS} list pods dashboard 200");
+    let (entered, refused) =
+        ("/.entrada/enter create mounts token 302", "/.entrada/enter create mounts  400");
+    assert_eq!(events, [handed, entered, &pods, refused]);
+    assert!(!log.text().contains("/own"), "{}", log.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -156,6 +156,13 @@ async fn a_code_is_given_to_navigations_alone() {
         let page = hop(&browser, &login.as_str().replace(from, to)).await;
         assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (400, "no_such_mount"), "{to}");
     }
+    // In a frame a code is used up, and gives nothing.
+    let enter = code(&mounted, &browser, "/").await;
+    let frame = [NAVIGATION[0], NAVIGATION[1], ("sec-fetch-dest", "iframe")];
+    let page = browser.request(Method::GET, enter.as_str(), &frame, bytes::Bytes::new()).await.unwrap();
+    assert!(page.location().unwrap().as_str().ends_with("/.entrada/enter"), "{:?}", page.location());
+    assert!(mounted.cookie(&browser).is_none());
+    refused(&mounted, &browser, enter.as_str()).await;
     // A token signs nobody in there.
     let token = format!("Bearer {}", world.token(&browser).await);
     let headers = [NAVIGATION[0], ("authorization", token.as_str())];

@@ -46,6 +46,33 @@ async fn a_dashboard_in_trouble_is_told_of_and_the_api_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_user_never_holds_every_connection_to_a_dashboard() {
+    // Proves that who opens streams without end is refused one, while another user gets through.
+    let mounted = Mounted::start().await;
+    let (alice, bob) = (mounted.entered("alice").await, mounted.entered("bob").await);
+    let (mut open, mut told) = (Vec::new(), String::new());
+    while told.is_empty() {
+        assert!(open.len() <= 192, "three eighths of 512");
+        let mut events = mounted.wire(&alice, "GET /events HTTP/1.1").await;
+        let head = events.head().await;
+        if head.starts_with("HTTP/1.1 200 ") {
+            open.push(events);
+        } else {
+            told = head;
+        }
+    }
+    assert!(
+        told.starts_with("HTTP/1.1 429 ") && told.contains("entrada-reason: too_many_requests"),
+        "{told}"
+    );
+    assert_eq!(bob.get(&mounted.at("/")).await.unwrap().status, 200);
+    assert_eq!(mounted.world.metric(r#"entrada_limits_hit_total{limit="mount_connections"}"#).await, 1.0);
+    drop(open);
+    let works = || async { alice.get(&mounted.at("/")).await.unwrap().status == 200 };
+    crate::support::eventually("room", works).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nonsense_is_no_answer() {
     // Proves that a dashboard that does not speak HTTP is said to be broken.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
