@@ -2,6 +2,8 @@
 
 pub(crate) mod collector;
 pub(crate) mod events;
+#[path = "../client/home.rs"]
+pub(crate) mod home;
 pub(crate) mod kubectl;
 pub(crate) mod log;
 pub(crate) mod program;
