@@ -36,6 +36,11 @@ pub(crate) use credential::credential;
 pub(crate) use login::{Login, login};
 pub(crate) use logout::logout;
 
+/// The servers whose token is kept on this computer.
+pub(crate) fn signed_in_to() -> Vec<String> {
+    cache::Cache::servers().iter().map(|server| server.origin().to_owned()).collect()
+}
+
 /// Why a command failed: one sentence that says what to do, and the exit code.
 #[derive(Debug)]
 pub(crate) struct Failure {

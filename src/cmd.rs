@@ -1,6 +1,7 @@
 //! The command line: its subcommands, and what each leads to.
 
 mod client;
+mod complete;
 #[cfg(unix)]
 mod doctor;
 mod help;
@@ -22,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   entrada login k8s.example.com           sign in with your browser; kubectl works from then on
   entrada login k8s.example.com --device  the same over SSH, or where there is no browser
-  entrada logout                          end it
+  entrada logout                          sign this computer out again
 
 Installed as kubectl-entrada, all this is also `kubectl entrada login` and so on.";
 
@@ -40,7 +41,7 @@ enum Command {
     Login(client::LoginArgs),
     /// Print a token for kubectl, which runs this by itself
     Credential(client::CredentialArgs),
-    /// Revoke the token and forget it
+    /// Sign this computer out: revoke its token and forget it
     Logout(client::LogoutArgs),
     /// Run the proxy
     #[cfg(unix)]
@@ -64,6 +65,10 @@ enum Command {
 /// Runs what the command line asks for, to its end. A command line that makes no sense is exit code 64.
 #[must_use]
 pub fn run() -> ExitCode {
+    if is_started_as("kubectl_complete-entrada") {
+        let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+        return complete::complete(&words.collect::<Vec<_>>(), program());
+    }
     let command = match parse() {
         Ok(Cli { command }) => command,
         // Help and version are among these: they end well, and go to standard output.
@@ -86,14 +91,16 @@ pub fn run() -> ExitCode {
 }
 
 fn parse() -> Result<Cli, clap::Error> {
-    let command = if is_plugin() { program().bin_name("kubectl entrada") } else { program() };
+    // kubectl runs `kubectl-entrada` for `kubectl entrada`; usage texts should say what was typed.
+    let is_plugin = is_started_as("kubectl-entrada");
+    let command = if is_plugin { program().bin_name("kubectl entrada") } else { program() };
     Cli::from_arg_matches(&command.try_get_matches()?)
 }
 
-/// kubectl runs `kubectl-entrada` for `kubectl entrada`; usage texts should say what was typed.
-fn is_plugin() -> bool {
+/// The same file may have several names, by links.
+fn is_started_as(name: &str) -> bool {
     let program = std::env::args_os().next().unwrap_or_default();
-    Path::new(&program).file_stem().is_some_and(|name| name == "kubectl-entrada")
+    Path::new(&program).file_stem().is_some_and(|stem| stem == name)
 }
 
 /// Each flag that is a setting also takes its environment variable's whole name: `--entrada-listen` is `--listen`.

@@ -166,7 +166,9 @@ impl Api {
     pub(super) async fn check(&self, token: &CredentialSecret) -> Checked {
         match self.http.with_token(Method::GET, "/whoami", token).await {
             Ok(reply) if reply.status == StatusCode::OK => Checked::Good,
-            Ok(reply) if reply.status == StatusCode::UNAUTHORIZED => Checked::Refused(reply.sentence()),
+            Ok(reply) if reply.status == StatusCode::UNAUTHORIZED => {
+                Checked::Refused(reply.sentence().map(|said| self.without_advice(said)))
+            }
             _ => Checked::Unknown,
         }
     }
@@ -178,6 +180,14 @@ impl Api {
             return Ok(());
         }
         Err(reply.failure(&self.server))
+    }
+
+    /// Without "Sign in again: https://k8s.example.com/login": that is for people without this program.
+    fn without_advice(&self, said: String) -> String {
+        match said.rsplit_once(". ") {
+            Some((reason, advice)) if advice.contains(self.server.origin()) => format!("{reason}."),
+            _ => said,
+        }
     }
 
     fn granted(&self, reply: &Reply) -> Result<Granted, Failure> {

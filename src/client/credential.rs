@@ -98,6 +98,7 @@ impl Call<'_> {
         let authority = authority.or_else(|| Kubeconfig::find(None).ok()?.authority(self.server));
         let api = Api::new(self.server, authority.as_deref())?;
         let mut why = "You are not signed in.".to_owned();
+        let was_refused = known.as_ref().is_some_and(|known| self.handed.was_given(&known.id));
         if let Some(known) = known {
             if known.is_valid(self.clock.now()) {
                 match self.refresh(&api, known).await {
@@ -108,12 +109,18 @@ impl Call<'_> {
                 "Your sign-in has expired.".clone_into(&mut why);
             }
         }
-        let Some(browser) = &self.browser else { return Err(self.sign_in_needed(&why)) };
+        let browser = self.browser.as_ref().filter(|_| !self.handed.has_failed(self.clock.now()));
+        let Some(browser) = browser else { return Err(self.sign_in_needed(&why)) };
         self.talk.say(&why);
-        let granted = by_loopback(&api, self.server, Some(browser), TIMEOUT, self.talk).await?;
+        let granted = by_loopback(&api, self.server, Some(browser), TIMEOUT, self.talk).await;
+        let granted = granted.inspect_err(|_| self.handed.note_failure(self.clock.now(), self.cache))?;
         let mut fresh = Known::new(granted, self.clock.now());
         fresh.authority = fresh.authority.or(authority);
         self.talk.say(format!("Signed in as {}.", self.talk.bold(&fresh.username)));
+        if was_refused {
+            // kubectl brings the next request with the new token, but does not repeat the one that was refused.
+            self.talk.say("If kubectl still says that you must be logged in, run the same command again.");
+        }
         self.keep(&fresh);
         Ok(fresh)
     }

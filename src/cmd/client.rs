@@ -15,30 +15,34 @@ Examples:
   entrada login k8s.example.com --device     over SSH or in a container: type a code on another device
   entrada login k8s.example.com --context prod
 
-Exit codes: 0 signed in; 1 the server, the network or a file; 2 usage; 4 refused in the browser; 5 nobody answered in
+Exit codes: 0 signed in; 1 the server, the network or a file; 64 usage; 4 refused in the browser; 5 nobody answered in
 time; 130 Ctrl-C.";
 
 const CREDENTIAL_EXAMPLES: &str = "\
 kubectl runs this by itself: `entrada login` writes the kubeconfig entry that says so.
 
-Exit codes: 0 a token was printed; 1 the server, the network or a file; 2 usage; 3 somebody has to run `entrada login`;
+Exit codes: 0 a token was printed; 1 the server, the network or a file; 64 usage; 3 somebody has to run `entrada login`;
 4 refused in the browser; 5 nobody answered in time; 130 Ctrl-C.";
 
 const LOGOUT_EXAMPLES: &str = "\
 Examples:
-  entrada logout                                     where there is only one sign-in
-  entrada logout k8s.example.com --remove-context";
+  entrada logout                                    where this computer is signed in to one cluster
+  entrada logout k8s.example.com --remove-context
+
+Your session in the browser goes on: end it on the portal, at the cluster's address.
+
+Exit codes: 0 signed out; 1 the server, the network or a file; 64 usage; 130 Ctrl-C.";
 
 #[derive(Args)]
 #[command(after_help = LOGIN_EXAMPLES)]
 pub(super) struct LoginArgs {
-    /// Where Entrada is: https://k8s.example.com
+    /// The cluster's address, as your platform team gave it to you: k8s.example.com
     #[arg(value_hint = ValueHint::Url)]
     url: String,
-    /// Show a code to type on another device, instead of using a browser here
+    /// Show a code to type on another device; so it is by itself over SSH, and where there is no browser
     #[arg(long, conflicts_with = "no_browser")]
     device: bool,
-    /// Print the address instead of opening it
+    /// Print the address that a browser on this computer must open, and open none
     #[arg(long)]
     no_browser: bool,
     /// Name of the context [default: the cluster's name]
@@ -50,7 +54,7 @@ pub(super) struct LoginArgs {
     /// Certificate authority to trust beside the system's, in PEM
     #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     ca_file: Option<PathBuf>,
-    /// Give up after this long, at most 5 minutes: `30s`
+    /// Give up after this long, such as `30s` [default: `5m`, the longest]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
 }
@@ -58,7 +62,7 @@ pub(super) struct LoginArgs {
 #[derive(Args)]
 #[command(after_help = CREDENTIAL_EXAMPLES)]
 pub(super) struct CredentialArgs {
-    /// Where Entrada is: https://k8s.example.com
+    /// The cluster's address: https://k8s.example.com
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     server: String,
 }
@@ -66,7 +70,7 @@ pub(super) struct CredentialArgs {
 #[derive(Args)]
 #[command(after_help = LOGOUT_EXAMPLES)]
 pub(super) struct LogoutArgs {
-    /// Where Entrada is [default: the only sign-in that there is]
+    /// The cluster's address [default: the one cluster that this computer is signed in to]
     #[arg(value_hint = ValueHint::Url)]
     url: Option<String>,
     /// Also remove its context, user and cluster from the kubeconfig

@@ -50,7 +50,7 @@ pub(super) fn man(args: &ManArgs, mut program: Command) -> ExitCode {
     };
     let Some(page) = page else {
         let _closed = writeln!(io::stderr(), "entrada: there is no such subcommand; see: entrada --help");
-        return ExitCode::from(2);
+        return ExitCode::from(super::EXIT_USAGE);
     };
     let mut text = Vec::new();
     match clap_mangen::Man::new(page).render(&mut text) {

@@ -1,7 +1,7 @@
 //! What kubectl is given.
 
 use crate::fake::{Fake, Standing};
-use crate::support::{Home, visit};
+use crate::home::{Home, visit};
 
 const HOUR: i64 = 3_600;
 
@@ -16,9 +16,9 @@ async fn a_good_token_is_given_without_a_question_to_the_server() {
     // Proves that the cache alone answers, in the version that was asked for, with an end before the real one.
     let fake = Fake::start().await;
     let home = Home::new(&fake).with("KUBERNETES_EXEC_INFO", info(false));
-    home.keep(&fake, &fake.cached(12 * HOUR, 6 * HOUR));
+    home.keep(&fake.cached(12 * HOUR, 6 * HOUR));
     let given = home.run(&["credential", "--server", &fake.url]).await;
-    assert_eq!(given.token(), home.token(&fake));
+    assert_eq!(given.token(), home.token());
     assert!(given.stdout.contains("client.authentication.k8s.io/v1beta1"), "{given:?}");
     assert!(given.stdout.contains("expirationTimestamp") && given.said.is_empty(), "{given:?}");
     assert!(fake.state().calls.is_empty());
@@ -29,8 +29,8 @@ async fn two_at_once_make_one_renewal() {
     // Proves that while one process renews, another goes on with the token that still works.
     let fake = Fake::start().await;
     let home = Home::new(&fake);
-    home.keep(&fake, &fake.cached(12 * HOUR, 300));
-    let old = home.token(&fake);
+    home.keep(&fake.cached(12 * HOUR, 300));
+    let old = home.token();
     fake.hold_renewals().await;
     let first = home.start(&["credential", "--server", &fake.url]);
     fake.renewal_asked().await;
@@ -39,7 +39,7 @@ async fn two_at_once_make_one_renewal() {
     fake.let_renewals_go();
     let new = first.ended().await;
     assert_ne!(new.token(), old);
-    assert_eq!((new.said.as_str(), home.token(&fake)), ("", new.token()));
+    assert_eq!((new.said.as_str(), home.token()), ("", new.token()));
     assert_eq!(fake.calls("/cli/renew"), 1);
 }
 
@@ -50,7 +50,7 @@ async fn two_at_once_make_one_sign_in() {
     let home = Home::new(&fake).with_browser().with("KUBERNETES_EXEC_INFO", info(true));
     let mut expired: serde_json::Value = serde_json::from_str(&fake.cached(HOUR, 1)).unwrap();
     expired["expires_at"] = "2020-01-01T00:00:00Z".into();
-    home.keep(&fake, &expired.to_string());
+    home.keep(&expired.to_string());
     let first = home.start_in_terminal(&["credential", "--server", &fake.url]);
     let address = home.opened().await;
     let mut second = home.start_in_terminal(&["credential", "--server", &fake.url]);
@@ -69,15 +69,15 @@ async fn without_a_person_it_says_what_to_run() {
     let run = format!("Run: entrada login {}", fake.url);
     home.start_in_terminal(&["credential", "--server", &fake.url]).ended().await.assert(3, &run);
     for broken in ["", "{", "[]", "\u{0}", r#"{"server":"https://other.example","token":"x"}"#] {
-        home.keep(&fake, broken);
+        home.keep(broken);
         home.run(&["credential", "--server", &fake.url]).await.assert(3, &run);
     }
     let stale = fake.cached(HOUR, 600).replace("\"expires_at\":\"20", "\"expires_at\":\"19");
-    home.keep(&fake, &stale);
+    home.keep(&stale);
     home.run(&["credential", "--server", &fake.url]).await.assert(3, "Your sign-in has expired.");
     assert!(fake.state().calls.is_empty());
     home.logged_in(&fake, &[]).await.assert(0, "Signed in");
-    assert_eq!(home.run(&["credential", "--server", &fake.url]).await.token(), home.token(&fake));
+    assert_eq!(home.run(&["credential", "--server", &fake.url]).await.token(), home.token());
 }
 
 #[tokio::test]
@@ -85,7 +85,7 @@ async fn a_refused_token_is_not_given_for_ever() {
     // Proves that who asks twice is asking because of a 401: the server is asked, and its reason is passed on.
     let fake = Fake::start().await;
     let home = Home::new(&fake);
-    home.keep(&fake, &fake.cached(12 * HOUR, 6 * HOUR));
+    home.keep(&fake.cached(12 * HOUR, 6 * HOUR));
     let arguments = ["credential", "--server", &fake.url];
     let token = home.run(&arguments).await.token();
     assert_eq!((home.run(&arguments).await.token(), fake.calls("/whoami")), (token.clone(), 1));
@@ -129,7 +129,7 @@ async fn a_renewal_that_is_refused_needs_the_person() {
     // Proves that a session which has ended, or waits for its user, is told when the token would be renewed.
     let fake = Fake::start().await;
     let home = Home::new(&fake);
-    home.keep(&fake, &fake.cached(HOUR, 300));
+    home.keep(&fake.cached(HOUR, 300));
     fake.all_tokens_are(Standing::NeedsUser);
     home.run(&["credential", "--server", &fake.url])
         .await

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use entrada::secret::CredentialSecret;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -133,6 +133,9 @@ impl Fake {
 impl Shared {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
+        // HTTP/2 has it in the address.
+        let host = host.or(request.uri().authority().map(|host| host.as_str())).unwrap().to_owned();
         let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default().to_owned();
         let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -160,12 +163,12 @@ impl Shared {
                     None => self.token(&mut state),
                 }
             }
-            _ => self.as_user(&mut state, &path, &bearer),
+            _ => self.as_user(&mut state, &host, &path, &bearer),
         }
     }
 
     /// What needs a token.
-    fn as_user(&self, state: &mut State, path: &str, bearer: &str) -> Response<Body> {
+    fn as_user(&self, state: &mut State, host: &str, path: &str, bearer: &str) -> Response<Body> {
         let standing = state.tokens.get(bearer).copied();
         if path == "/cli/revoke" && standing.is_some() {
             state.tokens.remove(bearer);
@@ -182,6 +185,11 @@ impl Shared {
             Some(Standing::NeedsUser) => "Your organisation asks you to sign in again.",
             Some(Standing::Revoked) | None => "This token is unknown or was revoked.",
         };
+        if path == "/cli/renew" {
+            let told = json!({"error": "invalid_token", "error_description": message});
+            return json_answer(StatusCode::UNAUTHORIZED, &told);
+        }
+        let message = format!("{message} Sign in again: https://{host}/login");
         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": message, "reason": "Unauthorized", "code": 401});
         json_answer(StatusCode::UNAUTHORIZED, &status)

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::symlink;
 
 use crate::fake::Fake;
-use crate::support::Home;
+use crate::home::Home;
 
 /// Ten clusters, one of which has the name that Entrada's has, as `az aks get-credentials` leaves it.
 fn ten_contexts() -> String {

@@ -6,7 +6,7 @@ use tokio::net::{TcpListener, TcpStream};
 use url::Url;
 
 use crate::fake::Fake;
-use crate::support::{Home, visit};
+use crate::home::{Home, visit};
 
 /// The number of the protocol, computed here on its own.
 mod protocol {
@@ -27,7 +27,7 @@ async fn a_person_signs_in_with_the_browser_and_kubectl_works() {
     // Proves the whole way: the browser is opened, the number stands in the terminal, kubectl uses the token.
     let fake = Fake::start().await;
     let home = Home::new(&fake).with_browser();
-    let mut login = home.login(&fake, &[]);
+    let mut login = home.login(&[]);
     let address = home.opened().await;
     assert_eq!(address.as_str().split('?').next(), Some(format!("{}/cli/authorize", fake.url).as_str()));
     assert!(parameter(&address, "client_name").starts_with("alice@"), "{address}");
@@ -43,8 +43,8 @@ async fn a_person_signs_in_with_the_browser_and_kubectl_works() {
 
     assert_eq!(home.mode(".kube/config"), 0o600);
     assert_eq!(home.mode(".kube/cache/entrada"), 0o700);
-    assert_eq!(home.mode(&Home::token_file(&fake)), 0o600);
-    let (config, token) = (home.read(".kube/config"), home.token(&fake));
+    assert_eq!(home.mode(&home.token_file()), 0o600);
+    let (config, token) = (home.read(".kube/config"), home.token());
     assert!(token.starts_with("entrada_") && !config.contains(&token));
     let seen = home.kubectl(&["get", "--raw", "/version"]).await.assert(0, "");
     assert!(seen.stdout.contains("v1.34.0"), "{seen:?}");
@@ -60,7 +60,7 @@ async fn another_process_that_takes_the_port_gets_nothing() {
     // Proves that wrong states, other paths and invented codes neither bring a token nor end the wait.
     let fake = Fake::start().await;
     let home = Home::new(&fake);
-    let mut login = home.login(&fake, &["--no-browser"]);
+    let mut login = home.login(&["--no-browser"]);
     let address = login.address().await;
     let right = fake.allow(&address);
     let port = right.port().unwrap();
@@ -90,17 +90,17 @@ async fn a_refusal_and_a_silence_end_it() {
     // Proves that each end has its exit code and sentence, and that nothing is left on the computer.
     let fake = Fake::start().await;
     let home = Home::new(&fake);
-    let mut login = home.login(&fake, &["--no-browser"]);
+    let mut login = home.login(&["--no-browser"]);
     let mut answer = fake.allow(&login.address().await);
     let state = parameter(&answer, "state");
     answer.query_pairs_mut().clear().append_pair("error", "access_denied").append_pair("state", &state);
     assert!(visit(&answer).await.contains("Your computer was given nothing"));
     login.ended().await.assert(4, "refused in the browser");
 
-    let late = home.login(&fake, &["--no-browser", "--wait", "1s"]).ended().await;
+    let late = home.login(&["--no-browser", "--wait", "1s"]).ended().await;
     late.assert(5, "Nobody answered in the browser in time. Try again. Without a browser on this computer");
     assert!(!home.path(".kube/config").exists());
-    assert!(!home.path(&Home::token_file(&fake)).exists());
+    assert!(!home.path(&home.token_file()).exists());
 }
 
 #[tokio::test]
@@ -109,9 +109,10 @@ async fn ctrl_c_ends_it_and_leaves_nothing() {
     let fake = Fake::start().await;
     let home = Home::new(&fake);
     for way in ["--no-browser", "--device"] {
-        let mut login = home.login(&fake, &[way]);
+        let ca = home.path("ca.crt").display().to_string();
+        let mut login = home.start_in_terminal(&["login", &fake.url, "--ca-file", &ca, way]);
         login.until(if way == "--device" { "BCDF-GHJK" } else { "/cli/authorize?" }).await;
-        login.interrupt();
+        login.press_ctrl_c();
         login.ended().await.assert(130, "Interrupted");
     }
     assert_eq!(home.files(".kube"), ["cache"]);
@@ -124,7 +125,7 @@ async fn a_code_typed_on_another_device_signs_in() {
     let fake = Fake::start().await;
     fake.state().device.extend(["authorization_pending", "slow_down"]);
     let home = Home::new(&fake).with("SSH_CONNECTION", "1").with("DISPLAY", ":0");
-    let mut login = home.login(&fake, &[]);
+    let mut login = home.login(&[]);
     let said = login.until("BCDF-GHJK").await;
     assert!(said.contains(&format!("{}/device\n", fake.url)) && !said.contains("elsewhere"), "{said}");
     login.ended().await.assert(0, "Signed in to prod");
@@ -132,7 +133,7 @@ async fn a_code_typed_on_another_device_signs_in() {
 
     for (error, code, words) in [("access_denied", 4, "refused"), ("expired_token", 5, "in time")] {
         fake.state().device.push_back(error);
-        home.login(&fake, &["--device"]).ended().await.assert(code, words);
+        home.login(&["--device"]).ended().await.assert(code, words);
     }
 }
 
@@ -142,11 +143,11 @@ async fn what_would_fail_afterwards_is_told_before() {
     let fake = Fake::start().await;
     // Below a file there is no directory, whoever one is: tests may run as root.
     let home = Home::new(&fake).with("KUBECACHEDIR", "/dev/null/cache");
-    home.login(&fake, &[]).ended().await.assert(1, "KUBECACHEDIR=");
+    home.login(&[]).ended().await.assert(1, "KUBECACHEDIR=");
 
     let home = Home::new(&fake);
     home.write(".kube/config", "apiVersion: v1\ncontexts: [\n");
-    home.login(&fake, &[]).ended().await.assert(1, "is left alone: it cannot be understood (line ");
+    home.login(&[]).ended().await.assert(1, "is left alone: it cannot be understood (line ");
     assert_eq!(home.read(".kube/config"), "apiVersion: v1\ncontexts: [\n");
 
     let home = Home::new(&fake);

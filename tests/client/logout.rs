@@ -1,7 +1,7 @@
 //! Signing out.
 
 use crate::fake::Fake;
-use crate::support::Home;
+use crate::home::Home;
 
 #[tokio::test]
 async fn the_token_is_revoked_and_forgotten() {
@@ -13,7 +13,7 @@ async fn the_token_is_revoked_and_forgotten() {
     home.kubectl(&["get", "--raw", "/version"]).await.assert(0, "");
     home.run(&["logout"]).await.assert(0, "Signed out of https://localhost:");
     assert_eq!(fake.calls("/cli/revoke"), 1);
-    assert!(!home.path(&Home::token_file(&fake)).exists());
+    assert!(!home.path(&home.token_file()).exists());
     home.kubectl(&["get", "--raw", "/version"]).await.assert(1, "You are not signed in. Run: entrada login");
     assert!(home.read(".kube/config").contains(&fake.url));
     home.run(&["logout", &fake.url]).await.assert(0, "There was no token");

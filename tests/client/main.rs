@@ -6,6 +6,7 @@
 mod credential;
 mod fake;
 mod help;
+mod home;
 mod kubeconfig;
 mod login;
 mod logout;

@@ -3,6 +3,8 @@
 pub(crate) mod collector;
 pub(crate) mod dashboard;
 pub(crate) mod events;
+#[path = "../client/home.rs"]
+pub(crate) mod home;
 pub(crate) mod kubectl;
 pub(crate) mod log;
 pub(crate) mod program;

@@ -12,7 +12,7 @@ use super::{assert_no_complaint, pick_alice, picture, world};
 const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 /// The program's own listener: the first line of the first request to its callback.
-async fn called_back(listener: &TcpListener) -> String {
+pub(super) async fn called_back(listener: &TcpListener) -> String {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = BufReader::new(stream);
