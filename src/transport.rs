@@ -14,30 +14,30 @@ mod tunnel;
 use std::any::Any;
 use std::hash::Hash;
 use std::path::PathBuf;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 
 use self::outgoing::Sending;
 pub(crate) use self::outgoing::{Outgoing, Sent};
-use self::pool::{Pool, describe, pool};
+use self::pool::Pool;
+pub(crate) use self::pool::Received;
 use self::seats::Seats;
 use self::stream::StreamBody;
 use crate::clock::Clock;
 use crate::config::ApiServer;
-use crate::http::body::{Body, Lease, Unhurried};
+use crate::http::body::{Body, BodyError, Lease, Unhurried};
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 use crate::route::Shape;
@@ -82,7 +82,7 @@ pub(crate) enum TransportError {
 /// Connections to one server.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    pool: ArcSwap<Pool>,
+    pool: Pool,
     seats: Seats,
     timeouts: Timeouts,
     authority: Authority,
@@ -105,7 +105,7 @@ pub(crate) struct Timeouts {
 /// An answer's head, with the connection on which its body will come.
 #[derive(Debug)]
 pub(crate) struct Leased {
-    response: Response<Incoming>,
+    response: Response<Received>,
     lease: Lease,
 }
 
@@ -122,9 +122,11 @@ impl Transport {
         shutdown: Shutdown,
     ) -> anyhow::Result<Self> {
         let pem = std::fs::read(&server.ca_file).context("ENTRADA_API_SERVER_CA_FILE")?;
-        let pool = pool(&pem, timeouts.connect).context("ENTRADA_API_SERVER_CA_FILE")?;
+        let pool = Pool::new(&pem, &server.authority, timeouts.connect);
+        let pool = pool.context("ENTRADA_API_SERVER_CA_FILE")?;
+        shutdown.spawn_beside("idle connections", pool.sweep());
         Ok(Self {
-            pool: ArcSwap::from_pointee(pool),
+            pool,
             seats: Seats::new(connections),
             timeouts,
             authority: server.authority.clone(),
@@ -145,10 +147,7 @@ impl Transport {
         let files = [self.ca_file.clone()];
         let reload = Reload { what: "api_server_ca", files: &files, clock, metrics: &self.metrics };
         reload
-            .run(|content| {
-                self.pool.store(Arc::new(pool(&content[0], self.timeouts.connect)?));
-                Ok(())
-            })
+            .run(|content| self.pool.trust(&content[0]))
             .await;
     }
 
@@ -194,22 +193,36 @@ impl Transport {
     async fn attempt(
         &self,
         request: Request<Outgoing>,
-        sent: Sent,
+        mut sent: Sent,
         shape: Shape,
-    ) -> Result<Response<Incoming>, TransportError> {
-        let response = self.pool.load().request(request);
-        let mut exchange = pin!(async { response.await.map_err(|error| describe(&error)) });
-        if shape != Shape::Plain {
-            return exchange.await;
+    ) -> Result<Response<Received>, TransportError> {
+        let exchange = pin!(self.pool.request(request));
+        let mut response = match shape {
+            Shape::Plain => self.in_time(exchange, &mut sent).await?,
+            _ => exchange.await?,
+        };
+        let is_early = !sent.is_done() || response.body().is_sending();
+        if is_early && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response.body_mut().apart().into_iter().for_each(|rest| self.shutdown.spawn_beside("upload", rest));
         }
-        tokio::select! {
-            biased;
-            answered = &mut exchange => return answered,
-            sending = sent.wait(self.timeouts.stall) => match sending {
-                Sending::Done => {}
-                Sending::Stalled { by_client: true } => return Err(TransportError::ClientStalled),
-                Sending::Stalled { by_client: false } => return Err(TransportError::Timeout),
-            },
+        Ok(response)
+    }
+
+    async fn in_time(
+        &self,
+        mut exchange: Pin<&mut impl Future<Output = Result<Response<Received>, TransportError>>>,
+        sent: &mut Sent,
+    ) -> Result<Response<Received>, TransportError> {
+        if !sent.is_done() {
+            tokio::select! {
+                biased;
+                answered = &mut exchange => return answered,
+                sending = sent.wait(self.timeouts.stall) => match sending {
+                    Sending::Done => {}
+                    Sending::Stalled { by_client: true } => return Err(TransportError::ClientStalled),
+                    Sending::Stalled { by_client: false } => return Err(TransportError::Timeout),
+                },
+            }
         }
         let answered = tokio::time::timeout(self.timeouts.response, exchange).await;
         answered.unwrap_or(Err(TransportError::Timeout))
@@ -232,34 +245,39 @@ impl Transport {
             let (Some(client), Some(stream)) = (client, stream) else {
                 return Err(TransportError::Broken("a switch of protocols that nobody asked for".to_owned()));
             };
-            let upstream = hyper::upgrade::on(&mut response);
+            // hyper's own way to the connection: we have it.
+            drop(hyper::upgrade::on(&mut response));
+            let (head, body) = response.into_parts();
+            let Some(upstream) = body.into_switched() else {
+                return Err(TransportError::Broken("a switch of protocols on no connection".to_owned()));
+            };
             self.shutdown.spawn("tunnel", async move {
                 tunnel::run(client, upstream, stream).await;
                 drop(lease);
             });
-            return Ok(response.map(|_| Body::empty()));
+            return Ok(Response::from_parts(head, Body::empty()));
         }
         let Some(stream) = stream else {
-            return Ok(response.map(|body| Body::Upstream { body, _lease: lease }));
+            return Ok(response.map(|body| Body::boxed(Leasing { body, _lease: lease })));
         };
         // Also the answer to an upgrade that the server declined: it may stream all the same.
         let (mut head, body) = response.into_parts();
         head.extensions.insert(Unhurried);
         let (body, task) = StreamBody::new(body, lease, &head.headers, stream, shape == Shape::Watch);
         self.shutdown.spawn_beside("stream", task);
-        Ok(Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body))))
+        Ok(Response::from_parts(head, Body::boxed(body)))
     }
 }
 
 impl Leased {
     /// The answer's head.
     #[must_use]
-    pub(crate) fn response(&self) -> &Response<Incoming> {
+    pub(crate) fn response(&self) -> &Response<Received> {
         &self.response
     }
 
     /// The answer's head, to be changed before it is passed on.
-    pub(crate) fn response_mut(&mut self) -> &mut Response<Incoming> {
+    pub(crate) fn response_mut(&mut self) -> &mut Response<Received> {
         &mut self.response
     }
 
@@ -280,5 +298,31 @@ impl Leased {
     pub(crate) fn give_up(self) -> Lease {
         drop(self.response);
         self.lease
+    }
+}
+
+/// The body of an ordinary answer, which holds its lease until its last byte has been passed on.
+struct Leasing {
+    body: Received,
+    _lease: Lease,
+}
+
+impl http_body::Body for Leasing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
