@@ -31,8 +31,7 @@ use thiserror::Error;
 
 use self::outgoing::Sending;
 pub(crate) use self::outgoing::{Outgoing, Sent};
-use self::pool::Pool;
-pub(crate) use self::pool::Received;
+use self::pool::{Pool, Received};
 use self::seats::Seats;
 use self::stream::StreamBody;
 use crate::clock::Clock;
@@ -146,9 +145,7 @@ impl Transport {
     pub(crate) async fn keep_ca_fresh(&self, clock: &Clock) {
         let files = [self.ca_file.clone()];
         let reload = Reload { what: "api_server_ca", files: &files, clock, metrics: &self.metrics };
-        reload
-            .run(|content| self.pool.trust(&content[0]))
-            .await;
+        reload.run(|content| self.pool.trust(&content[0])).await;
     }
 
     /// The right to one connection. Those who wait for one take turns by `party`. `held` stays with it until the exchange
@@ -190,20 +187,33 @@ impl Transport {
     }
 
     /// The answer's head must come in time, counted from the end of the request's body.
-    async fn attempt(
+    fn attempt(
         &self,
         request: Request<Outgoing>,
+        sent: Sent,
+        shape: Shape,
+    ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
+        self.answered(self.pool.request(request), sent, shape)
+    }
+
+    async fn answered(
+        &self,
+        exchange: impl Future<Output = Result<Response<Received>, TransportError>>,
         mut sent: Sent,
         shape: Shape,
     ) -> Result<Response<Received>, TransportError> {
-        let exchange = pin!(self.pool.request(request));
+        let exchange = pin!(exchange);
         let mut response = match shape {
             Shape::Plain => self.in_time(exchange, &mut sent).await?,
             _ => exchange.await?,
         };
         let is_early = !sent.is_done() || response.body().is_sending();
         if is_early && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.body_mut().apart().into_iter().for_each(|rest| self.shutdown.spawn_beside("upload", rest));
+            response
+                .body_mut()
+                .apart()
+                .into_iter()
+                .for_each(|rest| self.shutdown.spawn_beside("upload", rest));
         }
         Ok(response)
     }

@@ -48,7 +48,9 @@ impl Body {
     }
 
     /// Frames as they come.
-    pub(crate) fn boxed(body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+    pub(crate) fn boxed(
+        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    ) -> Self {
         Self::Boxed(UnsyncBoxBody::new(body))
     }
 }

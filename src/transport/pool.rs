@@ -79,7 +79,8 @@ impl Pool {
         authority: &Authority,
         connect_timeout: Duration,
     ) -> anyhow::Result<Self> {
-        let target = Uri::builder().scheme("https").authority(authority.clone()).path_and_query("/").build()?;
+        let target =
+            Uri::builder().scheme("https").authority(authority.clone()).path_and_query("/").build()?;
         let host = match authority.port_u16() {
             Some(443) => HeaderValue::from_str(authority.host())?,
             _ => HeaderValue::from_str(authority.as_str())?,
@@ -116,18 +117,42 @@ impl Pool {
 
     /// Sends a request and waits for its answer's head. One that was not sent, because its connection turned out to have
     /// been closed, is sent on another one.
-    pub(super) async fn request(
+    ///
+    /// The request is handed to an idle connection at once, and not first when the future is polled: it would be part of
+    /// each future on the way, and be moved along with them.
+    pub(super) fn request(
         &self,
         mut request: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
+        self.address(&mut request);
+        let begun = match self.idle.take() {
+            Some(link) => Ok(link.exchange(request)),
+            None => Err(Box::new(request)),
+        };
+        async move {
+            let unsent = match begun {
+                Ok(exchange) => match exchange.await {
+                    Ok(response) => return Ok(response),
+                    Err(Failed::Unsent(request)) => request,
+                    Err(Failed::Broken(error)) => return Err(describe(&error)),
+                },
+                Err(request) => request,
+            };
+            // Boxed, because it is rare: its future would be part of every request's.
+            Box::pin(self.elsewhere(unsent)).await
+        }
+    }
+
+    async fn elsewhere(
+        &self,
+        mut request: Box<Request<Outgoing>>,
     ) -> Result<Response<Received>, TransportError> {
-        self.address(&mut request)?;
         loop {
             let (link, is_new) = match self.idle.take() {
                 Some(link) => (link, false),
-                // Boxed, because it is rare: its future would be part of every request's.
-                None => (Box::pin(self.connect()).await?, true),
+                None => (self.connect().await?, true),
             };
-            match link.exchange(request).await {
+            match link.exchange(*request).await {
                 Ok(response) => return Ok(response),
                 Err(Failed::Unsent(unsent)) if !is_new => request = unsent,
                 Err(Failed::Unsent(_)) => {
@@ -139,15 +164,12 @@ impl Pool {
     }
 
     /// In origin form, with the server's name.
-    fn address(&self, request: &mut Request<Outgoing>) -> Result<(), TransportError> {
+    fn address(&self, request: &mut Request<Outgoing>) {
         if request.uri().scheme().is_some() {
-            let path = request.uri().path_and_query().cloned().unwrap_or(PathAndQuery::from_static("/"));
-            let mut uri = http::uri::Parts::default();
-            uri.path_and_query = Some(path);
-            *request.uri_mut() = Uri::from_parts(uri).map_err(|_| TransportError::BadTarget)?;
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
         }
         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
-        Ok(())
     }
 
     async fn connect(&self) -> Result<Box<Link>, TransportError> {

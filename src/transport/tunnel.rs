@@ -33,8 +33,11 @@ enum End<R> {
 }
 
 /// Runs until both sides have closed, one has failed, or the tunnel's credential has ended.
-pub(super) async fn run<U>(client: OnUpgrade, upstream: impl Future<Output = Option<Parts<U>>>, stream: Stream)
-where
+pub(super) async fn run<U>(
+    client: OnUpgrade,
+    upstream: impl Future<Output = Option<Parts<U>>>,
+    stream: Stream,
+) where
     U: hyper::rt::Read + hyper::rt::Write + Unpin,
 {
     let copy = async {

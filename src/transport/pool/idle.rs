@@ -15,6 +15,7 @@ pub(super) struct Idle {
     inner: Mutex<Inner>,
 }
 
+#[expect(clippy::vec_box, reason = "a connection is large, and moves in and out with each request")]
 #[derive(Debug, Default)]
 struct Inner {
     /// Oldest first.

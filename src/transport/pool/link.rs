@@ -3,10 +3,11 @@
 //! hyper's client has two halves: a connection that must be polled to read and write, and a sender. Usually a task of its
 //! own polls the connection, and each request crosses to that task and back. Here nobody but the exchange itself polls
 //! it: the wait for the answer's head, and then each look for more of its body. That saves the task and the wakeups, which
-//! on a busy machine go from one thread to another; and an idle connection costs nothing.
+//! on a busy machine go from one thread to another, and 8 % of all instructions of a small request; and an idle connection
+//! costs nothing.
 
 use std::fmt;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, Connection, Parts, SendRequest};
 use hyper_rustls::MaybeHttpsStream;
 
@@ -23,7 +25,7 @@ use super::socket::{Signals, Socket};
 
 /// What waits in our memory for a client that does not read. With what waits in the kernel it keeps a connection within
 /// the region busy at more than 100 MB/s.
-const READ_BUFFER_BYTES: usize = 128 * 1024;
+const READ_BUFFER_BYTES: usize = 32 * 1024;
 
 /// A connection: TLS, except in front of a mount that has none.
 pub(crate) type Stream = MaybeHttpsStream<Socket>;
@@ -56,7 +58,7 @@ enum State {
 /// Why there is no answer.
 pub(super) enum Failed {
     /// Nothing was sent: the connection had ended before. The request may be sent on another one.
-    Unsent(Request<Outgoing>),
+    Unsent(Box<Request<Outgoing>>),
     /// It may have been sent.
     Broken(hyper::Error),
 }
@@ -68,6 +70,8 @@ pub(crate) struct Received {
     incoming: Incoming,
     /// `None` when all has been read, or another task reads it.
     link: Option<Box<Link>>,
+    /// It broke off: to be told with the next look.
+    error: Option<hyper::Error>,
 }
 
 impl Link {
@@ -84,12 +88,23 @@ impl Link {
         Ok(Box::new(Self { sender, connection, state, knows_a_task, signals, home, generation, idle_since }))
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn exchange(
+    /// Sends a request and waits for the head of its answer. hyper takes the request at once, and sends it when it is
+    /// polled.
+    pub(super) fn exchange(
         mut self: Box<Self>,
         request: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Received>, Failed>> {
+        // Boxed: it has room for a whole request, which would be part of each future on the way.
+        let answer = Box::pin(self.sender.try_send_request(request));
+        self.answered(answer)
+    }
+
+    async fn answered(
+        mut self: Box<Self>,
+        mut answer: Pin<
+            Box<impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>>>,
+        >,
     ) -> Result<Response<Received>, Failed> {
-        let mut answer = pin!(self.sender.try_send_request(request));
         let mut is_sent = false;
         let answered = std::future::poll_fn(|cx| {
             let mut look = |silent: &mut Context<'_>| answer.as_mut().poll(silent);
@@ -105,9 +120,11 @@ impl Link {
         })
         .await;
         match answered {
-            Ok(response) => Ok(response.map(|incoming| Received { incoming, link: self.settled() })),
+            Ok(response) => {
+                Ok(response.map(|incoming| Received { incoming, link: self.settled(), error: None }))
+            }
             Err(mut error) => Err(match error.take_message() {
-                Some(unsent) => Failed::Unsent(unsent),
+                Some(unsent) => Failed::Unsent(Box::new(unsent)),
                 None => Failed::Broken(error.into_error()),
             }),
         }
@@ -208,7 +225,9 @@ impl Received {
     }
 
     /// The connection itself, after the server has switched protocols.
-    pub(crate) fn into_switched(self) -> Option<impl Future<Output = Option<Parts<Stream>>> + Send + 'static> {
+    pub(crate) fn into_switched(
+        self,
+    ) -> Option<impl Future<Output = Option<Parts<Stream>>> + Send + 'static> {
         let mut link = self.link?;
         Some(async move {
             // The request may have a body, which is sent first.
@@ -230,13 +249,23 @@ impl Body for Received {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { incoming, link } = self.get_mut();
+        let Self { incoming, link, error } = self.get_mut();
+        if let Some(error) = error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let Some(mut held) = link.take() else { return Pin::new(incoming).poll_frame(cx) };
         let mut look = |silent: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(silent);
         // What was read already comes first.
         let frame = look(&mut Context::from_waker(Waker::noop()));
         let frame = if frame.is_ready() { frame } else { held.poll(cx, look) };
         *link = if frame.is_ready() { held.settled() } else { Some(held) };
+        if let Poll::Ready(Some(Err(broken))) = frame {
+            // hyper's server drops what it has not sent yet when a body breaks off. So that the client gets all that came
+            // before, it may send that first.
+            *error = Some(broken);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         frame
     }
 

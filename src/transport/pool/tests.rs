@@ -4,6 +4,8 @@
 //! One thread: what the server has written is in the kernel, and tokio has not heard of it yet, when the next request
 //! begins.
 
+mod mix;
+
 use http::Method;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -116,7 +118,7 @@ async fn half_a_body() -> (Outgoing, Sent, tokio::io::DuplexStream) {
     let sender = std::sync::Mutex::new(Some(sender));
     let service = service_fn(move |request| {
         let _received = sender.lock().unwrap().take().unwrap().send(request);
-        std::future::pending::<Result<http::Response<Full<bytes::Bytes>>, std::convert::Infallible>>()
+        std::future::pending::<Result<Response<Full<bytes::Bytes>>, std::convert::Infallible>>()
     });
     tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service));
     client.write_all(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhe").await.unwrap();
@@ -129,8 +131,16 @@ async fn half_a_body() -> (Outgoing, Sent, tokio::io::DuplexStream) {
 async fn a_connection_is_used_again() {
     let (server, pool, mut peer) = Server::with_an_idle_connection().await;
     let answers = [
-        (Method::GET, "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\now\r\n1\r\nn\r\n0\r\n\r\n", "own"),
-        (Method::GET, "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown", "own"),
+        (
+            Method::GET,
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\now\r\n1\r\nn\r\n0\r\n\r\n",
+            "own",
+        ),
+        (
+            Method::GET,
+            "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown",
+            "own",
+        ),
         (Method::HEAD, "HTTP/1.1 200 OK\r\ncontent-length: 3000\r\n\r\n", ""),
         (Method::GET, "HTTP/1.1 304 Not Modified\r\ncontent-length: 3000\r\n\r\n", ""),
         (Method::DELETE, "HTTP/1.1 204 No Content\r\n\r\n", ""),
@@ -153,10 +163,11 @@ async fn a_connection_is_used_again() {
 /// What comes right behind an answer, with it in one write, is nobody's.
 #[tokio::test]
 async fn bytes_behind_an_answer_end_its_connection() {
-    for (first, body) in [(OWN, "own"), ("HTTP/1.1 204 No Content\r\n\r\n", ""), (
-        "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nown\r\n0\r\n\r\n",
-        "own",
-    )] {
+    for (first, body) in [
+        (OWN, "own"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", ""),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nown\r\n0\r\n\r\n", "own"),
+    ] {
         for extra in [STOLEN, "x", "\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
             let (server, pool, mut peer) = Server::with_an_idle_connection().await;
             let serve = async {
