@@ -168,9 +168,7 @@ impl Mount {
         let has_body = !body.is_empty();
         let authorization = self.authorization(identity);
         let head = || {
-            let to = (self.transport.scheme(), self.transport.authority());
-            let is_upgrade = passage.is_upgrade();
-            let mut head = head::for_dashboard(&parts, has_body, is_upgrade, to, &self.url)?;
+            let mut head = head::for_dashboard(&parts, has_body, passage.is_upgrade(), &self.url)?;
             forwarded_headers.set(&mut head.headers);
             head.headers.insert(http::header::AUTHORIZATION, authorization.clone());
             record.sending(&mut head.headers, self.transport.authority());

@@ -13,31 +13,30 @@ mod tunnel;
 
 use std::any::Any;
 use std::hash::Hash;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::request::Parts;
-use http::uri::{Authority, Scheme};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::combinators::UnsyncBoxBody;
+use http_body::{Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use rustls::RootCertStore;
 use thiserror::Error;
 
 use self::outgoing::Sending;
 pub(crate) use self::outgoing::{Outgoing, Sent};
-use self::pool::{Pool, describe, pool};
+use self::pool::{Pool, Received};
 use self::seats::Seats;
 use self::stream::StreamBody;
 use crate::clock::Clock;
 use crate::config::{Server, Trust};
-use crate::http::body::{Body, Lease, Unhurried};
+use crate::http::body::{Body, BodyError, Lease, Unhurried};
 use crate::metrics::Metrics;
 use crate::reload::Reload;
 use crate::route::Shape;
@@ -83,7 +82,7 @@ pub(crate) enum TransportError {
 /// Connections to one server.
 #[derive(Debug)]
 pub(crate) struct Transport {
-    pool: ArcSwap<Pool>,
+    pool: Pool,
     seats: Seats,
     timeouts: Timeouts,
     server: Server,
@@ -105,7 +104,7 @@ pub(crate) struct Timeouts {
 /// An answer's head, with the connection on which its body will come.
 #[derive(Debug)]
 pub(crate) struct Leased {
-    response: Response<Incoming>,
+    response: Response<Received>,
     lease: Lease,
 }
 
@@ -133,7 +132,8 @@ impl Transport {
                 Some(roots(&std::fs::read(file).with_context(|| file.display().to_string())?)?)
             }
         };
-        let pool = ArcSwap::from_pointee(pool(roots, timeouts.connect)?);
+        let pool = Pool::new(roots, &server.authority, timeouts.connect)?;
+        shutdown.spawn_beside("idle connections", pool.sweep());
         Ok(Self { pool, seats: Seats::new(connections), timeouts, server, metrics, shutdown })
     }
 
@@ -143,24 +143,13 @@ impl Transport {
         &self.server.authority
     }
 
-    /// How the server is spoken to: `https`, or `http` where its settings allow that.
-    #[must_use]
-    pub(crate) fn scheme(&self) -> Scheme {
-        if self.server.trust == Trust::Nobody { Scheme::HTTP } else { Scheme::HTTPS }
-    }
-
     /// Watches the CA file for ever, where there is one; `what` names it in metrics. Exchanges under way keep their
     /// connections; new ones use the new trust.
     pub(crate) async fn keep_ca_fresh(&self, what: &'static str, clock: &Clock) {
         let Trust::File(file) = &self.server.trust else { return std::future::pending().await };
         let files = std::slice::from_ref(file);
         let reload = Reload { what, files, clock, metrics: &self.metrics };
-        reload
-            .run(|content| {
-                self.pool.store(Arc::new(pool(Some(roots(&content[0])?), self.timeouts.connect)?));
-                Ok(())
-            })
-            .await;
+        reload.run(|content| self.pool.trust(roots(&content[0])?)).await;
     }
 
     /// The right to one connection. Those who wait for one take turns by `party`. `held` stays with it until the exchange
@@ -202,25 +191,52 @@ impl Transport {
     }
 
     /// The answer's head must come in time, counted from the end of the request's body.
-    async fn attempt(
+    fn attempt(
         &self,
         request: Request<Outgoing>,
         sent: Sent,
         shape: Shape,
-    ) -> Result<Response<Incoming>, TransportError> {
-        let response = self.pool.load().request(request);
-        let mut exchange = pin!(async { response.await.map_err(|error| describe(&error)) });
-        if shape != Shape::Plain {
-            return exchange.await;
+    ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
+        self.answered(self.pool.request(request), sent, shape)
+    }
+
+    async fn answered(
+        &self,
+        exchange: impl Future<Output = Result<Response<Received>, TransportError>>,
+        mut sent: Sent,
+        shape: Shape,
+    ) -> Result<Response<Received>, TransportError> {
+        let exchange = pin!(exchange);
+        let mut response = match shape {
+            Shape::Plain => self.in_time(exchange, &mut sent).await?,
+            _ => exchange.await?,
+        };
+        let is_early = !sent.is_done() || response.body().is_sending();
+        if is_early && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response
+                .body_mut()
+                .apart()
+                .into_iter()
+                .for_each(|rest| self.shutdown.spawn_beside("upload", rest));
         }
-        tokio::select! {
-            biased;
-            answered = &mut exchange => return answered,
-            sending = sent.wait(self.timeouts.stall) => match sending {
-                Sending::Done => {}
-                Sending::Stalled { by_client: true } => return Err(TransportError::ClientStalled),
-                Sending::Stalled { by_client: false } => return Err(TransportError::Timeout),
-            },
+        Ok(response)
+    }
+
+    async fn in_time(
+        &self,
+        mut exchange: Pin<&mut impl Future<Output = Result<Response<Received>, TransportError>>>,
+        sent: &mut Sent,
+    ) -> Result<Response<Received>, TransportError> {
+        if !sent.is_done() {
+            tokio::select! {
+                biased;
+                answered = &mut exchange => return answered,
+                sending = sent.wait(self.timeouts.stall) => match sending {
+                    Sending::Done => {}
+                    Sending::Stalled { by_client: true } => return Err(TransportError::ClientStalled),
+                    Sending::Stalled { by_client: false } => return Err(TransportError::Timeout),
+                },
+            }
         }
         let answered = tokio::time::timeout(self.timeouts.response, exchange).await;
         answered.unwrap_or(Err(TransportError::Timeout))
@@ -243,34 +259,39 @@ impl Transport {
             let (Some(client), Some(stream)) = (client, stream) else {
                 return Err(TransportError::Broken("a switch of protocols that nobody asked for".to_owned()));
             };
-            let upstream = hyper::upgrade::on(&mut response);
+            // hyper's own way to the connection: we have it.
+            drop(hyper::upgrade::on(&mut response));
+            let (head, body) = response.into_parts();
+            let Some(upstream) = body.into_switched() else {
+                return Err(TransportError::Broken("a switch of protocols on no connection".to_owned()));
+            };
             self.shutdown.spawn("tunnel", async move {
                 tunnel::run(client, upstream, stream).await;
                 drop(lease);
             });
-            return Ok(response.map(|_| Body::empty()));
+            return Ok(Response::from_parts(head, Body::empty()));
         }
         let Some(stream) = stream else {
-            return Ok(response.map(|body| Body::Upstream { body, _lease: lease }));
+            return Ok(response.map(|body| Body::boxed(Leasing { body, _lease: lease })));
         };
         // Also the answer to an upgrade that the server declined: it may stream all the same.
         let (mut head, body) = response.into_parts();
         head.extensions.insert(Unhurried);
         let (body, task) = StreamBody::new(body, lease, &head.headers, stream, shape == Shape::Watch);
         self.shutdown.spawn_beside("stream", task);
-        Ok(Response::from_parts(head, Body::Boxed(UnsyncBoxBody::new(body))))
+        Ok(Response::from_parts(head, Body::boxed(body)))
     }
 }
 
 impl Leased {
     /// The answer's head.
     #[must_use]
-    pub(crate) fn response(&self) -> &Response<Incoming> {
+    pub(crate) fn response(&self) -> &Response<Received> {
         &self.response
     }
 
     /// The answer's head, to be changed before it is passed on.
-    pub(crate) fn response_mut(&mut self) -> &mut Response<Incoming> {
+    pub(crate) fn response_mut(&mut self) -> &mut Response<Received> {
         &mut self.response
     }
 
@@ -291,5 +312,31 @@ impl Leased {
     pub(crate) fn give_up(self) -> Lease {
         drop(self.response);
         self.lease
+    }
+}
+
+/// The body of an ordinary answer, which holds its lease until its last byte has been passed on.
+struct Leasing {
+    body: Received,
+    _lease: Lease,
+}
+
+impl http_body::Body for Leasing {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx).map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -8,7 +8,6 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use http_body_util::Full;
 use http_body_util::combinators::UnsyncBoxBody;
-use hyper::body::Incoming;
 
 /// An error that breaks an answer off: the client sees that it is not whole.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -38,8 +37,6 @@ pub(crate) enum Body {
     /// Our own, whole.
     Own(Full<Bytes>),
     /// Upstream's, passed on frame by frame, as fast as the client reads.
-    Upstream { body: Incoming, _lease: Lease },
-    /// Any other.
     Boxed(UnsyncBoxBody<Bytes, BodyError>),
 }
 
@@ -48,6 +45,13 @@ impl Body {
     #[must_use]
     pub(crate) fn empty() -> Self {
         Self::Own(Full::default())
+    }
+
+    /// Frames as they come.
+    pub(crate) fn boxed(
+        body: impl http_body::Body<Data = Bytes, Error = BodyError> + Send + 'static,
+    ) -> Self {
+        Self::Boxed(UnsyncBoxBody::new(body))
     }
 }
 
@@ -73,7 +77,6 @@ impl http_body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Own(full) => Pin::new(full).poll_frame(cx).map_err(|never| match never {}),
-            Self::Upstream { body, .. } => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -81,7 +84,6 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Own(full) => full.is_end_stream(),
-            Self::Upstream { body, .. } => body.is_end_stream(),
             Self::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -89,7 +91,6 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Own(full) => full.size_hint(),
-            Self::Upstream { body, .. } => body.size_hint(),
             Self::Boxed(body) => body.size_hint(),
         }
     }

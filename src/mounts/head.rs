@@ -2,11 +2,10 @@
 
 use http::header::{CONTENT_LENGTH, HOST, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
 
 use crate::config::PublicUrl;
-use crate::http::headers::clean_request;
+use crate::http::headers::for_upstream;
 use crate::transport::TransportError;
 
 /// The outgoing head of `inbound`, without a credential. `Host` is what the browser sees: dashboards compare a WebSocket's
@@ -15,22 +14,16 @@ pub(super) fn for_dashboard(
     inbound: &Parts,
     has_body: bool,
     is_upgrade: bool,
-    (scheme, authority): (Scheme, &Authority),
     url: &PublicUrl,
 ) -> Result<Parts, TransportError> {
     let target = inbound.uri.path_and_query().filter(|target| target.as_str().starts_with('/'));
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(scheme);
-    uri.authority = Some(authority.clone());
-    uri.path_and_query = Some(target.ok_or(TransportError::BadTarget)?.clone());
-    let uri = Uri::from_parts(uri).map_err(|_| TransportError::BadTarget)?;
+    let target = target.ok_or(TransportError::BadTarget)?;
 
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = inbound.method.clone();
-    head.uri = uri;
+    head.uri = Uri::from(target.clone());
     head.version = Version::HTTP_11;
-    head.headers = inbound.headers.clone();
-    clean_request(&mut head.headers, false, is_upgrade);
+    head.headers = for_upstream(&inbound.headers, false, is_upgrade);
     if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }

@@ -11,6 +11,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::http::unread::InUse;
@@ -74,16 +75,21 @@ impl Outgoing {
 impl Sent {
     pub(crate) const NOTHING: Self = Self(None);
 
+    /// Whether all has been sent, or given up.
+    pub(super) fn is_done(&mut self) -> bool {
+        self.0.as_mut().is_none_or(|(sent, _)| sent.try_recv() != Err(TryRecvError::Empty))
+    }
+
     /// Waits until all has been sent, as long as it does not stand still for `stall` or up to half as long again.
-    pub(super) async fn wait(self, stall: Duration) -> Sending {
-        let Some((mut sent, progress)) = self.0 else { return Sending::Done };
+    pub(super) async fn wait(&mut self, stall: Duration) -> Sending {
+        let Some((sent, progress)) = &mut self.0 else { return Sending::Done };
         let period = stall / u32::from(LOOKS);
         let mut looks = interval_at(Instant::now() + period, period);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 // The sender is only ever dropped.
-                _dropped = &mut sent => return Sending::Done,
+                _dropped = &mut *sent => return Sending::Done,
                 _ = looks.tick() => {
                     if progress.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS {
                         return Sending::Stalled { by_client: progress.awaits_client.load(Ordering::Relaxed) };

@@ -1,26 +1,41 @@
-//! The connection pool, the CA it trusts, and what hyper's errors mean as a [`TransportError`].
+//! The connection pool: HTTP/1.1 over connections that are made when none is idle, the CA they trust, and what errors mean
+//! as a [`TransportError`].
+//!
+//! hyper's own pool has a task for each connection; ours has none: see [`link`].
 
+mod idle;
+mod link;
+mod socket;
+
+use std::error::Error as StdError;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
-use hyper_rustls::{HttpsConnectorBuilder, MaybeHttpsStream};
+use arc_swap::ArcSwap;
+use http::header::HOST;
+use http::uri::{Authority, PathAndQuery};
+use http::{HeaderValue, Request, Response, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{self, Error};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
 use tokio::net::TcpStream;
-use tower::timeout::Timeout;
-use tower::util::BoxCloneSyncService;
+use tokio::time::{MissedTickBehavior, interval};
+use tower::util::MapResponse;
+use tower::{Service as _, ServiceExt as _};
 
+use self::idle::Idle;
+pub(crate) use self::link::Received;
+use self::link::{Failed, Link};
+use self::socket::Socket;
 use super::TransportError;
 use super::outgoing::Outgoing;
 use crate::tls;
 
-/// Shorter than the API server's own, which would otherwise close a connection just as we use it.
-const POOL_IDLE: Duration = Duration::from_secs(60);
-/// A handshake costs more than an idle connection: generous, so that a burst leaves its connections for the next.
-const POOL_IDLE_CONNECTIONS: usize = 1_024;
+/// How often idle connections are looked at. After twelve rounds one is closed: that is sooner than the API server, which
+/// would otherwise close it just as we use it.
+const SWEEP: Duration = Duration::from_secs(5);
 /// A connection that was closed under us, rather than one that spoke nonsense.
 const HANG_UPS: [io::ErrorKind; 4] = [
     io::ErrorKind::ConnectionReset,
@@ -29,22 +44,155 @@ const HANG_UPS: [io::ErrorKind; 4] = [
     io::ErrorKind::UnexpectedEof,
 ];
 const KEEPALIVE: Duration = Duration::from_secs(30);
-
-/// What waits for a client that does not read: in the kernel, which would otherwise take 6 MiB for each, and in our own
-/// memory. 256 KiB keep a connection within the region busy at more than 100 MB/s.
+/// What waits in the kernel for a client that does not read; it would otherwise take 6 MiB for each.
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
-const READ_BUFFER_BYTES: usize = 128 * 1024;
 
-/// Connects within a time that includes the TLS handshake. Boxed because the pool wants its future unpinned.
-type Connector = BoxCloneSyncService<Uri, MaybeHttpsStream<TokioIo<TcpStream>>, tower::BoxError>;
-pub(super) type Pool = legacy::Client<Connector, Outgoing>;
+type Connector = HttpsConnector<MapResponse<HttpConnector, fn(TokioIo<TcpStream>) -> Socket>>;
 
-/// A pool that trusts `roots` and nobody else; without any it speaks plain HTTP. `connect_timeout` includes the TLS
-/// handshake.
-///
-/// # Errors
-/// When the cryptography library lacks what TLS needs.
-pub(super) fn pool(roots: Option<RootCertStore>, connect_timeout: Duration) -> anyhow::Result<Pool> {
+/// Connections to one server.
+#[derive(Debug)]
+pub(super) struct Pool {
+    trust: ArcSwap<Trust>,
+    idle: Arc<Idle>,
+    /// Where to connect.
+    target: Uri,
+    /// The server's name in each request.
+    host: HeaderValue,
+    connect_timeout: Duration,
+}
+
+/// How connections are made, since the CA file was last read.
+#[derive(Debug)]
+struct Trust {
+    connector: Connector,
+    generation: u64,
+}
+
+impl Pool {
+    /// No connections yet. It trusts `roots` and nobody else; without any it speaks plain HTTP. `connect_timeout` includes
+    /// the TLS handshake.
+    ///
+    /// # Errors
+    /// When the cryptography library lacks what TLS needs.
+    pub(super) fn new(
+        roots: Option<RootCertStore>,
+        authority: &Authority,
+        connect_timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let (scheme, usual_port) = if roots.is_some() { ("https", 443) } else { ("http", 80) };
+        let target =
+            Uri::builder().scheme(scheme).authority(authority.clone()).path_and_query("/").build()?;
+        let host = match authority.port_u16() {
+            Some(port) if port == usual_port => HeaderValue::from_str(authority.host())?,
+            _ => HeaderValue::from_str(authority.as_str())?,
+        };
+        let trust = ArcSwap::from_pointee(Trust { connector: connector(roots)?, generation: 0 });
+        Ok(Self { trust, idle: Arc::default(), target, host, connect_timeout })
+    }
+
+    /// From now on trusts `roots`, and nobody else. Idle connections are closed; those in use are,
+    /// when their exchange is over.
+    ///
+    /// # Errors
+    /// When the cryptography library lacks what TLS needs.
+    pub(super) fn trust(&self, roots: RootCertStore) -> anyhow::Result<()> {
+        let generation = self.trust.load().generation + 1;
+        self.trust.store(Arc::new(Trust { connector: connector(Some(roots))?, generation }));
+        self.idle.begin(generation);
+        Ok(())
+    }
+
+    /// Closes what has been idle for too long, as long as there is the pool.
+    pub(super) fn sweep(&self) -> impl Future<Output = ()> + Send + 'static {
+        let idle = Arc::downgrade(&self.idle);
+        async move {
+            let mut rounds = interval(SWEEP);
+            rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                rounds.tick().await;
+                let Some(idle) = idle.upgrade() else { return };
+                idle.sweep();
+            }
+        }
+    }
+
+    /// Sends a request and waits for its answer's head. One that was not sent, because its connection turned out to have
+    /// been closed, is sent on another one.
+    ///
+    /// The request is handed to an idle connection at once, and not first when the future is polled: it would be part of
+    /// each future on the way, and be moved along with them.
+    pub(super) fn request(
+        &self,
+        mut request: Request<Outgoing>,
+    ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
+        self.address(&mut request);
+        let begun = match self.idle.take() {
+            Some(link) => Ok(link.exchange(request)),
+            None => Err(Box::new(request)),
+        };
+        async move {
+            let unsent = match begun {
+                Ok(exchange) => match exchange.await {
+                    Ok(response) => return Ok(response),
+                    Err(Failed::Unsent(request)) => request,
+                    Err(Failed::Broken(error)) => return Err(describe(&error)),
+                },
+                Err(request) => request,
+            };
+            // Boxed, because it is rare: its future would be part of every request's.
+            Box::pin(self.elsewhere(unsent)).await
+        }
+    }
+
+    async fn elsewhere(
+        &self,
+        mut request: Box<Request<Outgoing>>,
+    ) -> Result<Response<Received>, TransportError> {
+        loop {
+            let (link, is_new) = match self.idle.take() {
+                Some(link) => (link, false),
+                None => (self.connect().await?, true),
+            };
+            match link.exchange(*request).await {
+                Ok(response) => return Ok(response),
+                Err(Failed::Unsent(unsent)) if !is_new => request = unsent,
+                Err(Failed::Unsent(_)) => {
+                    return Err(TransportError::HungUp("a new connection was closed at once".to_owned()));
+                }
+                Err(Failed::Broken(error)) => return Err(describe(&error)),
+            }
+        }
+    }
+
+    /// In origin form, with the server's name.
+    fn address(&self, request: &mut Request<Outgoing>) {
+        if request.uri().scheme().is_some() {
+            let path = request.uri().path_and_query().cloned();
+            *request.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
+        }
+        request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
+    }
+
+    async fn connect(&self) -> Result<Box<Link>, TransportError> {
+        let trust = self.trust.load_full();
+        let mut connector = trust.connector.clone();
+        let connecting = async {
+            std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
+            connector.call(self.target.clone()).await
+        };
+        let late = |_| TransportError::Unreachable("no connection in time".to_owned());
+        let stream = tokio::time::timeout(self.connect_timeout, connecting).await.map_err(late)?;
+        let stream = stream.map_err(|error| describe_connect(&*error))?;
+        let signals = match &stream {
+            MaybeHttpsStream::Http(socket) => socket.signals(),
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().signals(),
+        };
+        let link = Link::new(stream, signals, Arc::downgrade(&self.idle), trust.generation).await;
+        link.map_err(|error| describe(&error))
+    }
+}
+
+fn connector(roots: Option<RootCertStore>) -> anyhow::Result<Connector> {
     let is_plain = roots.is_none();
     let tls = tls::client(roots.unwrap_or_else(RootCertStore::empty))?;
     let mut tcp = HttpConnector::new();
@@ -56,42 +204,61 @@ pub(super) fn pool(roots: Option<RootCertStore>, connect_timeout: Duration) -> a
     // Offers HTTP/1.1 alone: ALPN decides the protocol, not the request's version.
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
     let connector = if is_plain { connector.https_or_http() } else { connector.https_only() };
-    let connector = connector.enable_http1().wrap_connector(tcp);
-    Ok(legacy::Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(POOL_IDLE)
-        .pool_max_idle_per_host(POOL_IDLE_CONNECTIONS)
-        // A pooled connection that the server closed before anything was sent is replaced by a new one.
-        .retry_canceled_requests(true)
-        .http1_max_buf_size(READ_BUFFER_BYTES)
-        .set_host(true)
-        .build(BoxCloneSyncService::new(Timeout::new(connector, connect_timeout))))
+    Ok(connector.enable_http1().wrap_connector(tcp.map_response(Socket::new as fn(_) -> _)))
 }
 
-/// What an error of the pool means. The whole chain is looked at, because each layer wraps the one below.
-pub(super) fn describe(error: &Error) -> TransportError {
-    let mut text = error.to_string();
-    let (mut untrusted, mut by_client, mut hung_up) = (false, false, false);
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        untrusted |= matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
-        if let Some(error) = error.downcast_ref::<hyper::Error>() {
-            by_client |= error.is_user();
-            hung_up |= error.is_incomplete_message() || error.is_canceled();
+/// What is known of an error by those below it. The whole chain is looked at, because each layer wraps the one below.
+#[derive(Default)]
+struct Causes {
+    text: String,
+    is_untrusted: bool,
+    is_hang_up: bool,
+}
+
+impl Causes {
+    fn of(error: &(dyn StdError + 'static)) -> Self {
+        let mut causes = Self::default();
+        let mut cause = Some(error);
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // A wrapper often has no words of its own.
+            if causes.text.is_empty() {
+                causes.text = text;
+            } else if !causes.text.ends_with(&text) {
+                causes.text.push_str(": ");
+                causes.text.push_str(&text);
+            }
+            causes.is_untrusted |= matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
+            if let Some(error) = error.downcast_ref::<hyper::Error>() {
+                causes.is_hang_up |= error.is_incomplete_message() || error.is_canceled();
+            }
+            let io = error.downcast_ref::<io::Error>();
+            causes.is_hang_up |= io.is_some_and(|error| HANG_UPS.contains(&error.kind()));
+            // An io::Error that wraps another error does not name it as its source, but that error's source.
+            let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn StdError + 'static));
+            cause = wrapped.or_else(|| error.source());
         }
-        let io = error.downcast_ref::<io::Error>();
-        hung_up |= io.is_some_and(|error| HANG_UPS.contains(&error.kind()));
-        // An io::Error that wraps another error does not name it as its source, but that error's source.
-        let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &dyn std::error::Error);
-        cause = wrapped.or_else(|| error.source());
-    }
-    match (error.is_connect(), untrusted) {
-        (_, true) => TransportError::Untrusted(text),
-        (true, false) => TransportError::Unreachable(text),
-        (false, false) if by_client => TransportError::ClientGone(text),
-        (false, false) if hung_up => TransportError::HungUp(text),
-        (false, false) => TransportError::Broken(text),
+        causes
     }
 }
+
+/// What an error of an exchange means.
+fn describe(error: &hyper::Error) -> TransportError {
+    let Causes { text, is_hang_up, .. } = Causes::of(error);
+    if error.is_user() {
+        TransportError::ClientGone(text)
+    } else if is_hang_up {
+        TransportError::HungUp(text)
+    } else {
+        TransportError::Broken(text)
+    }
+}
+
+/// What an error while connecting means.
+fn describe_connect(error: &(dyn StdError + Send + Sync + 'static)) -> TransportError {
+    let Causes { text, is_untrusted, .. } = Causes::of(error);
+    if is_untrusted { TransportError::Untrusted(text) } else { TransportError::Unreachable(text) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,10 +14,11 @@ use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use http_body::{Frame, SizeHint};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
+use super::pool::Received;
 use crate::http::body::{BodyError, Lease};
 use crate::streams::{EndedBy, Over, Stream};
 
@@ -40,7 +41,7 @@ struct Source {
 }
 
 enum Upstream {
-    Open(Incoming),
+    Open(Received),
     /// Taken away, and why.
     Ended(Over),
 }
@@ -49,7 +50,7 @@ impl StreamBody {
     /// Passes `incoming`, which comes on the connection of `lease`, on until `stream` is over; the second value is the task
     /// to spawn. `is_watch`: its client lists anew after an end, which may therefore look like one of the API server's own.
     pub(super) fn new(
-        incoming: Incoming,
+        incoming: Received,
         lease: Lease,
         headers: &HeaderMap,
         stream: Stream,

@@ -3,10 +3,12 @@
 //! What a side said before it left still arrives: a direction ends only when all that was read has been passed on, and
 //! its end does not cut the other one short.
 
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::pin;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::client::conn::http1::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,14 +33,20 @@ enum End<R> {
 }
 
 /// Runs until both sides have closed, one has failed, or the tunnel's credential has ended.
-pub(super) async fn run(client: OnUpgrade, upstream: OnUpgrade, stream: Stream) {
+pub(super) async fn run<U>(
+    client: OnUpgrade,
+    upstream: impl Future<Output = Option<Parts<U>>>,
+    stream: Stream,
+) where
+    U: hyper::rt::Read + hyper::rt::Write + Unpin,
+{
     let copy = async {
-        match tokio::try_join!(client, upstream) {
-            Ok((client, upstream)) => {
+        match tokio::join!(client, upstream) {
+            (Ok(client), Some(Parts { io, read_buf, .. })) => {
                 let by = |by| stream.ended_by(by);
-                both_ways(TokioIo::new(client), TokioIo::new(upstream), by).await;
+                both_ways(TokioIo::new(client), TokioIo::new(io), read_buf, by).await;
             }
-            Err(error) => tracing::debug!(%error, "an upgrade was not completed"),
+            (client, _) => tracing::debug!(?client, "an upgrade was not completed"),
         }
     };
     tokio::select! {
@@ -48,14 +56,16 @@ pub(super) async fn run(client: OnUpgrade, upstream: OnUpgrade, stream: Stream) 
     }
 }
 
-/// `ended_by` is told which side ended first.
+/// `first` came from upstream already. `ended_by` is told which side ended first.
 async fn both_ways(
     client: impl AsyncRead + AsyncWrite,
     upstream: impl AsyncRead + AsyncWrite,
+    first: Bytes,
     ended_by: impl Fn(EndedBy),
 ) {
     let (from_client, to_client) = tokio::io::split(client);
     let (from_upstream, to_upstream) = tokio::io::split(upstream);
+    let from_upstream = Cursor::new(first).chain(from_upstream);
     let mut up = pin!(pass(from_client, to_upstream));
     let mut down = pin!(pass(from_upstream, to_client));
     tokio::select! {

@@ -2,12 +2,11 @@
 
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::{Authority, Scheme};
 use http::{Uri, Version};
 
 use crate::broker::Delegated;
 use crate::http::forwarded::ForwardedHeaders;
-use crate::http::headers::clean_request;
+use crate::http::headers::for_upstream;
 use crate::route::Shape;
 use crate::transport::TransportError;
 
@@ -15,24 +14,18 @@ use crate::transport::TransportError;
 pub(super) fn as_user(
     inbound: &Parts,
     has_body: bool,
-    authority: &Authority,
     delegated: &Delegated,
     forwarded_headers: &ForwardedHeaders,
 ) -> Result<Parts, TransportError> {
     let target = inbound.uri.path_and_query().filter(|target| target.as_str().starts_with('/'));
-    let mut uri = http::uri::Parts::default();
-    uri.scheme = Some(Scheme::HTTPS);
-    uri.authority = Some(authority.clone());
-    uri.path_and_query = Some(target.ok_or(TransportError::BadTarget)?.clone());
-    let uri = Uri::from_parts(uri).map_err(|_| TransportError::BadTarget)?;
+    let target = target.ok_or(TransportError::BadTarget)?;
 
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = inbound.method.clone();
-    head.uri = uri;
+    head.uri = Uri::from(target.clone());
     head.version = Version::HTTP_11;
-    head.headers = inbound.headers.clone();
     let is_upgrade = delegated.facts().shape == Shape::Upgrade;
-    clean_request(&mut head.headers, delegated.identity().is_cookie(), is_upgrade);
+    head.headers = for_upstream(&inbound.headers, delegated.identity().is_cookie(), is_upgrade);
     if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
         // Said outright: of a GET without a length the client library would otherwise take the body for absent.
         head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
