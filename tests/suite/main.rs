@@ -14,6 +14,7 @@ mod broker;
 mod chromium;
 mod copy;
 mod credentials;
+mod dashboards;
 mod doctor;
 mod drain;
 mod early;

@@ -36,7 +36,8 @@ pub(crate) struct Chromium {
     /// `/session/<id>`
     session: String,
     home: TempDir,
-    _alone: MutexGuard<'static, ()>,
+    /// `None`: it runs beside one that has it.
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 /// An answer that the browser got for a page, a file or a script.
@@ -62,7 +63,15 @@ impl Chromium {
     /// Starts one that trusts this authority (PEM). `hosts`: names that it finds at other addresses, as
     /// `MAP name address`, separated by commas.
     pub(crate) async fn start(ca_pem: &str, hosts: &str) -> Self {
-        let alone = ONE_AT_A_TIME.lock().await;
+        Self::launch(ca_pem, hosts, Some(ONE_AT_A_TIME.lock().await)).await
+    }
+
+    /// A second one at the same time, for another person. It must go first.
+    pub(crate) async fn beside(&self, ca_pem: &str, hosts: &str) -> Self {
+        Self::launch(ca_pem, hosts, None).await
+    }
+
+    async fn launch(ca_pem: &str, hosts: &str, alone: Option<MutexGuard<'static, ()>>) -> Self {
         let home = TempDir::new().unwrap();
         trust(home.path(), ca_pem);
         std::fs::create_dir(home.path().join("Downloads")).unwrap();
@@ -164,6 +173,12 @@ impl Chromium {
     /// The handle of the tab that is looked at.
     pub(crate) async fn tab(&self) -> String {
         self.get("/window").await.as_str().unwrap().to_owned()
+    }
+
+    /// The handles of all tabs.
+    pub(crate) async fn tabs(&self) -> Vec<String> {
+        let handles = self.get("/window/handles").await;
+        handles.as_array().unwrap().iter().map(|handle| handle.as_str().unwrap().to_owned()).collect()
     }
 
     pub(crate) async fn look_at(&self, tab: &str) {
@@ -373,7 +388,8 @@ fn capabilities(home: &Path, hosts: &str) -> Value {
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--remote-debugging-pipe", "--window-size=1180,1400", profile, hosts,
+                // A page that is left would otherwise be kept for a while, with its streams.
+                "--disable-features=BackForwardCache", "--disable-sync", "--remote-debugging-pipe", "--window-size=1180,1400", profile, hosts,
             ],
             "prefs": {
                 "download.default_directory": home.join("Downloads"),
