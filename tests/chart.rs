@@ -194,6 +194,8 @@ fn wrong_values_are_refused_with_the_name_of_the_value() {
         ("publicUrl=http://k8s.example.com", "at '/publicUrl'"),
         ("publicUrl=https://k8s.example.com/path", "at '/publicUrl'"),
         ("publicUrl=https://K8S.example.com", "at '/publicUrl'"),
+        ("mounts={https://headlamp.example.com}", "at '/mounts/0'"),
+        ("mounts={https://headlamp.example.com/x=http://headlamp.headlamp.svc;insecure}", "at '/mounts/0'"),
         ("entra.clientId=entrada", "at '/entra/clientId'"),
         ("entra.tenantId=contoso.onmicrosoft.com", "at '/entra/tenantId'"),
         ("image.repository=", "at '/image/repository'"),

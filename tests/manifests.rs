@@ -1,7 +1,9 @@
 //! What a security reviewer would ask of the manifests, put to what kubectl and helm make of them: the base, the site, every
 //! overlay, and the chart with the values of every overlay.
 
-// Beside this file it would be a test of its own.
+// Beside this file they would be tests of their own.
+#[path = "manifests/front.rs"]
+mod front;
 #[path = "manifests/render.rs"]
 mod render;
 
@@ -13,7 +15,7 @@ use entrada::config::{Config, RawConfig};
 use serde_json::{Value, json};
 use standin::pki::Ca;
 
-use render::{Rendered, chart, kustomize, overlays, root};
+use render::{Rendered, chart, kustomize, overlays};
 
 static ALL: LazyLock<Vec<Rendered>> = LazyLock::new(|| {
     let mut all = vec![kustomize("base"), kustomize("site")];
@@ -43,6 +45,9 @@ fn they_hold_these_objects_and_no_privilege() {
         ("ingress-agic", vec!["Ingress"]),
         ("istio", routed.to_vec()),
         ("envoy-gateway", [&routed[..], &["BackendTrafficPolicy"]].concat()),
+        ("headlamp", vec!["Certificate"]),
+        ("kubernetes-dashboard", vec!["Ingress"]),
+        ("own-page", routed.to_vec()),
     ]);
     let kinds = |rendered: &Rendered| -> BTreeSet<String> {
         rendered.objects.iter().map(|object| text(&object["kind"])).collect()
@@ -301,58 +306,6 @@ fn only_monitoring_reaches_the_admin_port() {
         let rules =
             json!([{ "ports": [{ "port": "https" }] }, { "ports": [{ "port": "admin" }], "from": from }]);
         assert_eq!(policy["ingress"], rules, "{}", rendered.name);
-    }
-}
-
-#[test]
-fn what_stands_in_front_speaks_https_to_the_pods_and_is_told_of() {
-    // Proves that no proxy in front drops TLS or its check, knows another host, or leaves clients without an address.
-    for rendered in installations() {
-        let (ingresses, policies) = (rendered.all("Ingress"), rendered.all("BackendTLSPolicy"));
-        let is_behind = !ingresses.is_empty() || !policies.is_empty();
-        assert_eq!(!setting(rendered, "ENTRADA_TRUSTED_PROXIES").is_null(), is_behind, "{}", rendered.name);
-        let host = text(&setting(rendered, "ENTRADA_PUBLIC_URL")).replace("https://", "");
-        for ingress in ingresses {
-            assert_eq!(ingress["spec"]["rules"][0]["host"], host);
-            assert_eq!(ingress["spec"]["tls"][0], json!({ "hosts": [host], "secretName": "entrada-tls" }));
-            let annotations = &ingress["metadata"]["annotations"];
-            let nginx = |name: &str| annotations[&format!("nginx.ingress.kubernetes.io/{name}")].clone();
-            let agic = |name: &str| annotations[&format!("appgw.ingress.kubernetes.io/{name}")].clone();
-            if ingress["spec"]["ingressClassName"] == "nginx" {
-                assert_eq!(
-                    (nginx("backend-protocol"), nginx("proxy-ssl-verify")),
-                    (json!("HTTPS"), json!("on"))
-                );
-                assert_eq!((nginx("proxy-ssl-name"), nginx("proxy-buffering")), (json!(host), json!("off")));
-                assert_eq!(
-                    (nginx("proxy-read-timeout"), nginx("proxy-body-size")),
-                    (json!("86400"), json!("0"))
-                );
-            } else {
-                assert_eq!(
-                    (agic("backend-protocol"), agic("backend-hostname")),
-                    (json!("https"), json!(host))
-                );
-                assert_eq!(
-                    (agic("request-timeout"), agic("health-probe-port")),
-                    (json!("86400"), json!("8443"))
-                );
-                let probed = text(&agic("health-probe-path"));
-                assert!(root().join(format!("src/pages{probed}")).exists(), "{probed} is not served");
-            }
-        }
-        for policy in policies {
-            assert_eq!(policy["spec"]["validation"]["hostname"], host);
-            let route = &rendered.one("HTTPRoute")["spec"];
-            assert_eq!(route["hostnames"], json!([host]));
-            assert_eq!(route["rules"][0]["timeouts"]["request"], "0s");
-        }
-        for certificate in rendered.all("Certificate") {
-            assert_eq!(
-                (&certificate["spec"]["dnsNames"], &certificate["spec"]["secretName"]),
-                (&json!([host]), &json!("entrada-tls"))
-            );
-        }
     }
 }
 

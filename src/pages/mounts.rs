@@ -190,7 +190,10 @@ impl Pages {
                 return Err(Problem::not_entered());
             }
         };
-        let (Some(entry), ticket) = (entry, self.identify_ticket(&ticket, visit).await?) else {
+        let ticket = self.identify_ticket(&ticket, visit).await?;
+        // A challenge that is made for no verifier at all.
+        let Some(entry) = entry else {
+            self.discard(&ticket).await;
             return Err(Problem::not_entered());
         };
         visit.record.can_tell()?;

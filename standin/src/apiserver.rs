@@ -63,6 +63,7 @@ pub use self::record::Recorded;
 use self::cluster::Cluster;
 use self::handle::Server;
 use self::store::Key;
+pub(crate) use self::store::uid;
 use self::tunnel::Tunnels;
 use crate::pki::Ca;
 use crate::serve::Listener;

@@ -11,7 +11,7 @@ mod jar;
 mod navigation;
 mod page;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
@@ -19,8 +19,7 @@ use http::header::{ACCEPT, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use url::Url;
@@ -55,16 +54,7 @@ impl Browser {
     /// # Errors
     /// When the PEM holds no certificate.
     pub fn with_time(ca_pem: &str, time: Time) -> anyhow::Result<Self> {
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-            roots.add(certificate?)?;
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self { tls: TlsConnector::from(Arc::new(config)), jar: Mutex::new(Jar::new(time)) })
+        Ok(Self { tls: crate::pki::trusting(ca_pem)?, jar: Mutex::new(Jar::new(time)) })
     }
 
     /// One GET, redirects not followed. Cookies are sent and kept.

@@ -4,6 +4,7 @@
 //! - [`apiserver`]: a Kubernetes API server with a small memory of objects and real RBAC decisions.
 //! - [`browser`]: a person's browser reduced to a cookie jar and the sign-in page's form.
 //! - [`collector`]: a web server that audit events are posted to.
+//! - [`dashboard`]: dashboards that ask an API server as the user whose bearer they are given.
 //! - [`redis`]: no stand-in, but real Redis servers, started and broken.
 //!
 //! Invariants: a stand-in never trusts its caller (every token and assertion is verified by signature); it records
@@ -12,6 +13,7 @@
 pub mod apiserver;
 pub mod browser;
 pub mod collector;
+pub mod dashboard;
 pub mod entra;
 pub mod pki;
 pub mod redis;

@@ -1,4 +1,4 @@
-//! One TLS listener on a loopback port: the floor that both stand-ins stand on.
+//! One listener on a loopback port, with TLS or without: the floor that every stand-in stands on.
 
 mod wire;
 
@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -65,11 +66,30 @@ impl Listener {
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
     {
+        Self::open(addr, Some(TlsAcceptor::from(tls)), handler).await
+    }
+
+    /// The same without TLS, as a program inside a cluster that nobody outside reaches.
+    ///
+    /// # Errors
+    /// When the port cannot be opened.
+    pub async fn start_plain<H, F>(addr: SocketAddr, handler: H) -> anyhow::Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
+    {
+        Self::open(addr, None, handler).await
+    }
+
+    async fn open<H, F>(addr: SocketAddr, acceptor: Option<TlsAcceptor>, handler: H) -> anyhow::Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
+    {
         let listener = TcpListener::bind(addr).await?;
         let addr = listener.local_addr()?;
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
-        let acceptor = TlsAcceptor::from(tls);
         tasks.spawn(stop.clone().run_until_cancelled_owned(accept(
             listener,
             acceptor,
@@ -102,7 +122,7 @@ impl Drop for Listener {
 
 async fn accept<H, F>(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     handler: H,
     stop: CancellationToken,
     tasks: TaskTracker,
@@ -117,14 +137,24 @@ async fn accept<H, F>(
     }
 }
 
-async fn serve<H, F>(stream: TcpStream, peer: Peer, acceptor: TlsAcceptor, handler: H)
+async fn serve<H, F>(stream: TcpStream, peer: Peer, acceptor: Option<TlsAcceptor>, handler: H)
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
 {
     stream.set_nodelay(true).ok();
+    let Some(acceptor) = acceptor else { return converse(stream, false, peer, handler).await };
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    converse(stream, is_h2, peer, handler).await;
+}
+
+async fn converse<S, H, F>(stream: S, is_h2: bool, peer: Peer, handler: H)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = anyhow::Result<Response<Body>>> + Send + 'static,
+{
     let wire = Wire::default();
     let io = TokioIo::new(Tapped { inner: stream, wire: wire.clone() });
     let service = service_fn(move |mut request: Request<Incoming>| {

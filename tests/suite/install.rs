@@ -150,6 +150,27 @@ async fn every_overlay_is_applied_changed_and_deleted_by_kubectl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_dashboard_is_applied_and_deleted_by_kubectl() {
+    // Proves that each dashboard's own half passes a server's checks, and that its namespace is all that there is of it.
+    let admin = Admin::start().await;
+    for entry in std::fs::read_dir("manifests/dashboards").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let folder = format!("manifests/dashboards/{name}");
+        let apply = ["apply", "--server-side", "-k", &folder];
+        admin.kubectl.ok(&apply).await;
+        let version = || {
+            admin.world.api.get("deployments.apps", &name, &name).unwrap()["metadata"]["resourceVersion"]
+                .clone()
+        };
+        let before = version();
+        admin.kubectl.ok(&apply).await;
+        assert_eq!(version(), before, "{name}: applied a second time");
+        admin.kubectl.ok(&["delete", "namespace", &name]).await;
+        assert!(admin.world.api.get("deployments.apps", &name, &name).is_none(), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_documented_commands_install_it() {
     // Proves that the commands of the README and of docs/install.md work as they stand, by kubectl and then by helm.
     let admin = Admin::start().await;

@@ -16,6 +16,7 @@ mod chromium;
 mod copy;
 mod cors;
 mod credentials;
+mod dashboards;
 mod doctor;
 mod drain;
 mod early;

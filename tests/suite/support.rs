@@ -7,6 +7,7 @@ pub(crate) mod events;
 pub(crate) mod home;
 pub(crate) mod kubectl;
 pub(crate) mod log;
+pub(crate) mod mounted;
 pub(crate) mod program;
 pub(crate) mod prometheus;
 pub(crate) mod webdriver;

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 
+use http::header::UPGRADE;
 use http::request::Parts;
 use http::{HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -22,7 +23,7 @@ use super::status::Failure;
 use super::store::uid;
 use super::target::Target;
 use super::tunnel::{self, Tunnels};
-use super::{exec, impersonate, kinds, logs, openapi, portforward, resources, review};
+use super::{exec, impersonate, kinds, logs, openapi, portforward, resources, review, watch};
 use crate::serve::{Body, Wire};
 use crate::time::Time;
 
@@ -107,6 +108,8 @@ impl Server {
         }
         if matches!(target.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") {
             review::answer(&mut call, &rules).await
+        } else if target.verb == "watch" && call.headers().contains_key(UPGRADE) {
+            watch::over_websocket(&self.cluster, &call, resource, tunnels, upgrade)
         } else {
             resources::answer(&self.cluster, &mut call, resource).await
         }

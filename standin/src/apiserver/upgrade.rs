@@ -37,15 +37,35 @@ pub(crate) fn agree(headers: &HeaderMap, served: &Served) -> Result<(Spoken, Res
 }
 
 fn websocket(headers: &HeaderMap, served: &'static [&'static str]) -> Result<Response<Body>, Failure> {
-    let key = headers.get(SEC_WEBSOCKET_KEY);
-    let key = key.ok_or_else(|| Failure::bad_request("unable to upgrade: missing Sec-WebSocket-Key"))?;
+    let mut response = accepting(headers)?;
     let offered = offered(headers, &SEC_WEBSOCKET_PROTOCOL);
     let agreed = first_served(&offered, served)
         .ok_or_else(|| Failure::bad_request("unable to upgrade: no subprotocol of the offered is spoken"))?;
-    let mut response = switching(HeaderValue::from_static("websocket"));
-    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
-    response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(agreed));
+    Ok(response)
+}
+
+/// A WebSocket for a watch, which speaks no subprotocol: the real server gives the one that was offered back, and
+/// refuses two.
+pub(crate) fn websocket_as_asked(headers: &HeaderMap) -> Result<Response<Body>, Failure> {
+    let mut response = accepting(headers)?;
+    match offered(headers, &SEC_WEBSOCKET_PROTOCOL).as_slice() {
+        [] => {}
+        [one] => {
+            let one = HeaderValue::from_str(one).map_err(|error| Failure::bad_request(error.to_string()))?;
+            response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, one);
+        }
+        _ => return Err(Failure::bad_request("bad protocol")),
+    }
+    Ok(response)
+}
+
+fn accepting(headers: &HeaderMap) -> Result<Response<Body>, Failure> {
+    let key = headers.get(SEC_WEBSOCKET_KEY);
+    let key = key.ok_or_else(|| Failure::bad_request("unable to upgrade: missing Sec-WebSocket-Key"))?;
+    let accept = HeaderValue::from_str(&derive_accept_key(key.as_bytes())).expect("base64 is a header value");
+    let mut response = switching(HeaderValue::from_static("websocket"));
+    response.headers_mut().insert(SEC_WEBSOCKET_ACCEPT, accept);
     Ok(response)
 }
 

@@ -1,14 +1,21 @@
-//! Watches: the present or the past, then every change, one JSON line each, until the time is up.
+//! Watches: the present or the past, then every change, until the time is up. Each is one JSON line, or one text message
+//! where the caller asks for a WebSocket.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::accept::View;
 use super::call::{Answer, Call, streaming};
@@ -18,6 +25,8 @@ use super::selector::Selector;
 use super::status::Failure;
 use super::store::Event;
 use super::table;
+use super::tunnel::Tunnels;
+use super::upgrade;
 
 /// How often a watch that allows bookmarks gets one.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
@@ -49,25 +58,7 @@ struct Watching {
 }
 
 pub(crate) fn answer(cluster: &Arc<Cluster>, call: &Call, resource: &'static Resource) -> Answer {
-    let asked = call.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
-    let lifetime = Duration::from_secs(asked.unwrap_or(LIFETIME_SECONDS));
-    let mut watching = Watching {
-        changes: cluster.store.subscribe(),
-        end: cluster.watch_ends.subscribe(),
-        cluster: Arc::clone(cluster),
-        resource,
-        namespace: call.target.namespace_of(resource),
-        selector: Selector::asked(&call.query)?,
-        view: View::asked(call.headers()),
-        include: table::Include::asked(&call.query),
-        allows_bookmarks: call.query.flag("allowWatchBookmarks"),
-        deadline: Instant::now() + lifetime,
-        cursor: 0,
-        lines: VecDeque::new(),
-        has_told_columns: false,
-        is_over: false,
-    };
-    watching.begin(call)?;
+    let watching = Watching::asked(cluster, call, resource)?;
     let lines = futures_util::stream::unfold(watching, |mut watching| async move {
         let line = watching.next().await?;
         Some((Ok(line), watching))
@@ -75,7 +66,63 @@ pub(crate) fn answer(cluster: &Arc<Cluster>, call: &Call, resource: &'static Res
     Ok(streaming("application/json", lines))
 }
 
+/// The same over a WebSocket, as pages watch.
+pub(crate) fn over_websocket(
+    cluster: &Arc<Cluster>,
+    call: &Call,
+    resource: &'static Resource,
+    tunnels: &Tunnels,
+    on_upgrade: OnUpgrade,
+) -> Answer {
+    let watching = Watching::asked(cluster, call, resource)?;
+    let response = upgrade::websocket_as_asked(call.headers())?;
+    tunnels.spawn(call, on_upgrade, |tunnel| watching.tell_over(tunnel));
+    Ok(response)
+}
+
 impl Watching {
+    fn asked(cluster: &Arc<Cluster>, call: &Call, resource: &'static Resource) -> Result<Self, Failure> {
+        let asked = call.query.number("timeoutSeconds").filter(|seconds| *seconds > 0);
+        let lifetime = Duration::from_secs(asked.unwrap_or(LIFETIME_SECONDS));
+        let mut watching = Watching {
+            changes: cluster.store.subscribe(),
+            end: cluster.watch_ends.subscribe(),
+            cluster: Arc::clone(cluster),
+            resource,
+            namespace: call.target.namespace_of(resource),
+            selector: Selector::asked(&call.query)?,
+            view: View::asked(call.headers()),
+            include: table::Include::asked(&call.query),
+            allows_bookmarks: call.query.flag("allowWatchBookmarks"),
+            deadline: Instant::now() + lifetime,
+            cursor: 0,
+            lines: VecDeque::new(),
+            has_told_columns: false,
+            is_over: false,
+        };
+        watching.begin(call)?;
+        Ok(watching)
+    }
+
+    async fn tell_over(mut self, tunnel: TokioIo<Upgraded>) {
+        let (mut out, mut left) = WebSocketStream::from_raw_socket(tunnel, Role::Server, None).await.split();
+        loop {
+            let line = tokio::select! {
+                line = self.next() => line,
+                heard = left.next() => match heard {
+                    Some(Ok(message)) if !message.is_close() => continue,
+                    _ => None,
+                },
+            };
+            let Some(line) = line else { break };
+            let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
+            if out.send(Message::text(text)).await.is_err() {
+                return;
+            }
+        }
+        let _gone = out.close().await;
+    }
+
     fn begin(&mut self, call: &Call) -> Result<(), Failure> {
         let version = call.query.get("resourceVersion").unwrap_or("0");
         let revision: u64 = version

@@ -4,25 +4,22 @@
 //! Each has a home of its own that is gone afterwards, and trusts the stand-ins' authority as a company's computers
 //! trust theirs: by a certificate in its store. No check of certificates is switched off.
 
+mod driver;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{Method, Request};
-use http_body_util::{BodyExt as _, Full};
+use http::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard};
 
+use self::driver::Driver;
 use super::PATIENCE;
-
-/// Starting Chromium is most of a command's longest time; chromedriver itself gives up after a minute.
-const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Under which WebDriver keeps an element's id (its section 12.2).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -36,7 +33,8 @@ pub(crate) struct Chromium {
     /// `/session/<id>`
     session: String,
     home: TempDir,
-    _alone: MutexGuard<'static, ()>,
+    /// `None`: it runs beside one that has it.
+    _alone: Option<MutexGuard<'static, ()>>,
 }
 
 /// An answer that the browser got for a page, a file or a script.
@@ -47,22 +45,19 @@ pub(crate) struct Answer {
     headers: Value,
 }
 
-/// `chromedriver`, on a port that it chose.
-struct Driver {
-    _process: Process,
-    addr: SocketAddr,
-    /// Kept open: nobody reads on, but it may write.
-    _stdout: BufReader<ChildStdout>,
-}
-
-/// Ends when dropped. Chromium hangs on a pipe to its driver: when that breaks, it ends, too.
-struct Process(Child);
-
 impl Chromium {
     /// Starts one that trusts these authorities (PEM). `hosts`: names that it finds at other addresses, as
     /// `MAP name address`, separated by commas.
     pub(crate) async fn start(ca_pem: &str, hosts: &str) -> Self {
-        let alone = ONE_AT_A_TIME.lock().await;
+        Self::launch(ca_pem, hosts, Some(ONE_AT_A_TIME.lock().await)).await
+    }
+
+    /// A second one at the same time, for another person. It must go first.
+    pub(crate) async fn beside(&self, ca_pem: &str, hosts: &str) -> Self {
+        Self::launch(ca_pem, hosts, None).await
+    }
+
+    async fn launch(ca_pem: &str, hosts: &str, alone: Option<MutexGuard<'static, ()>>) -> Self {
         let home = TempDir::new().unwrap();
         trust(home.path(), ca_pem);
         std::fs::create_dir(home.path().join("Downloads")).unwrap();
@@ -277,13 +272,7 @@ impl Chromium {
 impl Drop for Chromium {
     /// Closes the window, and with it Chromium; `Driver` then ends whatever did not listen.
     fn drop(&mut self) {
-        let ask = || -> std::io::Result<()> {
-            let mut stream = TcpStream::connect(self.driver.addr)?;
-            stream.set_read_timeout(Some(COMMAND_TIMEOUT))?;
-            write!(stream, "DELETE {} HTTP/1.1\r\nHost: {}\r\n\r\n", self.session, self.driver.addr)?;
-            stream.read_exact(&mut [0; 12])
-        };
-        let _gone_already = ask();
+        let _gone_already = self.driver.end(&self.session);
     }
 }
 
@@ -294,71 +283,6 @@ impl Answer {
         let found = headers.find(|(own, _)| own.eq_ignore_ascii_case(name));
         found.and_then(|(_, value)| value.as_str()).unwrap_or_default()
     }
-}
-
-impl Driver {
-    async fn start(home: &Path) -> Self {
-        let spawned = Command::new("chromedriver")
-            .arg("--port=0")
-            .env("HOME", home)
-            .env("TMPDIR", home)
-            .env_remove("XDG_CONFIG_HOME")
-            .env_remove("XDG_DATA_HOME")
-            .env_remove("XDG_CACHE_HOME")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn();
-        let mut process = Process(spawned.expect("chromedriver is missing: run scripts/tools browser"));
-        let stdout = BufReader::new(process.0.stdout.take().unwrap());
-        let port = tokio::task::spawn_blocking(|| announced_port(stdout));
-        let announced = tokio::time::timeout(COMMAND_TIMEOUT, port).await.map(Result::unwrap);
-        let (port, stdout) = announced.expect("chromedriver does not say its port");
-        Self { _process: process, addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), _stdout: stdout }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
-        let exchange = self.exchange(method, path, body);
-        let answer = tokio::time::timeout(COMMAND_TIMEOUT, exchange).await;
-        let value = answer.unwrap_or_else(|_| panic!("chromedriver does not answer {path}"))["value"].take();
-        match value["error"].as_str() {
-            Some(error) => Err(format!("{error}: {}", value["message"].as_str().unwrap_or_default())),
-            None => Ok(value),
-        }
-    }
-
-    async fn exchange(&self, method: Method, path: &str, body: &Value) -> Value {
-        let stream = tokio::net::TcpStream::connect(self.addr).await.unwrap();
-        let io = hyper_util::rt::TokioIo::new(stream);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
-        let body = if method == Method::GET { String::new() } else { body.to_string() };
-        let request = Request::builder().method(method).uri(path).header("host", self.addr.to_string());
-        let request = request.body(Full::new(bytes::Bytes::from(body))).unwrap();
-        let answer = async {
-            let response = sender.send_request(request).await.unwrap();
-            let body = response.into_body().collect().await.unwrap().to_bytes();
-            serde_json::from_slice(&body).unwrap()
-        };
-        tokio::select! {
-            answer = answer => answer,
-            ended = connection => panic!("chromedriver hung up: {ended:?}"),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _reaped = self.0.wait();
-    }
-}
-
-fn announced_port(mut stdout: BufReader<ChildStdout>) -> (u16, BufReader<ChildStdout>) {
-    let port = stdout.by_ref().lines().map_while(Result::ok).find_map(|line| {
-        let (_, port) = line.split_once("started successfully on port ")?;
-        port.trim_end_matches('.').parse().ok()
-    });
-    (port.expect("chromedriver ended at once"), stdout)
 }
 
 /// Puts the authorities into the certificate store that Chromium reads on Linux.
@@ -389,7 +313,8 @@ fn capabilities(home: &Path, hosts: &str) -> Value {
             "args": [
                 "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
                 "--no-first-run", "--disable-background-networking", "--disable-component-update",
-                "--disable-sync", "--remote-debugging-pipe", "--window-size=1180,1400", profile, hosts,
+                // A page that is left would otherwise be kept for a while, with its streams.
+                "--disable-features=BackForwardCache", "--disable-sync", "--remote-debugging-pipe", "--window-size=1180,1400", profile, hosts,
             ],
             "prefs": {
                 "download.default_directory": home.join("Downloads"),

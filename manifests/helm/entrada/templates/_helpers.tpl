@@ -24,6 +24,13 @@ app.kubernetes.io/name: {{ .Release.Name }}
 {{ (urlParse .Values.publicUrl).hostname }}
 {{- end }}
 
+{{/* That host, and those of mounted dashboards: a list in YAML. */}}
+{{- define "entrada.hosts" -}}
+{{- $hosts := list (include "entrada.host" .) }}
+{{- range .Values.mounts }}{{ $hosts = append $hosts (urlParse (splitn "=" 2 .)._0).hostname }}{{ end }}
+{{- toYaml $hosts }}
+{{- end }}
+
 {{- define "entrada.image" -}}
 {{- with .Values.image -}}
 {{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
@@ -49,6 +56,7 @@ app.kubernetes.io/name: {{ .Release.Name }}
   "ENTRADA_DRAIN" (printf "%ds" (int .Values.drainSeconds)) }}
 {{- with .Values.clusterName }}{{ $_ := set $own "ENTRADA_CLUSTER_NAME" . }}{{ end }}
 {{- with .Values.trustedProxies }}{{ $_ := set $own "ENTRADA_TRUSTED_PROXIES" (join "," .) }}{{ end }}
+{{- with .Values.mounts }}{{ $_ := set $own "ENTRADA_MOUNTS" (join "," .) }}{{ end }}
 {{- with .Values.store }}
   {{- if ne .url "memory" }}
     {{- $_ := set $own "ENTRADA_STORE" .url }}
