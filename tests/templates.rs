@@ -89,7 +89,11 @@ fn pages_hold_nothing_that_their_policy_forbids_and_work_without_scripts() {
         },
     );
     let portal = portal(minijinja::Value::from(()));
-    for page in [&message, &portal] {
+    let mount = render(
+        "src/pages/templates/mount.html",
+        context! { host => HOSTILE, state => "abcdefgh", href => "/login?mount=x" },
+    );
+    for page in [&message, &portal, &mount] {
         for forbidden in
             ["<style", " style=", "<script>", " onclick=", " onsubmit=", "javascript:", "http://"]
         {
@@ -119,16 +123,18 @@ fn portal(fresh: minijinja::Value) -> String {
     let moment =
         || context! { iso => "2030-01-01T00:00:00Z", words => "in 6 days", exact => "1 Jan 2030, 00:00 UTC" };
     let row = context! {
-        id => "t1", name => HOSTILE, state => "dormant", is_this_browser => false, made => moment(),
+        id => "t1", name => HOSTILE, mount => (), state => "dormant", is_this_browser => false, made => moment(),
         last_used => moment(), from => HOSTILE, ends => moment(),
     };
     let (this, hostile) = (context! { is_this_browser => true, ..row.clone() }, [HOSTILE; 5]);
+    let mounted = context! { mount => HOSTILE, ..row.clone() };
     render(
         "src/pages/templates/portal.html",
         context! {
             cluster => HOSTILE, file_name => "x.yaml", public_url => "https://k8s.example.com", fresh,
             fresh_ends => moment(), tokens => [row.clone(), row.clone()], tokens_in_all => 2, dormant => 2, rearm => true,
-            browsers => [this, row], browsers_in_all => 2, session => moment(),
+            browsers => [this, mounted, row], browsers_in_all => 3, session => moment(),
+            dashboards => [context! { host => HOSTILE, href => "https://headlamp.example.com" }],
             user => context! { name => HOSTILE, username => HOSTILE, oid => "o", tid => "t" },
             subject => context! { username => HOSTILE, groups => hostile, more_groups => 1 },
             access => context! {
@@ -145,6 +151,8 @@ fn render(path: &str, values: minijinja::Value) -> String {
     let read = |path: &Path| fs::read_to_string(path).expect("a template of the project");
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.add_global("assets", "/assets");
+    engine.add_global("home", "/");
     let base = read(&root.join("src/pages/templates/base.html"));
     engine.add_template_owned("base.html", base).expect("base.html parses");
     // The engine knows from the name how to escape.
