@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::http::body::Body;
+use crate::http::detached::detach;
 use crate::http::forwarded::{ForwardedHeaders, Forwarding};
 use crate::http::framing::has_one_meaning;
 use crate::http::layers::{HttpService, layered};
@@ -24,7 +25,7 @@ use crate::policy::{self, origin::Origins};
 use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
-use crate::route::{Facts, Route, route};
+use crate::route::{Facts, Route, Shape, route};
 use crate::trace::Tracer;
 use crate::upstream::{Reserved, Upstream};
 use crate::view::View;
@@ -72,9 +73,17 @@ impl Stages {
     /// One request, from its head to its answer's head. Every error becomes an answer here.
     async fn exchange(&self, request: Request<Incoming>, direct: &ForwardedHeaders) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
+        let route = match route(&parts) {
+            // What is kept of it for as long as the stream lasts shall not keep the connection's read buffer too. Measured:
+            // 8 KiB for each watch on HTTP/1.1.
+            Route::Kubernetes(facts) if facts.shape != Shape::Plain => {
+                detach(&mut parts);
+                route(&parts)
+            }
+            route => route,
+        };
         let forwarded_headers = self.forwarding.of(direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
-        let route = route(&parts);
         let metrics = self.metrics.clone();
         let (client, tracer) = (forwarded_headers.client, self.tracer.as_ref());
         let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit, tracer);
