@@ -16,6 +16,7 @@ use crate::broker::Broker;
 use crate::clock::Clock;
 use crate::http::body::Body;
 use crate::http::cors;
+use crate::http::detached::detach;
 use crate::http::forwarded::{ForwardedHeaders, Forwarding};
 use crate::http::framing::has_one_meaning;
 use crate::http::layers::{HttpService, layered};
@@ -28,7 +29,7 @@ use crate::policy::{self, origin::Origins};
 use crate::problem::{Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, audit_id};
-use crate::route::{Facts, Hosts, Route, route};
+use crate::route::{Facts, Hosts, Route, Shape, route};
 use crate::trace::Tracer;
 use crate::upstream::{Reserved, Upstream};
 use crate::view::View;
@@ -81,7 +82,14 @@ impl Stages {
     async fn exchange(&self, request: Request<Incoming>, direct: &ForwardedHeaders) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let other_origin = self.origins.configured(&parts.headers).cloned();
-        let route = route(&parts, &self.hosts, other_origin.is_some());
+        let route_of = |parts: &Parts| route(parts, &self.hosts, other_origin.is_some());
+        let mut route = route_of(&parts);
+        // What is kept of it for as long as the stream lasts shall not keep the connection's read buffer too: 8 KiB for
+        // each watch on HTTP/1.1, as a heap profile showed.
+        if matches!(&route, Route::Kubernetes(facts) if facts.shape != Shape::Plain) {
+            detach(&mut parts);
+            route = route_of(&parts);
+        }
         let is_shared = self.origins.has_configured() && route.is_shared();
         let forwarded_headers = self.forwarded_headers(&route, direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);

@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod cors;
+pub(crate) mod detached;
 pub(crate) mod forwarded;
 pub(crate) mod framing;
 pub(crate) mod headers;

@@ -61,13 +61,18 @@ impl Connection {
         match certificates {
             None => serve_h1(stream, admission, service, &limits, &shutdown, &metrics).await,
             Some(certificates) => {
-                let handshake = TlsAcceptor::from(certificates.config()).accept(stream);
+                // Both boxed: a future keeps room for each place that it was moved through, and this one lives as long as the
+                // connection.
+                let handshake = Box::pin(TlsAcceptor::from(certificates.config()).accept(stream));
                 match tokio::time::timeout(limits.handshake, handshake).await {
-                    Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                        serve_h2(stream, admission, service, &limits, &shutdown, &metrics).await;
-                    }
                     Ok(Ok(stream)) => {
-                        serve_h1(stream, admission, service, &limits, &shutdown, &metrics).await
+                        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        let stream = Box::new(stream);
+                        if is_h2 {
+                            serve_h2(stream, admission, service, &limits, &shutdown, &metrics).await;
+                        } else {
+                            serve_h1(stream, admission, service, &limits, &shutdown, &metrics).await;
+                        }
                     }
                     Ok(Err(error)) => {
                         metrics.connections_refused.with_label_values(&["handshake_failed"]).inc();
