@@ -13,7 +13,6 @@ mod exchange;
 mod file;
 mod flood;
 mod policy;
-mod time;
 mod uri;
 mod webhook;
 mod writer;
@@ -26,11 +25,12 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use thiserror::Error;
 
-use self::event::{EventText, with_line};
+use self::event::EventText;
 pub(crate) use self::exchange::{Act, Exchange, Object, Outcome, User};
 use self::flood::{Asker, Floods};
 use crate::clock::{Clock, pause};
 use crate::config::{AuditConfig, AuditPolicy, AuditSink, Stages};
+use crate::json::with_line;
 use crate::metrics::Metrics;
 use crate::outbox::{Counters, Outbox, Room, outbox};
 
@@ -67,7 +67,7 @@ pub(crate) struct NotRecorded;
 
 /// What an exchange's later events need, made once when it is received. Nothing where the policy records nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Trail(Option<Box<Recorded>>);
+pub(crate) struct Trail(Option<Recorded>);
 
 #[derive(Debug)]
 struct Recorded {
@@ -256,7 +256,7 @@ impl Audit {
 impl Recorder {
     fn trail(&self, text: EventText, omit: Stages, asker: Option<Asker>, is_long_running: bool) -> Trail {
         let (started, under_way) = (AtomicBool::new(!is_long_running), self.under_way.clone());
-        Trail(Some(Box::new(Recorded { text, omit, asker, started, _under_way: under_way })))
+        Trail(Some(Recorded { text, omit, asker, started, _under_way: under_way }))
     }
 
     fn ready(&self, bytes: usize, room: Room) -> Result<(), NotRecorded> {

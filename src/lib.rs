@@ -129,6 +129,8 @@ pub mod clock;
 #[cfg(unix)]
 pub mod config;
 #[cfg(unix)]
+mod json;
+#[cfg(unix)]
 pub mod log;
 #[cfg(unix)]
 mod metrics;

@@ -16,7 +16,7 @@ const CLOSING_NAP: Duration = Duration::from_millis(100);
 /// What is reserved for a buffer at once, where its bound is larger.
 const RESERVED_BYTES: usize = 16 * 1024 * 1024;
 /// A buffer that held more than this is given back to the system after it was written.
-const KEPT_BYTES: usize = 256 * 1024;
+const KEPT_BYTES: usize = 512 * 1024;
 
 /// The producers' end. Cloning gives another handle to the same.
 #[derive(Clone, Debug)]

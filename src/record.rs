@@ -17,6 +17,7 @@ use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
 
 use self::recording::Recording;
 pub(crate) use self::recording::session_ended;
@@ -27,6 +28,7 @@ use crate::route::{AtMount, Facts, MountPath, Route, method_name};
 use crate::secret::random_guid;
 use crate::session::{Credential, Session};
 use crate::trace::Tracer;
+use crate::{json, log};
 
 /// The API server's own header for the id of a request in its audit log.
 pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -198,46 +200,61 @@ impl Record {
     fn tell(&self, status: u16, reason: Option<&'static str>) {
         let elapsed = self.started.elapsed();
         self.count(status, elapsed);
-        let seconds = elapsed.as_secs_f64();
-        let credential = self.user.get().map(|(credential, _)| credential);
-        let facts = self.facts.as_ref();
-        let named = |part: fn(&Facts) -> &str| facts.map(part).filter(|part| !part.is_empty());
-        tracing::info!(
-            method = self.method.as_str(),
-            // Never the query: codes and states of sign-ins stand there.
-            path = self.uri.path(),
-            verb = facts.map(|facts| facts.verb),
-            group = named(Facts::group),
-            resource = named(Facts::resource),
-            subresource = named(Facts::subresource),
-            namespace = named(Facts::namespace),
-            name = named(Facts::name),
-            mount = self.mount.as_deref(),
-            user = credential.map(|credential| &*credential.user.oid),
-            credential = credential.map(|credential| credential.id.as_str()),
-            status,
-            reason,
-            seconds,
-            client = %self.client,
-            audit_id = self.audit_id.to_str().unwrap_or_default(),
-            "request"
-        );
+        // One look at a number; the filter itself is asked with the event.
+        if LevelFilter::current() >= LevelFilter::INFO {
+            json::with_line(|fields| {
+                self.write_fields(fields, status, reason, elapsed);
+                tracing::info!({ log::FIELDS } = fields.as_str(), "request");
+            });
+        }
+    }
+
+    /// What the log says of the exchange, as JSON.
+    fn write_fields(&self, fields: &mut String, status: u16, reason: Option<&str>, elapsed: Duration) {
+        known(fields, "method", self.method.as_str());
+        // Never the query: codes and states of sign-ins stand there.
+        known(fields, "path", self.uri.path());
+        if let Some(facts) = &self.facts {
+            known(fields, "verb", facts.verb);
+            known(fields, "group", facts.group());
+            known(fields, "resource", facts.resource());
+            known(fields, "subresource", facts.subresource());
+            known(fields, "namespace", facts.namespace());
+            known(fields, "name", facts.name());
+        }
+        known(fields, "mount", self.mount.as_deref().unwrap_or_default());
+        if let Some((credential, _)) = self.user.get() {
+            known(fields, "user", &credential.user.oid);
+            known(fields, "credential", credential.id.as_str());
+        }
+        json::name(fields, "status");
+        json::number(fields, status.into());
+        known(fields, "reason", reason.unwrap_or_default());
+        json::name(fields, "seconds");
+        json::seconds(fields, elapsed);
+        json::name(fields, "client");
+        json::address(fields, self.client);
+        known(fields, "audit_id", self.audit_id.to_str().unwrap_or_default());
     }
 }
 
 impl Record {
     fn count(&self, status: u16, elapsed: Duration) {
         let metrics = &self.metrics;
-        let (kind, verb, resource) = match &self.facts {
-            Some(facts) => ("kubernetes", facts.verb, labels::resource(facts.group(), facts.resource())),
-            None if self.page.is_empty() => ("dashboard", method_name(&self.method), ""),
-            None => ("page", method_name(&self.method), self.page),
+        let seconds = &metrics.request_seconds;
+        let (kind, seconds, verb, resource) = match &self.facts {
+            Some(facts) => {
+                let resource = labels::resource(facts.group(), facts.resource());
+                ("kubernetes", &seconds.kubernetes, facts.verb, resource)
+            }
+            None if self.page.is_empty() => ("dashboard", &seconds.dashboard, method_name(&self.method), ""),
+            None => ("page", &seconds.page, method_name(&self.method), self.page),
         };
         if let Some(mount) = &self.mount {
             metrics.mount_requests.with_label_values(&[&**mount, labels::code(status)]).inc();
         }
         metrics.requests.with_label_values(&[kind, verb, resource, labels::code(status)]).inc();
-        metrics.request_seconds.with_label_values(&[kind]).observe(elapsed.as_secs_f64());
+        seconds.observe(elapsed.as_secs_f64());
         let upstream = Duration::from_micros(self.upstream_us.load(Ordering::Relaxed));
         if !upstream.is_zero() {
             metrics.added_seconds.observe(elapsed.saturating_sub(upstream).as_secs_f64());
@@ -264,6 +281,13 @@ impl Drop for Record {
 /// the layers around it answer with 500.
 fn unanswered() -> (u16, &'static str) {
     if std::thread::panicking() { (500, "internal_error") } else { (CLIENT_GONE, "client_gone") }
+}
+
+/// A field of the log line, if there is something to say.
+fn known(fields: &mut String, name: &str, value: &str) {
+    if !value.is_empty() {
+        json::field(fields, name, value);
+    }
 }
 
 /// The caller's audit id, or a new one. It goes upstream and comes back, and stands in both logs.

@@ -5,7 +5,9 @@
 //! proxy token begins with `entrada_`; a browser cookie has no prefix. The store knows only the [`Digest`]. The bearer of
 //! a mounted dashboard is longer: see `session::bearer`.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
@@ -88,8 +90,15 @@ secret! {
 /// The SHA-256 digest under which a credential is stored and found.
 ///
 /// A plain digest is enough: what it digests has 256 bits of randomness, so there is nothing to guess.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Digest([u8; 32]);
+
+impl Hash for Digest {
+    /// Any 64 bits of a digest are as good as all of it.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(&self.0[..8]);
+    }
+}
 
 impl Digest {
     /// The digest of `text`.
@@ -255,19 +264,43 @@ pub fn random_share() -> f64 {
 /// As [`random_base62`].
 #[must_use]
 pub fn random_guid() -> String {
-    let mut bytes = [0_u8; 16];
-    aws_lc_rs::rand::fill(&mut bytes).expect("the operating system gives randomness");
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = GUIDS.with_borrow_mut(Pool::draw);
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let n = u128::from_be_bytes(bytes);
-    format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        n >> 96,
-        (n >> 80) & 0xffff,
-        (n >> 64) & 0xffff,
-        (n >> 48) & 0xffff,
-        n & 0xffff_ffff_ffff
-    )
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.into_iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push(char::from(HEX[usize::from(byte >> 4)]));
+        text.push(char::from(HEX[usize::from(byte & 0x0f)]));
+    }
+    text
+}
+
+/// Random bytes for several GUIDs, drawn at once: each request has one, and a call of the generator costs more than the
+/// bytes that it gives. They are no secret.
+struct Pool {
+    bytes: [u8; 16 * Self::GUIDS],
+    left: usize,
+}
+
+thread_local! {
+    static GUIDS: RefCell<Pool> = const { RefCell::new(Pool { bytes: [0; 16 * Pool::GUIDS], left: 0 }) };
+}
+
+impl Pool {
+    const GUIDS: usize = 32;
+
+    fn draw(&mut self) -> [u8; 16] {
+        if self.left == 0 {
+            aws_lc_rs::rand::fill(&mut self.bytes).expect("the operating system gives randomness");
+            self.left = Self::GUIDS;
+        }
+        self.left -= 1;
+        self.bytes.as_chunks().0[self.left]
+    }
 }
 
 fn well_formed(presented: &str, prefix: usize) -> Option<CredentialKey> {
@@ -323,6 +356,19 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    /// Each one is another, of the form that RFC 9562 gives version 4, also where the pool was filled again.
+    #[test]
+    fn guids_are_of_version_4_and_differ() {
+        let guids: std::collections::HashSet<_> = (0..100).map(|_| random_guid()).collect();
+        assert_eq!(guids.len(), 100);
+        for guid in guids {
+            let parts: Vec<_> = guid.split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{guid}");
+            assert!(parts.iter().all(|part| part.bytes().all(|byte| byte.is_ascii_hexdigit())), "{guid}");
+            assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{guid}");
+        }
+    }
 
     /// A new token has the contract's form and is known again by its digest.
     #[test]

@@ -306,9 +306,9 @@ impl Session {
     #[must_use]
     pub(crate) fn kubernetes_name(&self) -> &str {
         let home = self.home_account_id.as_deref().and_then(|id| id.split_once('.'));
-        let is_guest = home.is_some_and(|(oid, tid)| {
-            !oid.eq_ignore_ascii_case(&self.user.oid) || !tid.eq_ignore_ascii_case(&self.user.tid)
-        });
+        // Nearly always they are the same to the letter, which is quickly seen.
+        let is = |one: &str, other: &str| one == other || one.eq_ignore_ascii_case(other);
+        let is_guest = home.is_some_and(|(oid, tid)| !is(oid, &self.user.oid) || !is(tid, &self.user.tid));
         if is_guest || self.username.is_empty() { &self.user.oid } else { &self.username }
     }
 

@@ -3,8 +3,6 @@
 //! Source: `types.go` of k8s.io/apiserver, package `apis/audit/v1`. The fields stand in the order in which the API
 //! server writes them. What a client can choose is bounded in length; the annotation `entrada.io/cut` names what was cut.
 
-use std::cell::Cell;
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -12,9 +10,8 @@ use http::header::USER_AGENT;
 use jiff::Timestamp;
 
 use super::exchange::{Exchange, Object, Outcome, User};
-use super::time::Time;
 use super::uri::shown;
-use crate::log::Escaped;
+use crate::json::{Time, address, field, number, plain, string};
 
 /// As the API server bounds it.
 const MAX_USER_AGENT_BYTES: usize = 1024;
@@ -32,25 +29,6 @@ const IMPERSONATE_USER: &str = "impersonate-user";
 const IMPERSONATE_UID: &str = "impersonate-uid";
 const IMPERSONATE_GROUP: &str = "impersonate-group";
 const IMPERSONATE_EXTRA: &str = "impersonate-extra-";
-
-thread_local! {
-    /// The line that is being written: no event costs an allocation of its own.
-    static LINE: Cell<String> = Cell::default();
-}
-
-/// A line longer than this does not leave its memory with the thread.
-const KEPT_LINE_BYTES: usize = 16 * 1024;
-
-/// Lends an empty line.
-pub(super) fn with_line<T>(write: impl FnOnce(&mut String) -> T) -> T {
-    // A record may be dropped while its thread ends: then there is none to lend.
-    let mut line = LINE.try_with(Cell::take).unwrap_or_default();
-    line.clear();
-    let written = write(&mut line);
-    line.shrink_to(KEPT_LINE_BYTES);
-    let _thread_ends = LINE.try_with(|own| own.set(line));
-    written
-}
 
 /// The text of an exchange's events that is the same at each stage.
 #[derive(Debug)]
@@ -123,7 +101,9 @@ impl EventText {
             field(line, "reason", reason);
             line.push(',');
         }
-        let _infallible = write!(line, r#""code":{}}}"#, outcome.status);
+        line.push_str(r#""code":"#);
+        number(line, outcome.status.into());
+        line.push('}');
         self.end(line, outcome, &Time::of(now));
     }
 
@@ -262,9 +242,9 @@ fn write_sources(text: &mut String, addresses: &[IpAddr]) {
     }
     text.push_str(r#","sourceIPs":["#);
     let mut first = true;
-    for address in addresses {
+    for source in addresses {
         separate(text, &mut first);
-        let _infallible = write!(text, "\"{address}\"");
+        address(text, *source);
     }
     text.push(']');
 }
@@ -304,14 +284,6 @@ fn bounded_field(text: &mut String, name: &str, value: &str, max_bytes: usize) -
     true
 }
 
-/// `,"name":"value"`
-fn field(text: &mut String, name: &str, value: &str) {
-    text.push_str(",\"");
-    text.push_str(name);
-    text.push_str("\":");
-    string(text, value);
-}
-
 fn strings<'s>(text: &mut String, values: impl Iterator<Item = &'s str>) {
     text.push('[');
     let mut first = true;
@@ -320,19 +292,6 @@ fn strings<'s>(text: &mut String, values: impl Iterator<Item = &'s str>) {
         string(text, value);
     }
     text.push(']');
-}
-
-/// A text of ours, in which nothing must be escaped.
-fn plain(text: &mut String, value: &str) {
-    text.push('"');
-    text.push_str(value);
-    text.push('"');
-}
-
-fn string(text: &mut String, value: &str) {
-    text.push('"');
-    let _infallible = Escaped(text).write_str(value);
-    text.push('"');
 }
 
 fn separate(text: &mut String, first: &mut bool) {

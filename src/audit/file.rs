@@ -20,7 +20,7 @@ const TIME: &str = "%Y-%m-%dT%H-%M-%S%.3f";
 
 /// Each write has a price of its own (a thread that wakes up, three system calls), and nobody follows an audit file by
 /// the millisecond. So many events still lie in the processor's cache when they are written.
-const GATHERING: Gathering = Gathering { time: Duration::from_millis(10), lines: 200 };
+const GATHERING: Gathering = Gathering { time: Duration::from_millis(10), lines: 400 };
 
 /// A file that events are appended to.
 pub(super) struct FileSink {

@@ -3,7 +3,6 @@
 //! A request is recorded before its user's limits are asked, so that a user far beyond the rate limit could fill the queue
 //! with requests that were all refused. What this tells bounds them.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use jiff::Timestamp;
@@ -29,10 +28,8 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn of(user: &User<'_>, received: Timestamp) -> Self {
-        let mut hasher = DefaultHasher::new();
-        user.oid.hash(&mut hasher);
-        // The remainder is less than the number of slots.
-        let slot = (hasher.finish() % SLOTS as u64) as usize;
+        // Entra gives object ids out; nobody chooses one that falls into another's slot.
+        let slot = crc32fast::hash(user.oid.as_bytes()) as usize % SLOTS;
         Self { slot, second: received.as_second() }
     }
 }

@@ -21,7 +21,7 @@ pub(super) trait Sink: Send {
 
     /// The most that is written at once: bytes and events. One event is always written, however long.
     fn portion(&self) -> (usize, u64) {
-        (256 * 1024, u64::MAX)
+        (512 * 1024, u64::MAX)
     }
 
     /// Writes whole lines: all of them, or none.

@@ -4,17 +4,18 @@ use std::io;
 use std::thread;
 use std::time::Duration;
 
+use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
 
+use super::{write_beginning, write_end};
+use crate::json::number;
 use crate::metrics::{LOG_LINES, LOG_QUEUE_BYTES};
 use crate::outbox::{Batch, Counters, Gathering, Inbox, Outbox, outbox};
 
 /// Lines that wait for standard output: some seconds of the busiest replica's log.
 const BOUND_BYTES: usize = 4 * 1024 * 1024;
 /// Long enough that a busy process writes many lines at once, and short enough that nobody sees the delay.
-const GATHERING: Gathering = Gathering { time: Duration::from_millis(2), lines: 1_000 };
+const GATHERING: Gathering = Gathering { time: Duration::from_millis(10), lines: 1_000 };
 /// For the last lines, when the process ends; a pipe that nobody reads must not hold it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -104,13 +105,14 @@ fn run(inbox: &Inbox, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
 
 /// A line of the log's own. It cannot be an event: the log's writer must not wait in its own queue.
 fn tell(dropped: u64) -> String {
-    let mut timestamp = String::new();
-    let _infallible = SystemTime.format_time(&mut Writer::new(&mut timestamp));
-    format!(
-        "{{\"timestamp\":\"{timestamp}\",\"level\":\"WARN\",\"message\":\"log lines were dropped: standard output was not \
-         read fast enough\",\"dropped\":{dropped},\"target\":\"{}\"}}\n",
-        module_path!()
-    )
+    let mut line = String::new();
+    let _infallible = write_beginning(&mut line, Level::WARN);
+    line.push_str(
+        r#","message":"log lines were dropped: standard output was not read fast enough","dropped":"#,
+    );
+    number(&mut line, dropped);
+    let _infallible = write_end(&mut line, module_path!());
+    line
 }
 
 #[cfg(test)]

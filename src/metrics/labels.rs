@@ -1,5 +1,7 @@
 //! Labels whose values are known beforehand, so that no client can make time series: what is not known becomes `other`.
 
+use std::sync::LazyLock;
+
 /// Resources of Kubernetes' own API groups and of the metrics server, as `resource` or `resource.group`, sorted.
 const RESOURCES: &[&str] = &[
     "apiservices.apiregistration.k8s.io",
@@ -62,6 +64,10 @@ const RESOURCES: &[&str] = &[
     "validatingwebhookconfigurations.admissionregistration.k8s.io",
     "volumeattachments.storage.k8s.io",
 ];
+
+/// The same as name and group, so that nothing is put together or taken apart for each request.
+static IN_PIECES: LazyLock<Vec<(&str, &str)>> =
+    LazyLock::new(|| RESOURCES.iter().map(|known| known.split_once('.').unwrap_or((known, ""))).collect());
 
 /// Statuses that the API server, Entrada and ordinary web servers answer, sorted.
 const CODES: &[(u16, &str)] = &[
@@ -150,9 +156,7 @@ pub(crate) fn resource(group: &str, resource: &str) -> &'static str {
     if resource.is_empty() {
         return "";
     }
-    // Compared piece by piece, so that nothing is put together for each request.
-    let pieces = |known: &'static str| known.split_once('.').unwrap_or((known, ""));
-    let found = RESOURCES.binary_search_by(|known| pieces(known).cmp(&(resource, group)));
+    let found = IN_PIECES.binary_search(&(resource, group));
     found.map_or(OTHER, |at| RESOURCES[at])
 }
 

@@ -14,10 +14,12 @@ use super::figures::print;
 use super::process::Program;
 use super::world::{Account, Visitor};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(4);
 /// The target is 1.05; the rest is what a busy machine does to a measurement of a few seconds.
 const MAX_RATIO: f64 = 1.15;
+/// Of audit, with both events of a request, and limits: what was promised.
+const MAX_RATIO_OF_AUDIT: f64 = 1.10;
 const USERS: u32 = 20;
 const BEATS: Duration = Duration::from_secs(10);
 /// A little more than two of the looks that are made every 30 s.
@@ -74,7 +76,7 @@ rules:
 #[tokio::test(flavor = "multi_thread")]
 async fn an_audit_log_and_limits_cost_little() {
     // Prints the processor time of a request without audit and limits, with both, and with a policy that omits each
-    // request's first event, measured in turn; asserts what noise cannot break.
+    // request's first event, measured in turn; asserts the promise.
     let world = World::start().await;
     let file = |name: &str| format!("file:{}", world.dir.path().join(name).display());
     let policy = world.dir.path().join("policy.yaml");
@@ -104,14 +106,15 @@ async fn an_audit_log_and_limits_cost_little() {
         let dropped = program.metric(r#"entrada_audit_events_total{outcome="dropped"}"#).await;
         assert_eq!(dropped, 0.0, "what is not written costs nothing");
     }
-    let ratio = |costs: &[f64]| median(costs.to_vec()) / median(bare.clone());
+    // Each round with its neighbour: what else the machine does changes from round to round.
+    let ratio = |costs: &[f64]| median(costs.iter().zip(bare).map(|(cost, bare)| cost / bare).collect());
     let (two, one) = (ratio(two), ratio(one));
     print(
         "cost",
-        "audit and limits to none, ratio of the medians",
+        "audit and limits to none, median of the rounds' ratios",
         format!("{two:.3}, {one:.3} with one event"),
     );
-    assert!(two <= MAX_RATIO, "{two}");
+    assert!(two <= MAX_RATIO_OF_AUDIT, "{two}");
     world.upstream.assert_nobody_was_taken_for_another();
 }
 
