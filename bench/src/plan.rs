@@ -50,13 +50,13 @@ impl Plan {
     /// How many times everything is measured.
     #[must_use]
     pub fn rounds(&self) -> usize {
-        if self.quick { 5 } else { 7 }
+        5
     }
 
     /// How long a load is on before it is measured, and then how long that takes.
     #[must_use]
     pub fn window(&self) -> (Duration, Duration) {
-        let milliseconds = if self.quick { (300, 800) } else { (500, 2_000) };
+        let milliseconds = if self.quick { (300, 800) } else { (400, 1_500) };
         (Duration::from_millis(milliseconds.0), Duration::from_millis(milliseconds.1))
     }
 }

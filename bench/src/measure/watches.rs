@@ -50,7 +50,7 @@ impl Watches {
         protocol: Protocol,
         count: usize,
     ) -> anyhow::Result<Self> {
-        let each = if protocol == Protocol::H2 { STREAMS } else { 1 };
+        let each = if protocol == Protocol::H2 { STREAMS.min(count) } else { 1 };
         let opened = stream::iter(0..count.div_ceil(each)).map(async |n| {
             let account = &proxy.accounts[n % proxy.accounts.len()];
             let mut sender = world.dialer.open(protocol, proxy.addr).await?;

@@ -26,9 +26,9 @@ use bench::proxies::{Proxy, free_port};
 use bench::world::World;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const WARM: usize = 100;
-const TIMES: usize = 500;
-const WATCHES: usize = 100;
+const WARM: usize = 50;
+const TIMES: usize = 200;
+const WATCHES: usize = 50;
 const BYTES: usize = 2_000;
 const CHUNK_BYTES: usize = 16 * 1024;
 
