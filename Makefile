@@ -3,7 +3,7 @@
 # Where cargo puts what it builds, if a developer has moved that.
 target_dir := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help demo test check fmt clippy doc deny image image-test screenshots soak soak-long
+.PHONY: help demo test check fmt clippy doc deny image image-test screenshots soak soak-long bench bench-quick bench-guard
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,20 @@ soak: ## load and faults against the release build, with figures: docs/measureme
 
 soak-long: ## the same, with a tunnel that idles for ten minutes
 	SOAK_IDLE_SECONDS=600 $(MAKE) soak
+
+# Entrada by itself, so that it has the features of the shipped program and not those of a test.
+bench: ## beside nginx and HAProxy, for about an hour: writes docs/performance.md
+	scripts/tools build bench
+	cargo build --release -p entrada --bin entrada
+	cargo run --release -p bench
+
+bench-quick: ## the same for a developer, in a minute or two: processor time of a request, memory of a watch
+	BENCH_QUICK=1 BENCH_ONLY=$(or $(BENCH_ONLY),cpu,watches) $(MAKE) bench
+
+# With the whole workspace, so that it is the build that `test` makes, too.
+bench-guard: ## instructions and allocations of a request, an event and a watch, against those that are kept
+	scripts/tools guard
+	cargo test --workspace --test guard
 
 screenshots: ## pictures of every page, light and dark, on a desk and on a phone, into docs/images
 	scripts/tools browser pictures
