@@ -25,7 +25,7 @@ use super::socket::{Signals, Socket};
 
 /// What waits in our memory for a client that does not read. With what waits in the kernel it keeps a connection within
 /// the region busy at more than 100 MB/s.
-const READ_BUFFER_BYTES: usize = 32 * 1024;
+const READ_BUFFER_BYTES: usize = 128 * 1024;
 
 /// A connection: TLS, except in front of a mount that has none.
 pub(crate) type Stream = MaybeHttpsStream<Socket>;

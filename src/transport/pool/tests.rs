@@ -367,3 +367,11 @@ async fn idle_connections_are_swept() {
     pool.idle.sweep();
     assert_eq!(pool.idle.count(), 0);
 }
+
+/// A request does not ride in its future: each future around that would store and move it once more.
+#[tokio::test]
+async fn a_request_is_no_part_of_its_future() {
+    let (_server, pool, _peer) = Server::with_an_idle_connection().await;
+    let bytes = size_of_val(&pool.request(get("/next")));
+    assert!(bytes < size_of::<Request<Outgoing>>(), "{bytes}");
+}
