@@ -22,6 +22,9 @@ use super::*;
 const OWN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nown";
 const STOLEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen";
 
+/// A connection that is not made where one should be is a fault, and no wait for ever.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 struct Server {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -43,7 +46,8 @@ impl Server {
     }
 
     async fn accept(&self) -> Peer {
-        let (tcp, _) = self.listener.accept().await.unwrap();
+        let connected = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+        let (tcp, _) = connected.expect("another connection").unwrap();
         Peer(self.acceptor.accept(tcp).await.unwrap())
     }
 

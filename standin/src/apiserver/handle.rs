@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, RwLock};
 
 use http::header::UPGRADE;
 use http::request::Parts;
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use serde_json::json;
@@ -108,7 +108,7 @@ impl Server {
         }
         if matches!(target.group.as_str(), "authentication.k8s.io" | "authorization.k8s.io") {
             review::answer(&mut call, &rules).await
-        } else if target.verb == "watch" && call.headers().contains_key(UPGRADE) {
+        } else if target.verb == "watch" && asks_for_websocket(call.headers()) {
             watch::over_websocket(&self.cluster, &call, resource, tunnels, upgrade)
         } else {
             resources::answer(&self.cluster, &mut call, resource).await
@@ -163,6 +163,11 @@ impl Server {
 }
 
 /// What every pod serves over HTTP: a page with its own name, as `…/proxy/` shows it.
+/// As the API server judges it: any other protocol is passed over, and the watch is an ordinary answer.
+fn asks_for_websocket(headers: &HeaderMap) -> bool {
+    headers.get(UPGRADE).is_some_and(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
 fn page(target: &Target) -> Response<Body> {
     let html = format!("<!doctype html><title>{0}</title><h1>{0}</h1>\n", target.name);
     let mut response = bytes(StatusCode::OK, "text/html; charset=utf-8", html);
