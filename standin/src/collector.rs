@@ -116,6 +116,13 @@ impl Collector {
     pub fn events(&self) -> Vec<Value> {
         self.taken().into_iter().flat_map(|taken| taken.events).collect()
     }
+
+    /// Waits until so many events were taken.
+    pub async fn received(&self, count: usize) {
+        let all = |taken: &Vec<Taken>| taken.iter().map(|taken| taken.events.len()).sum::<usize>();
+        let mut taken = self.seen.taken.subscribe();
+        let _reached = taken.wait_for(|taken| all(taken) >= count).await;
+    }
 }
 
 async fn listen(addr: SocketAddr, tls: &Arc<rustls::ServerConfig>, seen: &Seen) -> anyhow::Result<Listener> {

@@ -209,7 +209,10 @@ async fn a_webhook_that_fails_holds_up_nobody_and_loses_nothing() {
     // A list that was on its way when the collector was killed may have been taken, and then comes again.
     let distinct = || {
         let events = collector.events().into_iter();
-        events.map(|event| (event["auditID"].to_string(), event["stage"].to_string())).collect::<BTreeSet<_>>().len()
+        events
+            .map(|event| (event["auditID"].to_string(), event["stage"].to_string()))
+            .collect::<BTreeSet<_>>()
+            .len()
     };
     eventually("all events", || async { distinct() >= all }).await;
     assert_eq!(distinct(), all);
