@@ -30,7 +30,7 @@ use rustls::RootCertStore;
 use thiserror::Error;
 
 use self::outgoing::Sending;
-pub(crate) use self::outgoing::{Outgoing, Sent};
+pub(crate) use self::outgoing::{Outgoing, Sent, outgoing_head};
 use self::pool::{Pool, Received};
 use self::seats::Seats;
 use self::stream::StreamBody;

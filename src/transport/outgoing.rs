@@ -1,4 +1,4 @@
-//! The body of a request on its way upstream.
+//! A request on its way upstream: what its head has in common everywhere, and its body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -7,6 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -14,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
+use super::TransportError;
 use crate::http::unread::InUse;
 
 /// The client's body, our own, or none.
@@ -140,4 +144,26 @@ impl http_body::Body for Outgoing {
             Self::Client { body, .. } => body.size_hint(),
         }
     }
+}
+
+/// The head of `inbound` as it goes on, with these headers. Path and query stay byte for byte.
+///
+/// # Errors
+/// When its target is no path.
+pub(crate) fn outgoing_head(
+    inbound: &Parts,
+    has_body: bool,
+    headers: HeaderMap,
+) -> Result<Parts, TransportError> {
+    let target = inbound.uri.path_and_query().filter(|target| target.as_str().starts_with('/'));
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.method = inbound.method.clone();
+    head.uri = Uri::from(target.ok_or(TransportError::BadTarget)?.clone());
+    head.version = Version::HTTP_11;
+    head.headers = headers;
+    if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
+        // Said outright: of a GET without a length the client library would otherwise take the body for absent.
+        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    Ok(head)
 }
