@@ -165,10 +165,9 @@ impl Mount {
         let client = passage.is_upgrade().then(|| hyper::upgrade::on(&mut request));
         let (mut parts, body) = request.into_parts();
         let (body, sent) = Outgoing::from_client(body, parts.extensions.remove::<InUse>());
-        let has_body = !body.is_empty();
         let authorization = self.authorization(identity);
         let head = || {
-            let mut head = head::for_dashboard(&parts, has_body, passage.is_upgrade(), &self.url)?;
+            let mut head = head::for_dashboard(&parts, passage.is_upgrade(), &self.url)?;
             forwarded_headers.set(&mut head.headers);
             head.headers.insert(http::header::AUTHORIZATION, authorization.clone());
             record.sending(&mut head.headers, self.transport.authority());

@@ -254,13 +254,11 @@ impl Transport {
         client: Option<OnUpgrade>,
         shape: Shape,
     ) -> Result<Response<Body>, TransportError> {
-        let Leased { mut response, lease } = leased;
+        let Leased { response, lease } = leased;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client), Some(stream)) = (client, stream) else {
                 return Err(TransportError::Broken("a switch of protocols that nobody asked for".to_owned()));
             };
-            // hyper's own way to the connection: we have it.
-            drop(hyper::upgrade::on(&mut response));
             let (head, body) = response.into_parts();
             let Some(upstream) = body.into_switched() else {
                 return Err(TransportError::Broken("a switch of protocols on no connection".to_owned()));

@@ -160,7 +160,7 @@ impl Upstream {
         record: &Arc<Record>,
     ) -> Result<(StatusCode, Bytes), UpstreamError> {
         let Reserved { delegated, lease, .. } = self.reserve(delegated, record).await?;
-        let head = || head::as_user(question, true, &delegated, forwarded_headers);
+        let head = || head::as_user(question, &delegated, forwarded_headers);
         let body = (Outgoing::Own(body.into()), Sent::NOTHING);
         let began = Instant::now();
         let leased = self.transport.send(lease, head, body, Shape::Plain).await?;
@@ -199,7 +199,7 @@ impl Upstream {
         let (has_body, shape) = (!body.is_empty(), delegated.facts().shape);
         let authority = self.transport.authority();
         let head = |delegated: &Delegated| {
-            let mut head = head::as_user(&parts, has_body, delegated, forwarded_headers)?;
+            let mut head = head::as_user(&parts, delegated, forwarded_headers)?;
             record.sending(&mut head.headers, authority);
             Ok(head)
         };

@@ -11,11 +11,10 @@ use crate::transport::{TransportError, outgoing_head};
 /// `Origin` with it, and make links from it.
 pub(super) fn for_dashboard(
     inbound: &Parts,
-    has_body: bool,
     is_upgrade: bool,
     url: &PublicUrl,
 ) -> Result<Parts, TransportError> {
-    let mut head = outgoing_head(inbound, has_body, for_upstream(&inbound.headers, false, is_upgrade))?;
+    let mut head = outgoing_head(inbound, for_upstream(&inbound.headers, false, is_upgrade))?;
     let host = url.origin().trim_start_matches("https://");
     head.headers.insert(HOST, HeaderValue::from_str(host).map_err(|_| TransportError::BadTarget)?);
     Ok(head)

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::HeaderMap;
 use http::request::Parts;
 use http::{Uri, Version};
 use http_body::{Body as _, Frame, SizeHint};
@@ -150,20 +150,12 @@ impl http_body::Body for Outgoing {
 ///
 /// # Errors
 /// When its target is no path.
-pub(crate) fn outgoing_head(
-    inbound: &Parts,
-    has_body: bool,
-    headers: HeaderMap,
-) -> Result<Parts, TransportError> {
+pub(crate) fn outgoing_head(inbound: &Parts, headers: HeaderMap) -> Result<Parts, TransportError> {
     let target = inbound.uri.path_and_query().filter(|target| target.as_str().starts_with('/'));
     let (mut head, ()) = http::Request::new(()).into_parts();
     head.method = inbound.method.clone();
     head.uri = Uri::from(target.ok_or(TransportError::BadTarget)?.clone());
     head.version = Version::HTTP_11;
     head.headers = headers;
-    if has_body && !head.headers.contains_key(CONTENT_LENGTH) {
-        // Said outright: of a GET without a length the client library would otherwise take the body for absent.
-        head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     Ok(head)
 }

@@ -1,11 +1,14 @@
 //! The connection pool: HTTP/1.1 over connections that are made when none is idle, the CA they trust, and what errors mean
 //! as a [`TransportError`].
 //!
-//! hyper's own pool has a task for each connection; ours has none: see [`link`].
+//! The request that [`upload`] sends, the [`head`] of its answer, and the body that the [`decoder`] takes out of what comes
+//! meet on a [`link`].
 
+mod decoder;
+mod head;
 mod idle;
 mod link;
-mod socket;
+mod upload;
 
 use std::error::Error as StdError;
 use std::io;
@@ -16,19 +19,16 @@ use arc_swap::ArcSwap;
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Request, Response, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
-use tokio::net::TcpStream;
 use tokio::time::{MissedTickBehavior, interval};
-use tower::util::MapResponse;
-use tower::{Service as _, ServiceExt as _};
+use tower::Service as _;
 
 use self::idle::Idle;
+use self::link::Link;
 pub(crate) use self::link::Received;
-use self::link::{Failed, Link};
-use self::socket::Socket;
 use super::TransportError;
 use super::outgoing::Outgoing;
 use crate::tls;
@@ -47,7 +47,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// What waits in the kernel for a client that does not read; it would otherwise take 6 MiB for each.
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
-type Connector = HttpsConnector<MapResponse<HttpConnector, fn(TokioIo<TcpStream>) -> Socket>>;
+type Connector = HttpsConnector<HttpConnector>;
 
 /// Connections to one server.
 #[derive(Debug)]
@@ -116,8 +116,7 @@ impl Pool {
         }
     }
 
-    /// Sends a request and waits for its answer's head. One that was not sent, because its connection turned out to have
-    /// been closed, is sent on another one.
+    /// Sends a request and waits for its answer's head.
     ///
     /// The request is handed to an idle connection at once, and not first when the future is polled: it would be part of
     /// each future on the way, and be moved along with them.
@@ -131,35 +130,10 @@ impl Pool {
             None => Err(Box::new(request)),
         };
         async move {
-            let unsent = match begun {
-                Ok(exchange) => match exchange.await {
-                    Ok(response) => return Ok(response),
-                    Err(Failed::Unsent(request)) => request,
-                    Err(Failed::Broken(error)) => return Err(describe(&error)),
-                },
-                Err(request) => request,
-            };
-            // Boxed, because it is rare: its future would be part of every request's.
-            Box::pin(self.elsewhere(unsent)).await
-        }
-    }
-
-    async fn elsewhere(
-        &self,
-        mut request: Box<Request<Outgoing>>,
-    ) -> Result<Response<Received>, TransportError> {
-        loop {
-            let (link, is_new) = match self.idle.take() {
-                Some(link) => (link, false),
-                None => (self.connect().await?, true),
-            };
-            match link.exchange(*request).await {
-                Ok(response) => return Ok(response),
-                Err(Failed::Unsent(unsent)) if !is_new => request = unsent,
-                Err(Failed::Unsent(_)) => {
-                    return Err(TransportError::HungUp("a new connection was closed at once".to_owned()));
-                }
-                Err(Failed::Broken(error)) => return Err(describe(&error)),
+            match begun {
+                Ok(exchange) => exchange.await,
+                // Boxed, because it is rare: its future would be part of every request's.
+                Err(request) => Box::pin(async { self.connect().await?.exchange(*request).await }).await,
             }
         }
     }
@@ -183,12 +157,7 @@ impl Pool {
         let late = |_| TransportError::Unreachable("no connection in time".to_owned());
         let stream = tokio::time::timeout(self.connect_timeout, connecting).await.map_err(late)?;
         let stream = stream.map_err(|error| describe_connect(&*error))?;
-        let signals = match &stream {
-            MaybeHttpsStream::Http(socket) => socket.signals(),
-            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().signals(),
-        };
-        let link = Link::new(stream, signals, Arc::downgrade(&self.idle), trust.generation).await;
-        link.map_err(|error| describe(&error))
+        Ok(Link::new(TokioIo::new(stream), Arc::downgrade(&self.idle), trust.generation))
     }
 }
 
@@ -204,7 +173,7 @@ fn connector(roots: Option<RootCertStore>) -> anyhow::Result<Connector> {
     // Offers HTTP/1.1 alone: ALPN decides the protocol, not the request's version.
     let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
     let connector = if is_plain { connector.https_or_http() } else { connector.https_only() };
-    Ok(connector.enable_http1().wrap_connector(tcp.map_response(Socket::new as fn(_) -> _)))
+    Ok(connector.enable_http1().wrap_connector(tcp))
 }
 
 /// What is known of an error by those below it. The whole chain is looked at, because each layer wraps the one below.
@@ -212,7 +181,6 @@ fn connector(roots: Option<RootCertStore>) -> anyhow::Result<Connector> {
 struct Causes {
     text: String,
     is_untrusted: bool,
-    is_hang_up: bool,
 }
 
 impl Causes {
@@ -229,11 +197,7 @@ impl Causes {
                 causes.text.push_str(&text);
             }
             causes.is_untrusted |= matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)));
-            if let Some(error) = error.downcast_ref::<hyper::Error>() {
-                causes.is_hang_up |= error.is_incomplete_message() || error.is_canceled();
-            }
             let io = error.downcast_ref::<io::Error>();
-            causes.is_hang_up |= io.is_some_and(|error| HANG_UPS.contains(&error.kind()));
             // An io::Error that wraps another error does not name it as its source, but that error's source.
             let wrapped = io.and_then(io::Error::get_ref).map(|inner| inner as &(dyn StdError + 'static));
             cause = wrapped.or_else(|| error.source());
@@ -242,21 +206,15 @@ impl Causes {
     }
 }
 
-/// What an error of an exchange means.
-fn describe(error: &hyper::Error) -> TransportError {
-    let Causes { text, is_hang_up, .. } = Causes::of(error);
-    if error.is_user() {
-        TransportError::ClientGone(text)
-    } else if is_hang_up {
-        TransportError::HungUp(text)
-    } else {
-        TransportError::Broken(text)
-    }
+/// What it means that a connection failed.
+fn broken_io(error: &io::Error) -> TransportError {
+    let text = error.to_string();
+    if HANG_UPS.contains(&error.kind()) { TransportError::HungUp(text) } else { TransportError::Broken(text) }
 }
 
 /// What an error while connecting means.
 fn describe_connect(error: &(dyn StdError + Send + Sync + 'static)) -> TransportError {
-    let Causes { text, is_untrusted, .. } = Causes::of(error);
+    let Causes { text, is_untrusted } = Causes::of(error);
     if is_untrusted { TransportError::Untrusted(text) } else { TransportError::Unreachable(text) }
 }
 

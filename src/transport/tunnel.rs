@@ -8,7 +8,6 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::client::conn::http1::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -33,18 +32,16 @@ enum End<R> {
 }
 
 /// Runs until both sides have closed, one has failed, or the tunnel's credential has ended.
-pub(super) async fn run<U>(
+pub(super) async fn run(
     client: OnUpgrade,
-    upstream: impl Future<Output = Option<Parts<U>>>,
+    upstream: impl Future<Output = Option<(impl AsyncRead + AsyncWrite, Bytes)>>,
     stream: Stream,
-) where
-    U: hyper::rt::Read + hyper::rt::Write + Unpin,
-{
+) {
     let copy = async {
         match tokio::join!(client, upstream) {
-            (Ok(client), Some(Parts { io, read_buf, .. })) => {
+            (Ok(client), Some((upstream, first))) => {
                 let by = |by| stream.ended_by(by);
-                both_ways(TokioIo::new(client), TokioIo::new(io), read_buf, by).await;
+                both_ways(TokioIo::new(client), upstream, first, by).await;
             }
             (client, _) => tracing::debug!(?client, "an upgrade was not completed"),
         }

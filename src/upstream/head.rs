@@ -12,13 +12,12 @@ use crate::transport::{TransportError, outgoing_head};
 /// The outgoing head of `inbound`, made as the user.
 pub(super) fn as_user(
     inbound: &Parts,
-    has_body: bool,
     delegated: &Delegated,
     forwarded_headers: &ForwardedHeaders,
 ) -> Result<Parts, TransportError> {
     let is_upgrade = delegated.facts().shape == Shape::Upgrade;
     let headers = for_upstream(&inbound.headers, delegated.identity().is_cookie(), is_upgrade);
-    let mut head = outgoing_head(inbound, has_body, headers)?;
+    let mut head = outgoing_head(inbound, headers)?;
     forwarded_headers.set(&mut head.headers);
     head.headers.insert(AUTHORIZATION, delegated.authorization());
     Ok(head)

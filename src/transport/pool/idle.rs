@@ -26,14 +26,21 @@ struct Inner {
 }
 
 impl Idle {
+    /// One that can be used. Those that cannot are closed.
     pub(super) fn take(&self) -> Option<Box<Link>> {
-        self.inner().links.pop()
+        loop {
+            // A statement of its own: to look at it, and to close it, takes system calls, without the lock.
+            let link = self.inner().links.pop()?;
+            if link.is_usable() {
+                return Some(link);
+            }
+        }
     }
 
     pub(super) fn put(&self, mut link: Box<Link>) {
         let mut inner = self.inner();
         if link.generation == inner.generation && inner.links.len() < MAX_IDLE {
-            link.lay_down(inner.round);
+            link.idle_since = inner.round;
             inner.links.push(link);
             return;
         }
@@ -60,7 +67,7 @@ impl Idle {
         let resting = inner.links.partition_point(|link| link.idle_since + 1 < round);
         let mut resting: Vec<_> = inner.links.drain(..resting).collect();
         drop(inner);
-        resting.retain_mut(|link| link.idle_since + MAX_ROUNDS >= round && link.is_usable());
+        resting.retain(|link| link.idle_since + MAX_ROUNDS >= round && link.is_usable());
         let mut inner = self.inner();
         if inner.generation == generation {
             inner.links.splice(..0, resting);

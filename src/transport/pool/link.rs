@@ -1,44 +1,64 @@
 //! One connection, and the answer that comes on it.
 //!
-//! hyper's client has two halves: a connection that must be polled to read and write, and a sender. Usually a task of its
-//! own polls the connection, and each request crosses to that task and back. Here nobody but the exchange itself polls
-//! it: the wait for the answer's head, and then each look for more of its body. That saves the task and the wakeups, which
-//! on a busy machine go from one thread to another, and 8 % of all instructions of a small request; and an idle connection
-//! costs nothing.
+//! Nobody but the exchange itself polls it: the wait for the answer's head, and then each look for more of its body. A
+//! client library would have a task for each connection, or two halves that wake each other; and it keeps buffers for as
+//! long as the connection lives, 26 KiB with hyper's, which is half of what a silent watch costs. Here a connection that
+//! waits for bytes holds none.
 
 use std::fmt;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll, Waker, ready};
 
-use bytes::Bytes;
-use http::{Request, Response};
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
+use http::{Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use hyper::client::conn::http1::{Builder, Connection, Parts, SendRequest};
 use hyper_rustls::MaybeHttpsStream;
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_util::io::poll_read_buf;
 
+use super::super::TransportError;
 use super::super::outgoing::Outgoing;
+use super::broken_io;
+use super::decoder::{Decoder, Length};
+use super::head::{Head, broken, may_be_whole};
 use super::idle::Idle;
-use super::socket::{Signals, Socket};
+use super::upload::Upload;
 
-/// What waits in our memory for a client that does not read. With what waits in the kernel it keeps a connection within
-/// the region busy at more than 100 MB/s.
-const READ_BUFFER_BYTES: usize = 128 * 1024;
+/// What one read can bring: the largest record of TLS.
+const READ_BYTES: usize = 16 * 1024;
+/// After a read of at least so many bytes the next is expected to be as large, and goes into a buffer of its own at once.
+/// Smaller ones pass the stack, so that what is kept of them takes no more than they have.
+const LARGE_READ_BYTES: usize = 8 * 1024;
+/// For some large reads.
+const LARGE_BUFFER_BYTES: usize = 64 * 1024;
+/// `100 Continue` and the like before an answer.
+const MAX_INTERIM_HEADS: usize = 16;
 
 /// A connection: TLS, except in front of a mount that has none.
-pub(crate) type Stream = MaybeHttpsStream<Socket>;
+type Stream = TokioIo<MaybeHttpsStream<TokioIo<TcpStream>>>;
+
+/// The next part of a body.
+type Frames = Poll<Option<Result<Frame<Bytes>, TransportError>>>;
 
 /// A connection that has one exchange at a time.
 pub(super) struct Link {
-    sender: SendRequest<Outgoing>,
-    /// `None` after it has been dropped, which tells whoever still waits for something from it.
-    connection: Option<Connection<Stream, Outgoing>>,
-    state: State,
-    /// It was last polled with the waker of a task, which it may still wake.
-    knows_a_task: bool,
-    signals: Arc<Signals>,
+    stream: Stream,
+    upload: Upload,
+    /// Why the server took no more of the request. It may have answered all the same.
+    upload_fault: Option<TransportError>,
+    /// Read, and not yet passed on.
+    incoming: Bytes,
+    /// Where large reads go.
+    buffer: BytesMut,
+    reads_are_large: bool,
+    decoder: Decoder,
+    keeps_open: bool,
     home: Weak<Idle>,
     /// The trust that it was made with.
     pub(super) generation: u64,
@@ -46,223 +66,313 @@ pub(super) struct Link {
     pub(super) idle_since: u64,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// Nothing more can come; it must not be polled again.
-    Ended,
-    /// The same, because something went wrong.
-    Broken,
-}
-
-/// Why there is no answer.
-pub(super) enum Failed {
-    /// Nothing was sent: the connection had ended before. The request may be sent on another one.
-    Unsent(Box<Request<Outgoing>>),
-    /// It may have been sent.
-    Broken(hyper::Error),
-}
-
 /// An answer's body. Its connection goes back to the pool with the last byte; if the body is dropped before, the
 /// connection is closed.
 #[derive(Debug)]
 pub(crate) struct Received {
-    incoming: Incoming,
-    /// `None` when all has been read, or another task reads it.
-    link: Option<Box<Link>>,
+    connection: Held,
     /// It broke off: to be told with the next look.
-    error: Option<hyper::Error>,
+    fault: Option<TransportError>,
+}
+
+#[derive(Debug)]
+enum Held {
+    /// All has been read.
+    Nothing,
+    Own(Box<Link>),
+    /// A task sends the rest of the request.
+    Shared(Arc<Shared>),
+}
+
+/// A connection on which one task reads the answer, and another one still sends the request.
+#[derive(Debug)]
+struct Shared {
+    /// `None`: back in the pool, or closed.
+    link: Mutex<Option<Box<Link>>>,
+    sender: AtomicWaker,
+}
+
+/// What was seen of an answer so far: bytes of a head that was not whole, and heads before the answer's own.
+#[derive(Default)]
+struct Seen {
+    bytes: usize,
+    interim: usize,
 }
 
 impl Link {
     /// `stream` is a connection on which nothing was said yet.
-    pub(super) async fn new(
-        stream: Stream,
-        signals: Arc<Signals>,
-        home: Weak<Idle>,
-        generation: u64,
-    ) -> hyper::Result<Box<Self>> {
-        let (sender, connection) = Builder::new().max_buf_size(READ_BUFFER_BYTES).handshake(stream).await?;
-        let (connection, state) = (Some(connection), State::Open);
-        let (knows_a_task, idle_since) = (false, 0);
-        Ok(Box::new(Self { sender, connection, state, knows_a_task, signals, home, generation, idle_since }))
+    pub(super) fn new(stream: Stream, home: Weak<Idle>, generation: u64) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            upload: Upload::nothing(),
+            upload_fault: None,
+            incoming: Bytes::new(),
+            buffer: BytesMut::new(),
+            reads_are_large: false,
+            decoder: Decoder::new(Length::Exact(0)),
+            keeps_open: true,
+            home,
+            generation,
+            idle_since: 0,
+        })
     }
 
-    /// Sends a request and waits for the head of its answer. hyper takes the request at once, and sends it when it is
-    /// polled.
+    /// Sends a request and waits for the head of its answer. The future does not hold the request: each one around would
+    /// have room for it, and move it along.
     pub(super) fn exchange(
         mut self: Box<Self>,
         request: Request<Outgoing>,
-    ) -> impl Future<Output = Result<Response<Received>, Failed>> {
-        // Boxed: it has room for a whole request, which would be part of each future on the way.
-        let answer = Box::pin(self.sender.try_send_request(request));
-        self.answered(answer)
+    ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
+        let (head, body) = request.into_parts();
+        let to_head = head.method == Method::HEAD;
+        let begun = Upload::new(&head, body).map(|upload| self.upload = upload);
+        async move {
+            begun?;
+            let mut seen = Seen::default();
+            let head = std::future::poll_fn(|cx| self.poll_head(cx, to_head, &mut seen)).await?;
+            self.decoder = Decoder::new(head.length);
+            self.keeps_open &= head.keeps_open;
+            let switches = head.response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            let connection = if switches { Held::Own(self) } else { self.settled() };
+            Ok(head.response.map(|()| Received { connection, fault: None }))
+        }
     }
 
-    async fn answered(
-        mut self: Box<Self>,
-        mut answer: Pin<
-            Box<impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Outgoing>>>>>,
-        >,
-    ) -> Result<Response<Received>, Failed> {
-        let mut is_sent = false;
-        let answered = std::future::poll_fn(|cx| {
-            let mut look = |silent: &mut Context<'_>| answer.as_mut().poll(silent);
-            if !std::mem::replace(&mut is_sent, true) {
-                // Sends it; there can be no answer yet, but an error.
-                self.go_on(cx.waker());
-                let answered = look(&mut Context::from_waker(Waker::noop()));
-                if answered.is_ready() || self.state == State::Open {
-                    return answered;
+    fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        to_head: bool,
+        seen: &mut Seen,
+    ) -> Poll<Result<Head, TransportError>> {
+        let _goes_on = self.poll_upload(cx)?;
+        loop {
+            let is_worth_a_look = !self.incoming.is_empty() && may_be_whole(&self.incoming, seen.bytes);
+            if is_worth_a_look && let Some((head, end)) = Head::read(&self.incoming, to_head)? {
+                self.incoming.advance(end);
+                if !head.is_interim() {
+                    return Poll::Ready(Ok(head));
                 }
+                *seen = Seen { bytes: 0, interim: seen.interim + 1 };
+                if seen.interim > MAX_INTERIM_HEADS {
+                    return Poll::Ready(Err(broken("it only ever announces an answer")));
+                }
+                continue;
             }
-            self.poll(cx, look)
-        })
-        .await;
-        match answered {
-            Ok(response) => {
-                Ok(response.map(|incoming| Received { incoming, link: self.settled(), error: None }))
+            seen.bytes = self.incoming.len();
+            if !ready!(self.poll_read(cx))? {
+                let hung_up =
+                    || TransportError::HungUp("it closed the connection without an answer".to_owned());
+                return Poll::Ready(Err(self.upload_fault.take().unwrap_or_else(hung_up)));
             }
-            Err(mut error) => Err(match error.take_message() {
-                Some(unsent) => Failed::Unsent(Box::new(unsent)),
-                None => Failed::Broken(error.into_error()),
-            }),
         }
     }
 
-    /// Lets the connection go on until `look` finds what is waited for.
+    /// Sends what can be sent of the request. Ready when nothing is left to send.
     ///
-    /// hyper's halves wake each other. Both are polled here by the same task, which such a wakeup would only make run
-    /// once more, or wake another thread to run it. So the connection is polled with a waker that wakes nobody, and only
-    /// when nothing was found once more with the task's.
-    fn poll<T>(&mut self, cx: &Context<'_>, mut look: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
-        let mut silent = Context::from_waker(Waker::noop());
-        for waker in [Waker::noop(), cx.waker()] {
-            self.go_on(waker);
-            if let Poll::Ready(found) = look(&mut silent) {
-                return Poll::Ready(found);
+    /// # Errors
+    /// When the client gives up. A server that takes no more is no error yet: it may have said why.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TransportError>> {
+        match self.upload.poll(&mut self.stream, cx) {
+            Poll::Ready(Err(error)) if !matches!(error, TransportError::ClientGone(_)) => {
+                self.upload = Upload::nothing();
+                self.upload_fault = Some(error);
+                self.keeps_open = false;
+                Poll::Ready(Ok(()))
             }
-            if self.state != State::Open {
-                self.connection = None;
-                return look(&mut silent);
-            }
+            polled => polled,
         }
-        Poll::Pending
     }
 
-    /// Reads and writes what can be read and written without waiting.
-    fn go_on(&mut self, waker: &Waker) {
-        let Some(connection) = self.connection.as_mut().filter(|_| self.state == State::Open) else { return };
-        self.knows_a_task = !waker.will_wake(Waker::noop());
-        match connection.poll_without_shutdown(&mut Context::from_waker(waker)) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => self.state = State::Ended,
-            Poll::Ready(Err(error)) => {
-                tracing::debug!(%error, "a connection to the API server ended");
-                self.state = State::Broken;
+    /// Reads more; `false` at the end of the connection.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, TransportError>> {
+        let stream = Pin::new(&mut self.stream);
+        let read = if self.reads_are_large {
+            if self.buffer.capacity() < READ_BYTES {
+                self.buffer = BytesMut::with_capacity(LARGE_BUFFER_BYTES);
+            }
+            poll_read_buf(stream, cx, &mut self.buffer).map_ok(|_| self.buffer.split().freeze())
+        } else {
+            let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+            let mut bytes = ReadBuf::uninit(&mut bytes);
+            stream.poll_read(cx, &mut bytes).map_ok(|()| Bytes::copy_from_slice(bytes.filled()))
+        };
+        self.reads_are_large = matches!(&read, Poll::Ready(Ok(read)) if read.len() >= LARGE_READ_BYTES);
+        if read.is_pending() {
+            self.buffer = BytesMut::new();
+        }
+        let read =
+            ready!(read).map_err(|error| self.upload_fault.take().unwrap_or_else(|| broken_io(&error)))?;
+        let is_end = read.is_empty();
+        self.incoming =
+            if self.incoming.is_empty() { read } else { [&self.incoming[..], &read].concat().into() };
+        Poll::Ready(Ok(!is_end))
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Frames {
+        loop {
+            if let Some(frame) = self.decoder.take(&mut self.incoming)? {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.decoder.is_over() {
+                return Poll::Ready(None);
+            }
+            if !ready!(self.poll_read(cx))? {
+                self.decoder.closed()?;
             }
         }
     }
 
     /// Lets go of it where its exchange is over: it goes back to the pool, if it may be used again.
-    fn settled(mut self: Box<Self>) -> Option<Box<Self>> {
-        if self.is_silent() {
-            if let Some(home) = self.home.upgrade() {
-                home.put(self);
-            }
-            return None;
+    fn settled(mut self: Box<Self>) -> Held {
+        if !self.is_over() {
+            return Held::Own(self);
         }
-        Some(self)
+        // What comes behind an answer is nobody's.
+        if self.keeps_open
+            && self.incoming.is_empty()
+            && self.is_silent()
+            && let Some(home) = self.home.upgrade()
+        {
+            self.incoming = Bytes::new();
+            self.buffer = BytesMut::new();
+            home.put(self);
+        }
+        Held::Nothing
     }
 
-    /// Whether the last exchange is over for both sides, all of it was read and sent, and nothing came after it.
+    /// Whether both sides have said all.
+    fn is_over(&self) -> bool {
+        self.decoder.is_over() && self.upload.is_over()
+    }
+
+    /// Whether TLS and tokio know of nothing more.
     fn is_silent(&mut self) -> bool {
-        // hyper asks for the next request only then, and after it has seen that there is nothing to read.
-        if !self.sender.is_ready() || self.signals.is_full() {
-            return false;
-        }
-        if self.knows_a_task {
-            self.go_on(Waker::noop());
-        }
-        self.state == State::Open && self.sender.is_ready()
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(&mut self.stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
     }
 
-    /// Of an idle one: whether it could still be used.
-    pub(super) fn is_usable(&mut self) -> bool {
-        self.go_on(Waker::noop());
-        self.signals.look_first();
-        self.state == State::Open
+    /// Of an idle one: whether it can be used. What came while nobody had asked for anything is no answer: whoever asked
+    /// next would get what is not theirs. The kernel is asked itself, because tokio knows of new bytes only after it has
+    /// waited for events the next time.
+    pub(super) fn is_usable(&self) -> bool {
+        let tcp = match self.stream.inner() {
+            MaybeHttpsStream::Http(tcp) => tcp,
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner(),
+        };
+        let came = SockRef::from(tcp.inner()).peek(&mut [MaybeUninit::uninit()]);
+        matches!(came, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock)
     }
+}
 
-    /// From now on it is nobody's: what comes before it is used again ends it.
-    pub(super) fn lay_down(&mut self, round: u64) {
-        self.idle_since = round;
-        self.signals.look_first();
-    }
-
-    /// Goes on until its exchange is over, whether or not anybody reads the answer.
-    async fn finish(mut self: Box<Self>) {
+impl Shared {
+    /// Sends the rest of the request, whether or not anybody reads the answer; ends sooner when the answer is given up.
+    async fn send(self: Arc<Self>) {
         std::future::poll_fn(|cx| {
-            self.go_on(cx.waker());
-            let is_done = self.sender.is_ready() && !self.signals.is_full();
-            if is_done || self.state != State::Open { Poll::Ready(()) } else { Poll::Pending }
+            self.sender.register(cx.waker());
+            let mut link = self.link();
+            let sent = link.as_mut().map_or(Poll::Ready(Ok(())), |link| link.poll_upload(cx));
+            if let Poll::Ready(Err(_client_gone)) = &sent {
+                *link = None;
+            }
+            sent.map(drop)
         })
         .await;
-        drop(self.settled());
+        let over = self.link().take_if(|link| link.is_over());
+        drop(over.map(Link::settled));
+    }
+
+    /// Looks for more of the answer. Whoever is the last to end, the one that reads or the one that sends, lets go of the
+    /// connection.
+    fn poll_body(&self, cx: &mut Context<'_>) -> (Frames, bool) {
+        let mut link = self.link();
+        let Some(reading) = link.as_mut() else {
+            let gone = TransportError::ClientGone("it broke off its request".to_owned());
+            return (Poll::Ready(Some(Err(gone))), false);
+        };
+        let frame = reading.poll_body(cx);
+        let is_over = reading.decoder.is_over();
+        let over = link.take_if(|link| link.is_over());
+        drop(link);
+        drop(over.map(Link::settled));
+        (frame, is_over)
+    }
+
+    fn link(&self) -> MutexGuard<'_, Option<Box<Link>>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Received {
     /// Whether part of the request is still to be sent.
     pub(crate) fn is_sending(&self) -> bool {
-        self.link.as_ref().is_some_and(|link| link.signals.is_full())
+        matches!(&self.connection, Held::Own(link) if !link.upload.is_over())
     }
 
     /// For an answer that comes before the whole request was sent: the work that has to be done while nobody reads the
     /// answer. A client may send all of its request first.
     pub(crate) fn apart(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        self.link.take().map(Link::finish)
+        let Held::Own(link) = std::mem::replace(&mut self.connection, Held::Nothing) else { return None };
+        let has_all = link.decoder.is_over();
+        let shared = Arc::new(Shared { link: Mutex::new(Some(link)), sender: AtomicWaker::new() });
+        if !has_all {
+            self.connection = Held::Shared(shared.clone());
+        }
+        Some(shared.send())
     }
 
-    /// The connection itself, after the server has switched protocols.
+    /// The connection itself, after the server has switched protocols, with what came on it already; nothing where the
+    /// request could not be sent to its end.
     pub(crate) fn into_switched(
-        self,
-    ) -> Option<impl Future<Output = Option<Parts<Stream>>> + Send + 'static> {
-        let mut link = self.link?;
+        mut self,
+    ) -> Option<impl Future<Output = Option<(Stream, Bytes)>> + Send + 'static> {
+        let connection = std::mem::replace(&mut self.connection, Held::Nothing);
+        let Held::Own(mut link) = connection else { return None };
         Some(async move {
             // The request may have a body, which is sent first.
-            std::future::poll_fn(|cx| {
-                link.go_on(cx.waker());
-                if link.state == State::Open { Poll::Pending } else { Poll::Ready(()) }
-            })
-            .await;
-            link.connection.filter(|_| link.state == State::Ended).map(Connection::into_parts)
+            let sent = std::future::poll_fn(|cx| link.poll_upload(cx)).await;
+            let Link { stream, incoming, upload_fault, .. } = *link;
+            (sent.is_ok() && upload_fault.is_none()).then_some((stream, incoming))
         })
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Frames {
+        let (frame, is_over) = match &mut self.connection {
+            Held::Nothing => return Poll::Ready(None),
+            Held::Own(link) => (link.poll_body(cx), link.decoder.is_over()),
+            Held::Shared(shared) => shared.poll_body(cx),
+        };
+        if is_over && let Held::Own(link) = std::mem::replace(&mut self.connection, Held::Nothing) {
+            self.connection = link.settled();
+        }
+        frame
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        if let Held::Shared(shared) = &self.connection {
+            let given_up = shared.link().take();
+            shared.sender.wake();
+            drop(given_up);
+        }
     }
 }
 
 impl Body for Received {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = TransportError;
 
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let Self { incoming, link, error } = self.get_mut();
-        if let Some(error) = error.take() {
-            return Poll::Ready(Some(Err(error)));
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Frames {
+        let this = self.get_mut();
+        if let Some(fault) = this.fault.take() {
+            return Poll::Ready(Some(Err(fault)));
         }
-        let Some(mut held) = link.take() else { return Pin::new(incoming).poll_frame(cx) };
-        let mut look = |silent: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(silent);
-        // What was read already comes first.
-        let frame = look(&mut Context::from_waker(Waker::noop()));
-        let frame = if frame.is_ready() { frame } else { held.poll(cx, look) };
-        *link = if frame.is_ready() { held.settled() } else { Some(held) };
+        let frame = this.poll(cx);
         if let Poll::Ready(Some(Err(broken))) = frame {
             // hyper's server drops what it has not sent yet when a body breaks off. So that the client gets all that came
             // before, it may send that first.
-            *error = Some(broken);
+            this.fault = Some(broken);
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -270,16 +380,27 @@ impl Body for Received {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        match &self.connection {
+            Held::Nothing => self.fault.is_none(),
+            Held::Own(link) => link.decoder.is_over(),
+            // When all has been read there is nothing more to hold.
+            Held::Shared(_) => false,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        match &self.connection {
+            Held::Nothing => SizeHint::with_exact(0),
+            Held::Own(link) => link.decoder.size_hint(),
+            Held::Shared(shared) => {
+                shared.link().as_ref().map_or_else(SizeHint::default, |link| link.decoder.size_hint())
+            }
+        }
     }
 }
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Link").field("state", &self.state).finish_non_exhaustive()
+        f.debug_struct("Link").field("decoder", &self.decoder).finish_non_exhaustive()
     }
 }

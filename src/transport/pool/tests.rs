@@ -5,6 +5,8 @@
 //! begins.
 
 mod mix;
+mod uploads;
+mod wire;
 
 use http::Method;
 use http_body_util::{BodyExt, Full};
@@ -12,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use standin::pki::Ca;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -115,8 +117,7 @@ fn get(path: &str) -> Request<Outgoing> {
 
 async fn ask(pool: &Pool, request: Request<Outgoing>) -> Result<String, TransportError> {
     let body = pool.request(request).await?.into_body().collect().await;
-    let body = body.map_err(|error| describe(&error))?;
-    Ok(String::from_utf8(body.to_bytes().to_vec()).unwrap())
+    Ok(String::from_utf8(body?.to_bytes().to_vec()).unwrap())
 }
 
 /// A client's body of five bytes, of which two have come; the rest comes when the client writes it.
