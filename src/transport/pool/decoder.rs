@@ -139,6 +139,11 @@ impl Decoder {
             Ok(httparse::Status::Partial) => return Err(broken("its trailers are too long")),
             Err(error) => return Err(TransportError::Broken(error.to_string())),
         };
+        // httparse takes a newline alone as the end of a line, too.
+        let text = bytes.get(..end).unwrap_or_default();
+        if text.split_inclusive(|byte| *byte == b'\n').any(|line| !line.ends_with(b"\r\n")) {
+            return Err(broken("a trailer's line has no end"));
+        }
         let mut trailers = HeaderMap::with_capacity(parsed.len());
         for header in parsed {
             let name = HeaderName::from_bytes(header.name.as_bytes());
@@ -159,9 +164,15 @@ fn chunk_size(first: u8, bytes: &[u8]) -> Result<Option<(usize, u64)>, Transport
     if !first.is_ascii_hexdigit() {
         return Err(broken("a chunk has no size"));
     }
-    match httparse::parse_chunk_size(bytes) {
-        Ok(httparse::Status::Complete(line)) => Ok(Some(line)),
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_LINE_BYTES => Ok(None),
-        _ => Err(broken("a chunk's size is none")),
+    let (line, size) = match httparse::parse_chunk_size(bytes) {
+        Ok(httparse::Status::Complete((line, size))) => (line, Some(size)),
+        Ok(httparse::Status::Partial) if bytes.len() < MAX_LINE_BYTES => (bytes.len(), None),
+        _ => return Err(broken("a chunk's size is none")),
+    };
+    // And it passes over the end of a line within an extension, where another reader sees the line's end.
+    let extension = bytes.get(..line.saturating_sub(2)).unwrap_or_default();
+    if extension.contains(&b'\n') {
+        return Err(broken("a chunk's extension has two lines"));
     }
+    Ok(size.map(|size| (line, size)))
 }

@@ -143,10 +143,10 @@ fn length(status: StatusCode, headers: &mut HeaderMap, to_head: bool) -> Result<
         return Ok(Length::Exact(0));
     }
     if headers.contains_key(TRANSFER_ENCODING) {
-        let mut codings = list(headers, &TRANSFER_ENCODING);
-        if !codings.next().is_some_and(|coding| coding.eq_ignore_ascii_case(b"chunked"))
-            || codings.next().is_some()
-        {
+        let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
+        let is_chunked =
+            codings.next().is_some_and(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+        if !is_chunked || codings.next().is_some() {
             return Err(broken("its transfer coding is not known"));
         }
         if headers.contains_key(CONTENT_LENGTH) {
