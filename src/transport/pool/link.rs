@@ -198,7 +198,9 @@ impl Link {
         };
         self.reads_are_large = matches!(&read, Poll::Ready(Ok(read)) if read.len() >= LARGE_READ_BYTES);
         if read.is_pending() {
+            // It may be long until more comes. Even empty, a part of a buffer would keep all of it.
             self.buffer = BytesMut::new();
+            self.incoming = Bytes::copy_from_slice(&self.incoming);
         }
         let read =
             ready!(read).map_err(|error| self.upload_fault.take().unwrap_or_else(|| broken_io(&error)))?;
