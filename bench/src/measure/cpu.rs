@@ -41,8 +41,7 @@ pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
             rows.push(row);
         }
     }
-    let title = "processor time of a request (µs)".to_owned();
-    Ok(Table { question: "cpu", title, rows, notes: Vec::new() })
+    Ok(Table::new("cpu", "processor time of a request (µs)", rows))
 }
 
 /// Microseconds for one answer of so many bytes.

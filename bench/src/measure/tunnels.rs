@@ -30,7 +30,7 @@ pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
             row.add(proxy.kind, of(world, plan, proxy).await?);
         }
     }
-    Ok(Table { question: "tunnels", title: "a tunnel".to_owned(), rows: vec![row], notes: Vec::new() })
+    Ok(Table::new("tunnels", "a tunnel", vec![row]))
 }
 
 async fn of(world: &World, plan: &Plan, proxy: &Proxy) -> anyhow::Result<f64> {
