@@ -20,10 +20,7 @@ const AT_ONCE: usize = 8;
 /// When a proxy does not do its work.
 pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
     let kinds = Kind::LOGGED;
-    let mut proxies = Vec::new();
-    for kind in kinds {
-        proxies.push(Proxy::start(world, kind, 1).await?);
-    }
+    let proxies = Proxy::start_each(world, &kinds).await?;
     let mut row = Row::new("full handshakes for a second of processor time", kinds);
     for _ in 0..plan.rounds() {
         for proxy in &proxies {

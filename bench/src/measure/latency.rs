@@ -41,10 +41,7 @@ enum From {
 /// When a proxy does not do its work.
 pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
     let kinds = Kind::LOGGED;
-    let mut proxies = Vec::new();
-    for kind in kinds {
-        proxies.push(Proxy::start(world, kind, 1).await?);
-    }
+    let proxies = Proxy::start_each(world, &kinds).await?;
     let seen = world.upstream.seen();
     let minted = seen.get("user00000").context("nobody has come yet")?.clone();
     let direct = Account { name: "user00000".to_owned(), authorization: minted };
