@@ -71,10 +71,11 @@ impl Row {
         Some(median(values))
     }
 
-    /// This proxy's median as a multiple of another's.
+    /// This proxy's median as a multiple of another's. There is none where a difference is lost in noise, below zero.
     #[must_use]
     pub fn ratio(&self, kind: Kind, to: Kind) -> Option<f64> {
-        Some(self.median(kind)? / self.median(to)?)
+        let (own, other) = (self.median(kind)?, self.median(to)?);
+        (own > 0.0 && other > 0.0).then(|| own / other)
     }
 
     fn cell(&self, kind: Kind) -> String {
