@@ -46,6 +46,8 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// Lines of text below it.
     pub notes: Vec<String>,
+    /// What was promised and is not kept: `make bench` fails with these, after all is measured and written.
+    pub faults: Vec<String>,
 }
 
 impl Row {
@@ -69,10 +71,11 @@ impl Row {
         Some(median(values))
     }
 
-    /// This proxy's median as a multiple of another's.
+    /// This proxy's median as a multiple of another's. There is none where a difference is lost in noise, below zero.
     #[must_use]
     pub fn ratio(&self, kind: Kind, to: Kind) -> Option<f64> {
-        Some(self.median(kind)? / self.median(to)?)
+        let (own, other) = (self.median(kind)?, self.median(to)?);
+        (own > 0.0 && other > 0.0).then(|| own / other)
     }
 
     fn cell(&self, kind: Kind) -> String {
@@ -105,6 +108,13 @@ pub fn short(value: f64) -> String {
             });
             with_commas.collect::<Vec<_>>().into_iter().rev().collect()
         }
+    }
+}
+
+impl Table {
+    /// Without notes and faults.
+    pub fn new(question: &'static str, title: impl Into<String>, rows: Vec<Row>) -> Self {
+        Self { question, title: title.into(), rows, notes: Vec::new(), faults: Vec::new() }
     }
 }
 

@@ -87,12 +87,20 @@ request = function()
 end
 "#;
 
-/// The same over HTTP/1.1, for all accounts of a proxy in turn, whichever connection is free.
+/// The same over HTTP/1.1, for the accounts of a proxy in turn, whichever connection is free. There are `turns` before
+/// it begins anew, however few the accounts: a longer script costs the generator more, and caches that the proxy shares.
 ///
 /// # Errors
 /// When the generator cannot be started.
-pub fn start_round(world: &World, proxy: &Proxy, path: &str, connections: usize) -> anyhow::Result<Process> {
-    let lines = proxy.accounts.iter().map(|account| Ok(format!("{}\n", account.authorization.to_str()?)));
+pub fn start_round(
+    world: &World,
+    proxy: &Proxy,
+    path: &str,
+    connections: usize,
+    turns: usize,
+) -> anyhow::Result<Process> {
+    let accounts = proxy.accounts.iter().cycle().take(turns);
+    let lines = accounts.map(|account| Ok(format!("{}\n", account.authorization.to_str()?)));
     let tokens = world.write("tokens", &lines.collect::<anyhow::Result<String>>()?)?;
     let script = world.write("round.lua", ROUND)?;
     let mut wrk = Command::new("wrk");

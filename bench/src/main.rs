@@ -2,7 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "figures are what this is for")]
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use bench::figures::Table;
 use bench::measure::{cpu, flat, handshakes, latency, start, tunnels, watches};
 use bench::page;
@@ -34,6 +34,7 @@ async fn measure_all() -> anyhow::Result<()> {
     if !plan.quick {
         page::write_machine()?;
     }
+    let mut faults = Vec::new();
     for question in plan.questions() {
         plan.tell(question);
         let table = match question {
@@ -47,7 +48,9 @@ async fn measure_all() -> anyhow::Result<()> {
             other => unreachable!("{other} is no question"),
         };
         tell(&plan, &table)?;
+        faults.extend(table.faults);
     }
+    ensure!(faults.is_empty(), "{}", faults.join("; "));
     Ok(())
 }
 

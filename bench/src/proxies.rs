@@ -3,6 +3,7 @@
 mod entrada;
 mod haproxy;
 mod nginx;
+mod peer;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -17,6 +18,9 @@ use crate::client::list;
 use crate::load::Protocol;
 use crate::process::Process;
 use crate::world::{Account, World};
+use haproxy::HAPROXY;
+use nginx::NGINX;
+use peer::Peer;
 
 /// One of the proxies that are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +85,21 @@ impl Proxy {
             Kind::Entrada | Kind::EntradaBare => {
                 Self::entrada(world, Command::new(entrada::binary()), kind, is_bare, users).await
             }
-            Kind::Nginx | Kind::NginxLog => Self::peer(world, kind, users, nginx::start).await,
-            Kind::Haproxy | Kind::HaproxyLog => Self::peer(world, kind, users, haproxy::start).await,
+            Kind::Nginx | Kind::NginxLog => Self::peer(world, kind, users, &NGINX).await,
+            Kind::Haproxy | Kind::HaproxyLog => Self::peer(world, kind, users, &HAPROXY).await,
         }
+    }
+
+    /// One of each kind, with one user.
+    ///
+    /// # Errors
+    /// As [`Proxy::start`].
+    pub async fn start_each(world: &World, kinds: &[Kind]) -> anyhow::Result<Vec<Self>> {
+        let mut proxies = Vec::new();
+        for kind in kinds {
+            proxies.push(Self::start(world, *kind, 1).await?);
+        }
+        Ok(proxies)
     }
 
     /// Starts an Entrada by this command, with all that it does beside proxying.
@@ -111,16 +127,11 @@ impl Proxy {
         Ok(proxy)
     }
 
-    async fn peer(
-        world: &World,
-        kind: Kind,
-        users: usize,
-        start: fn(&World, SocketAddr, bool, Vec<Swap>) -> anyhow::Result<Process>,
-    ) -> anyhow::Result<Self> {
+    async fn peer(world: &World, kind: Kind, users: usize, peer: &Peer) -> anyhow::Result<Self> {
         let (addr, swaps) = (free_port()?, swaps(world, users)?);
         let accounts = swaps.iter().map(|swap| swap.account.clone()).collect();
         let (began, is_logged) = (Instant::now(), matches!(kind, Kind::NginxLog | Kind::HaproxyLog));
-        let mut process = start(world, addr, is_logged, swaps)?;
+        let mut process = peer.start(world, addr, is_logged, &swaps)?;
         until_it_answers(world, addr, &mut process).await?;
         let proxy = Self { kind, addr, accounts, process, took: began.elapsed() };
         proxy.serves_all(world).await?;

@@ -21,13 +21,9 @@ const SIZES: [(&str, usize); 4] =
 /// # Errors
 /// When a proxy does not start, or does not do its work.
 pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
-    let kinds =
-        if plan.quick { &[Kind::Entrada, Kind::NginxLog, Kind::HaproxyLog][..] } else { &Kind::ALL[..] };
+    let kinds = if plan.quick { &Kind::LOGGED[..] } else { &Kind::ALL[..] };
     let sizes = if plan.quick { &SIZES[..1] } else { &SIZES[..] };
-    let mut proxies = Vec::new();
-    for kind in kinds {
-        proxies.push(Proxy::start(world, *kind, 1).await?);
-    }
+    let proxies = Proxy::start_each(world, kinds).await?;
     let mut rows = Vec::new();
     for (name, bytes) in sizes {
         for protocol in Protocol::BOTH {
@@ -41,8 +37,7 @@ pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
             rows.push(row);
         }
     }
-    let title = "processor time of a request (µs)".to_owned();
-    Ok(Table { question: "cpu", title, rows, notes: Vec::new() })
+    Ok(Table::new("cpu", "processor time of a request (µs)", rows))
 }
 
 /// Microseconds for one answer of so many bytes.

@@ -20,17 +20,14 @@ const AT_ONCE: usize = 8;
 /// When a proxy does not do its work.
 pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
     let kinds = Kind::LOGGED;
-    let mut proxies = Vec::new();
-    for kind in kinds {
-        proxies.push(Proxy::start(world, kind, 1).await?);
-    }
+    let proxies = Proxy::start_each(world, &kinds).await?;
     let mut row = Row::new("full handshakes for a second of processor time", kinds);
     for _ in 0..plan.rounds() {
         for proxy in &proxies {
             row.add(proxy.kind, of(world, plan, proxy).await?);
         }
     }
-    Ok(Table { question: "handshakes", title: "TLS".to_owned(), rows: vec![row], notes: Vec::new() })
+    Ok(Table::new("handshakes", "TLS", vec![row]))
 }
 
 async fn of(world: &World, plan: &Plan, proxy: &Proxy) -> anyhow::Result<f64> {

@@ -22,6 +22,5 @@ pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
             size.add(kind, std::fs::metadata(binary(kind))?.len() as f64 / 1_048_576.0);
         }
     }
-    let rows = vec![time, memory, size];
-    Ok(Table { question: "start", title: "at the start".to_owned(), rows, notes: Vec::new() })
+    Ok(Table::new("start", "at the start", vec![time, memory, size]))
 }

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use tokio::task::JoinSet;
 
 use crate::client::{Sender, WATCH};
-use crate::figures::{Row, Table};
+use crate::figures::{Row, Table, short};
 use crate::load::Protocol;
 use crate::plan::{Plan, pass};
 use crate::proxies::{Kind, Proxy};
@@ -24,6 +24,7 @@ const USERS: usize = 20;
 /// Watches that share one HTTP/2 connection.
 const STREAMS: usize = 100;
 const AT_ONCE: usize = 32;
+const FEW: usize = 1_000;
 /// Of one event while memory and time are looked at.
 const EVENT_BYTES: usize = 500;
 /// A burst, all at once: 100 KB for each watch.
@@ -119,23 +120,22 @@ async fn follow(mut body: Incoming, seen_bytes: Arc<AtomicUsize>) {
 /// When a proxy does not do its work.
 pub async fn measure(world: &World, plan: &Plan) -> anyhow::Result<Table> {
     let kinds = Kind::LOGGED;
-    let counts = if plan.quick { vec![1_000] } else { vec![1_000, most()] };
     let mut rows = vec![Row::new("memory at the start (KiB)", kinds)];
-    for count in counts {
+    for count in if plan.quick { vec![FEW] } else { vec![FEW, most()] } {
         for protocol in Protocol::BOTH {
             let more = of(world, plan, protocol, count, &mut rows[0]).await?;
             rows.extend(more);
         }
     }
-    let title = "watches".to_owned();
-    Ok(Table { question: "watches", title, rows, notes: Vec::new() })
+    Ok(Table::new("watches", "watches", rows))
 }
 
-/// 10,000, or what the file limit carries: both ends of each watch are files of this process, and of the proxy.
+/// 10,000, or what the file limit carries: both ends of each watch are files of this process, and of the proxy, which
+/// keep a few hundred for themselves.
 pub(super) fn most() -> usize {
     let files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1_024);
-    let carried = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(1_000) / 2;
-    (carried / 1_000 * 1_000).clamp(1_000, 10_000)
+    let carried = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(400) / 2;
+    (carried / 100 * 100).clamp(FEW, 10_000)
 }
 
 async fn of(
@@ -145,14 +145,15 @@ async fn of(
     count: usize,
     start: &mut Row,
 ) -> anyhow::Result<Vec<Row>> {
-    let what = |what: &str| Row::new(format!("{what}, {protocol}, {count} watches"), Kind::LOGGED);
-    let (mut idle, mut after) =
-        (what("memory of an idle watch (KiB)"), what("after a burst and a minute (KiB)"));
-    let (mut right, mut cpu) =
-        (what("right after the burst (KiB)"), what("processor time of an event of one watch (µs)"));
+    let watches = short(count as f64);
+    let what = |what: &str| Row::new(format!("{what}, {protocol}, {watches} watches"), Kind::LOGGED);
+    let mut idle = what("memory of an idle watch (KiB)");
+    let mut right = what("right after the burst (KiB)");
+    let mut later = what("a minute after the burst (KiB)");
+    let mut cpu = what("processor time of an event of one watch (µs)");
     for kind in Kind::LOGGED {
         let proxy = Proxy::start(world, kind, USERS).await?;
-        plan.tell(&format!("{count} watches of {}, {protocol}", kind.name()));
+        plan.tell(&format!("{watches} watches of {}, {protocol}", kind.name()));
         let before = proxy.process.pss_kib()?;
         start.add(kind, before as f64);
         let watches = Watches::open(world, &proxy, protocol, count).await?;
@@ -165,11 +166,12 @@ async fn of(
         cpu.add(kind, used.as_secs_f64() * 1e6 / (EVENTS * count) as f64);
         watches.put(world, BURST[0], BURST[1]).await?;
         right.add(kind, each()?);
-        if !plan.quick {
+        // Six minutes of waiting tell enough.
+        if count > FEW {
             pass(Duration::from_secs(60)).await;
-            after.add(kind, each()?);
+            later.add(kind, each()?);
         }
     }
-    let rows = [idle, right, after, cpu].into_iter();
+    let rows = [idle, right, later, cpu].into_iter();
     Ok(rows.filter(|row| row.values.iter().all(|(_, values)| !values.is_empty())).collect())
 }

@@ -1,11 +1,6 @@
 //! HAProxy, as its own experts would have it do this work.
 
-use std::net::SocketAddr;
-use std::process::Command;
-
-use super::{Swap, tool};
-use crate::process::Process;
-use crate::world::World;
+use super::peer::Peer;
 
 /// Explained where a line decides what is measured.
 const CONFIG: &str = r#"
@@ -34,9 +29,9 @@ defaults
     timeout tunnel 1h
 
 frontend https
-    bind ADDR ssl crt FOLDER/both.pem alpn h2,http/1.1 ssl-min-ver TLSv1.3
+    bind ADDR ssl crt both.pem alpn h2,http/1.1 ssl-min-ver TLSv1.3
     # The bearer is swapped as Entrada swaps it; who has none that is known is turned away.
-    http-request set-var(txn.minted) http_auth_bearer,map_str(FOLDER/PORT.tokens)
+    http-request set-var(txn.minted) http_auth_bearer,map_str(NAME.tokens)
     http-request deny deny_status 401 unless { var(txn.minted) -m found }
     http-request set-header Authorization %[var(txn.minted)]
     http-request set-header X-Forwarded-For %[src]
@@ -45,33 +40,13 @@ frontend https
     default_backend api
 
 backend api
-    server api API ssl verify required ca-file FOLDER/ca.pem verifyhost localhost sni str(localhost) alpn http/1.1 ssl-min-ver TLSv1.3 pool-purge-delay 180s
+    server api API ssl verify required ca-file ca.pem verifyhost localhost sni str(localhost) alpn http/1.1 ssl-min-ver TLSv1.3 pool-purge-delay 180s
 "#;
 
-/// Starts one that swaps these tokens.
-pub(super) fn start(
-    world: &World,
-    addr: SocketAddr,
-    is_logged: bool,
-    swaps: Vec<Swap>,
-) -> anyhow::Result<Process> {
-    let port = format!("haproxy-{}", addr.port());
-    let tokens = swaps.iter().map(|swap| format!("{} {}\n", swap.token, swap.minted));
-    world.write(&format!("{port}.tokens"), &tokens.collect::<String>())?;
-    let (log, format) = match is_logged {
-        true => ("log stdout format raw local0", "option httplog"),
-        false => ("", ""),
-    };
-    let config = CONFIG
-        .replace("WORKERS", &super::cores().to_string())
-        .replace("ACCESS_LOG", log)
-        .replace("LOG_FORMAT", format)
-        .replace("PORT", &port)
-        .replace("FOLDER", &world.dir.path().display().to_string())
-        .replace("ADDR", &addr.to_string())
-        .replace("API", &world.upstream.addr().to_string());
-    let config = world.write(&format!("{port}.cfg"), &config)?;
-    let mut command = Command::new(tool("haproxy"));
-    command.arg("-db").arg("-f").arg(config);
-    Process::start(&mut command, world.file(&format!("{port}.log")))
-}
+pub(super) const HAPROXY: Peer = Peer {
+    program: "haproxy",
+    arguments: &["-db", "-f"],
+    config: CONFIG,
+    logs: &[("ACCESS_LOG", ["log stdout format raw local0", ""]), ("LOG_FORMAT", ["option httplog", ""])],
+    line: |swap| format!("{} {}\n", swap.token, swap.minted),
+};
