@@ -13,7 +13,6 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::audit::Audit;
 use crate::broker::Broker;
-use crate::clock::Clock;
 use crate::http::body::Body;
 use crate::http::cors;
 use crate::http::detached::detach;
@@ -57,8 +56,6 @@ pub(crate) struct Stages {
     pub(crate) forwarding: Forwarding,
     /// Renders errors.
     pub(crate) view: Arc<View>,
-    /// Time.
-    pub(crate) clock: Clock,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
     /// Makes spans; `None`: nobody wants any.
@@ -73,7 +70,8 @@ impl Stages {
         let direct = Arc::new(self.forwarding.direct(peer));
         let handle = move |request| {
             let (stages, direct) = (self.clone(), direct.clone());
-            async move { stages.exchange(request, &direct).await }
+            // Boxed here, because each layer would otherwise copy it as it hands it on.
+            Box::pin(async move { stages.exchange(request, &direct).await })
         };
         layered(handle, panicked)
     }
@@ -177,7 +175,7 @@ impl Stages {
         request: Request<Incoming>,
         forwarded_headers: &ForwardedHeaders,
     ) -> Result<Response<Body>, Problem> {
-        let ends_soon = reserved.identity().ends_soon(self.clock.now());
+        let ends_soon = reserved.identity().ends_soon();
         let has_body = !request.body().is_end_stream();
         let forwarded = self.upstream.forward(reserved, request, forwarded_headers).await;
         // What was left of the body is gone with the request, and the connection must go with it.
