@@ -118,7 +118,7 @@ impl Stages {
     async fn handle(
         &self,
         route: Route,
-        parts: Parts,
+        mut parts: Parts,
         mut body: Incoming,
         forwarded_headers: &ForwardedHeaders,
         record: &Arc<Record>,
@@ -140,10 +140,7 @@ impl Stages {
             Route::Mount(at) => Box::pin(self.at_mount(&at, parts, body, forwarded_headers, record)).await,
             Route::Kubernetes(facts) => match self.prepare(facts, &parts, forwarded_headers, record).await {
                 Err(problem) => (Err(problem), Some(body)),
-                Ok(reserved) => {
-                    let request = Request::from_parts(parts, body);
-                    (self.forward(reserved, request, forwarded_headers).await, None)
-                }
+                Ok(reserved) => (self.forward(reserved, &mut parts, body, forwarded_headers).await, None),
             },
         }
     }
@@ -172,12 +169,13 @@ impl Stages {
     async fn forward(
         &self,
         reserved: Reserved,
-        request: Request<Incoming>,
+        parts: &mut Parts,
+        body: Incoming,
         forwarded_headers: &ForwardedHeaders,
     ) -> Result<Response<Body>, Problem> {
         let ends_soon = reserved.identity().ends_soon();
-        let has_body = !request.body().is_end_stream();
-        let forwarded = self.upstream.forward(reserved, request, forwarded_headers).await;
+        let has_body = !body.is_end_stream();
+        let forwarded = self.upstream.forward(reserved, parts, body, forwarded_headers).await;
         // What was left of the body is gone with the request, and the connection must go with it.
         let mut forwarded =
             forwarded.map_err(|error| Problem::from(error).closing_connection_if(has_body))?;

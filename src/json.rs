@@ -103,7 +103,13 @@ pub(crate) fn address(text: &mut Vec<u8>, address: IpAddr) {
                 if at > 0 {
                     text.push(b'.');
                 }
-                number(text, part.into());
+                if part >= 100 {
+                    text.push(b'0' + part / 100);
+                }
+                if part >= 10 {
+                    text.push(b'0' + part / 10 % 10);
+                }
+                text.push(b'0' + part % 10);
             }
         }
         IpAddr::V6(address) => {
