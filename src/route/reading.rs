@@ -77,23 +77,20 @@ pub(super) fn clean(decoded: &str) -> Segments<'_> {
 }
 
 /// Whether decoding and cleaning change nothing about where the segments begin and end.
-pub(super) fn has_one_reading(path: &str, decoded: &Cow<'_, str>) -> bool {
+pub(super) fn has_one_reading(path: &str, decoded: &str) -> bool {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
     let plain_segments = path == "/" || pieces(inner).all(|segment| !matches!(segment, "" | "." | ".."));
-    let same_cuts = || match decoded {
-        Cow::Borrowed(_) => true,
-        Cow::Owned(decoded) => {
-            let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
-            let named = pieces(inner).filter(|segment| !segment.is_empty()).count();
-            slashes(path) == slashes(decoded) && clean(decoded).count == named
-        }
+    let same_cuts = || {
+        let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+        let named = pieces(inner).filter(|segment| !segment.is_empty()).count();
+        slashes(path) == slashes(decoded) && clean(decoded).count == named
     };
-    plain_segments && !has_odd(decoded) && same_cuts()
+    plain_segments && !has_odd(decoded) && (path == decoded || same_cuts())
 }
 
 fn has_odd(text: &str) -> bool {
-    let unusual = |byte: u8| byte < b' ' || byte >= 0x7f || byte == b'\\' || byte == b'%';
+    let unusual = |byte: u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'\\' | b'%');
     // Without a branch for each byte, the compiler looks at many at once. Hardly any path has such a byte.
     let any = text.bytes().fold(false, |any, byte| any | unusual(byte));
     any && text.contains(|c: char| c == '\\' || c == '%' || c == '\u{fffd}' || c.is_control())
