@@ -341,7 +341,6 @@ impl Foundation {
             mounts: dashboards,
             forwarding: mounts::forwarding(config, &config.public_url),
             view,
-            clock: self.clock.clone(),
             metrics: self.metrics.clone(),
             tracer: self.tracer.clone(),
             audit: self.audit.clone(),

@@ -148,10 +148,11 @@ impl Audit {
         if rule.omit.contains(Stages::RECEIVED) {
             recorder.ready(TYPICAL_EVENT_BYTES, room)?;
         } else {
-            with_line(|line| {
-                text.write_received(line);
-                recorder.ready(line.len(), room)?;
-                recorder.record(line, if recorder.strict { Room::Beyond } else { room });
+            with_line(|end| {
+                text.end_received(end);
+                let line = text.line("RequestReceived", end);
+                recorder.ready(line.iter().map(|piece| piece.len()).sum(), room)?;
+                recorder.record(&line, if recorder.strict { Room::Beyond } else { room });
                 Ok(())
             })?;
         }
@@ -162,11 +163,7 @@ impl Audit {
     pub(crate) fn started(&self, trail: &Trail, outcome: &Outcome<'_>) {
         let (Some(recorder), Some(own)) = (&self.0, &trail.0) else { return };
         if !own.started.swap(true, Ordering::Relaxed) && !own.omit.contains(Stages::STARTED) {
-            let now = recorder.clock.now();
-            with_line(|line| {
-                own.text.write_stage(line, "ResponseStarted", outcome, now);
-                recorder.record(line, recorder.room_of(own, outcome));
-            });
+            recorder.stage(&own.text, "ResponseStarted", outcome, recorder.room_of(own, outcome));
         }
     }
 
@@ -179,11 +176,7 @@ impl Audit {
             recorder.floods.note(asker);
         }
         if !own.omit.contains(Stages::COMPLETE) {
-            let now = recorder.clock.now();
-            with_line(|line| {
-                own.text.write_stage(line, "ResponseComplete", outcome, now);
-                recorder.record(line, recorder.room_of(own, outcome));
-            });
+            recorder.stage(&own.text, "ResponseComplete", outcome, recorder.room_of(own, outcome));
         }
     }
 
@@ -216,17 +209,13 @@ impl Audit {
         let Some(recorder) = &self.0 else { return };
         let Some(rule) = policy::rule(&recorder.policy, exchange) else { return };
         if !rule.omit.contains(Stages::COMPLETE) {
-            let (text, now) = (EventText::of(exchange), recorder.clock.now());
-            with_line(|line| {
-                text.write_stage(line, "ResponseComplete", outcome, now);
-                let room = match (&exchange.user, outcome.status) {
-                    (_, ..400) => recorder.room_of_accepted(),
-                    // A sign-in that is refused costs a stranger nothing.
-                    (None, _) => Room::Half,
-                    (Some(_), _) => Room::Whole,
-                };
-                recorder.record(line, room);
-            });
+            let room = match (&exchange.user, outcome.status) {
+                (_, ..400) => recorder.room_of_accepted(),
+                // A sign-in that is refused costs a stranger nothing.
+                (None, _) => Room::Half,
+                (Some(_), _) => Room::Whole,
+            };
+            recorder.stage(&EventText::of(exchange), "ResponseComplete", outcome, room);
         }
     }
 
@@ -275,9 +264,17 @@ impl Recorder {
         if self.strict { Room::Beyond } else { Room::Whole }
     }
 
-    fn record(&self, line: &str, room: Room) {
+    fn stage(&self, text: &EventText, stage: &str, outcome: &Outcome<'_>, room: Room) {
+        let now = self.clock.now();
+        with_line(|end| {
+            text.end_stage(end, outcome, now);
+            self.record(&text.line(stage, end), room);
+        });
+    }
+
+    fn record(&self, line: &[&[u8]], room: Room) {
         // What is not accepted is counted by the queue.
-        let _accepted = self.outbox.push_within(line.as_bytes(), room);
+        let _accepted = self.outbox.push_within(line, room);
     }
 }
 

@@ -20,7 +20,7 @@ use thiserror::Error;
 
 use self::backoff::Backoff;
 use self::renewal::Need;
-use self::slot::{Slot, Token};
+use self::slot::{Slot, Token, Use};
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::entra::{Class, Entra, EntraFault, Minted};
@@ -265,12 +265,13 @@ impl Broker {
         };
         // Where the clock was set back, the one in the store looks usable again: so not that one.
         let newer = Need::newer_than(&token);
-        if !token.is_usable(&self.clock) {
-            return Ok((self.renew_and_wait(&slot, opener, newer).await?, false));
-        }
-        if token.is_due(&self.clock) && slot.try_ahead(self.clock.instant(), RENEW_EVERY) {
-            // Nobody waits for it; where a call failed a moment ago, it is left for later.
-            let _under_way = self.start_or_join(&slot, opener, newer);
+        match token.use_now(&self.clock) {
+            Use::Over => return Ok((self.renew_and_wait(&slot, opener, newer).await?, false)),
+            Use::Due if slot.try_ahead(self.clock.instant(), RENEW_EVERY) => {
+                // Nobody waits for it; where a call failed a moment ago, it is left for later.
+                let _under_way = self.start_or_join(&slot, opener, newer);
+            }
+            Use::Due | Use::Good => {}
         }
         Ok((token, true))
     }

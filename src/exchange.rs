@@ -13,7 +13,6 @@ use hyper::body::{Body as _, Incoming};
 
 use crate::audit::Audit;
 use crate::broker::Broker;
-use crate::clock::Clock;
 use crate::http::body::Body;
 use crate::http::cors;
 use crate::http::detached::detach;
@@ -57,8 +56,6 @@ pub(crate) struct Stages {
     pub(crate) forwarding: Forwarding,
     /// Renders errors.
     pub(crate) view: Arc<View>,
-    /// Time.
-    pub(crate) clock: Clock,
     /// Counts.
     pub(crate) metrics: Arc<Metrics>,
     /// Makes spans; `None`: nobody wants any.
@@ -73,7 +70,8 @@ impl Stages {
         let direct = Arc::new(self.forwarding.direct(peer));
         let handle = move |request| {
             let (stages, direct) = (self.clone(), direct.clone());
-            async move { stages.exchange(request, &direct).await }
+            // Boxed here, because each layer would otherwise copy it as it hands it on.
+            Box::pin(async move { stages.exchange(request, &direct).await })
         };
         layered(handle, panicked)
     }
@@ -120,7 +118,7 @@ impl Stages {
     async fn handle(
         &self,
         route: Route,
-        parts: Parts,
+        mut parts: Parts,
         mut body: Incoming,
         forwarded_headers: &ForwardedHeaders,
         record: &Arc<Record>,
@@ -142,10 +140,7 @@ impl Stages {
             Route::Mount(at) => Box::pin(self.at_mount(&at, parts, body, forwarded_headers, record)).await,
             Route::Kubernetes(facts) => match self.prepare(facts, &parts, forwarded_headers, record).await {
                 Err(problem) => (Err(problem), Some(body)),
-                Ok(reserved) => {
-                    let request = Request::from_parts(parts, body);
-                    (self.forward(reserved, request, forwarded_headers).await, None)
-                }
+                Ok(reserved) => (self.forward(reserved, &mut parts, body, forwarded_headers).await, None),
             },
         }
     }
@@ -174,12 +169,13 @@ impl Stages {
     async fn forward(
         &self,
         reserved: Reserved,
-        request: Request<Incoming>,
+        parts: &mut Parts,
+        body: Incoming,
         forwarded_headers: &ForwardedHeaders,
     ) -> Result<Response<Body>, Problem> {
-        let ends_soon = reserved.identity().ends_soon(self.clock.now());
-        let has_body = !request.body().is_end_stream();
-        let forwarded = self.upstream.forward(reserved, request, forwarded_headers).await;
+        let ends_soon = reserved.identity().ends_soon();
+        let has_body = !body.is_end_stream();
+        let forwarded = self.upstream.forward(reserved, parts, body, forwarded_headers).await;
         // What was left of the body is gone with the request, and the connection must go with it.
         let mut forwarded =
             forwarded.map_err(|error| Problem::from(error).closing_connection_if(has_body))?;

@@ -31,6 +31,7 @@ pub(crate) struct Identity {
     opener: Opener,
     last_use: Option<LastUse>,
     found_at: Instant,
+    judged_at: Timestamp,
     was_known: bool,
 }
 
@@ -153,14 +154,14 @@ impl Identity {
     /// What ends soon, and in how long: in the last tenth of its life, at most in its last hour. Not a token that its program
     /// renews by itself: nobody need be told.
     #[must_use]
-    pub(crate) fn ends_soon(&self, now: Timestamp) -> Option<(Ends, Duration)> {
+    pub(crate) fn ends_soon(&self) -> Option<(Ends, Duration)> {
         let (credential, session) = (self.credential(), self.session());
         let (what, from, to) = if credential.expires_at < session.expires_at {
             (Ends::Token, credential.created_at, credential.expires_at)
         } else {
             (Ends::Session, session.created_at, session.expires_at)
         };
-        let left = until(now, to);
+        let left = until(self.judged_at, to);
         let is_renewed = what == Ends::Token && credential.renewable;
         (!is_renewed && left <= (until(from, to) / WARNED_SHARE).min(WARNED_AT_MOST)).then_some((what, left))
     }
@@ -224,7 +225,7 @@ impl Authenticator {
     /// Notes that the credential was used from `client`: once the request has passed the guards, because a request that
     /// another site's page forged must not keep a cookie from going idle.
     pub(crate) fn note_use(&self, identity: &Identity, client: IpAddr) {
-        self.uses.note(identity.credential(), identity.last_use, self.clock.now(), client);
+        self.uses.note(identity.credential(), identity.last_use, identity.judged_at, client);
     }
 
     /// Whether a credential that was accepted once would still be accepted now: for streams, which outlive the lookup
@@ -299,7 +300,7 @@ impl Authenticator {
         match (session, kind) {
             (Some(session), _) => {
                 let opener = Opener { credential, session, key: key.clone() };
-                Ok(Identity { opener, last_use, found_at, was_known: false })
+                Ok(Identity { opener, last_use, found_at, judged_at: now, was_known: false })
             }
             (None, CredentialKind::Token) => Err(Refused::Dormant),
             (None, _) => Err(Refused::Expired(kind)),

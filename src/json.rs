@@ -1,10 +1,13 @@
 //! JSON text, piece by piece, for the lines that each request has in the log and in the audit log. A general serializer or
-//! the standard library's formatting costs several times as much.
+//! the standard library's formatting costs several times as much. It is written as bytes, because a line is all that it is
+//! for; each text in it is one that was a `str`.
 
 mod time;
 
+use std::borrow::Cow;
 use std::cell::Cell;
-use std::fmt::{self, Write as _};
+use std::fmt;
+use std::io::Write as _;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -15,11 +18,19 @@ const KEPT_LINE_BYTES: usize = 16 * 1024;
 
 thread_local! {
     /// The line that is being written: none costs an allocation of its own.
-    static LINE: Cell<String> = Cell::default();
+    static LINE: Cell<Vec<u8>> = Cell::default();
 }
 
+/// `,"name":` as one literal: putting the pieces together for each line costs more than what they say.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+pub(crate) use key;
+
 /// Lends an empty line.
-pub(crate) fn with_line<T>(write: impl FnOnce(&mut String) -> T) -> T {
+pub(crate) fn with_line<T>(write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
     // A record may be dropped while its thread ends: then there is none to lend.
     let mut line = LINE.try_with(Cell::take).unwrap_or_default();
     line.clear();
@@ -30,34 +41,38 @@ pub(crate) fn with_line<T>(write: impl FnOnce(&mut String) -> T) -> T {
 }
 
 /// `"value"`
-pub(crate) fn string(text: &mut String, value: &str) {
-    text.push('"');
-    let _infallible = Escaped(text).write_str(value);
-    text.push('"');
+pub(crate) fn string(text: &mut Vec<u8>, value: &str) {
+    text.push(b'"');
+    let mut rest = value.as_bytes();
+    while let Some(at) = first_escaped(rest) {
+        text.extend_from_slice(&rest[..at]);
+        text.extend_from_slice(escape(rest[at]).as_bytes());
+        rest = &rest[at + 1..];
+    }
+    text.extend_from_slice(rest);
+    text.push(b'"');
 }
 
-/// A text of ours, in which nothing must be escaped: `"value"`
-pub(crate) fn plain(text: &mut String, value: &str) {
-    text.push('"');
-    text.push_str(value);
-    text.push('"');
-}
-
-/// `,"name":`
-pub(crate) fn name(text: &mut String, name: &str) {
-    text.push_str(",\"");
-    text.push_str(name);
-    text.push_str("\":");
-}
-
-/// `,"name":"value"`
-pub(crate) fn field(text: &mut String, name: &str, value: &str) {
-    self::name(text, name);
+/// A [`key!`] and `"value"`.
+pub(crate) fn field(text: &mut Vec<u8>, key: &str, value: &str) {
+    text.extend_from_slice(key.as_bytes());
     string(text, value);
 }
 
+/// `{`, the fields that `write` writes, and `}`.
+pub(crate) fn object(text: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = text.len();
+    write(text);
+    // Each field begins with a comma, the first one in the place of the bracket.
+    match text.get_mut(start) {
+        Some(comma) => *comma = b'{',
+        None => text.push(b'{'),
+    }
+    text.push(b'}');
+}
+
 /// Decimal digits.
-pub(crate) fn number(text: &mut String, value: u64) {
+pub(crate) fn number(text: &mut Vec<u8>, value: u64) {
     let mut places = [0; 20];
     let (mut start, mut rest) = (places.len(), value);
     loop {
@@ -68,35 +83,40 @@ pub(crate) fn number(text: &mut String, value: u64) {
             break;
         }
     }
-    // All of it is ASCII.
-    text.push_str(str::from_utf8(&places[start..]).unwrap_or_default());
+    text.extend_from_slice(&places[start..]);
 }
 
 /// A length of time in seconds, to the microsecond: `0.000751`
-pub(crate) fn seconds(text: &mut String, time: Duration) {
+pub(crate) fn seconds(text: &mut Vec<u8>, time: Duration) {
     number(text, time.as_secs());
     let mut places = *b".000000";
     time::digits(&mut places[1..], time.subsec_micros());
-    text.push_str(str::from_utf8(&places).unwrap_or_default());
+    text.extend_from_slice(&places);
 }
 
 /// `"192.0.2.1"`
-pub(crate) fn address(text: &mut String, address: IpAddr) {
-    text.push('"');
+pub(crate) fn address(text: &mut Vec<u8>, address: IpAddr) {
+    text.push(b'"');
     match address {
         IpAddr::V4(address) => {
             for (at, part) in address.octets().into_iter().enumerate() {
                 if at > 0 {
-                    text.push('.');
+                    text.push(b'.');
                 }
-                number(text, part.into());
+                if part >= 100 {
+                    text.push(b'0' + part / 100);
+                }
+                if part >= 10 {
+                    text.push(b'0' + part / 10 % 10);
+                }
+                text.push(b'0' + part % 10);
             }
         }
         IpAddr::V6(address) => {
             let _infallible = write!(text, "{address}");
         }
     }
-    text.push('"');
+    text.push(b'"');
 }
 
 /// Writes text into a JSON string (RFC 8259, section 7).
@@ -108,15 +128,19 @@ impl<W: fmt::Write> fmt::Write for Escaped<'_, W> {
         // All that is escaped is ASCII, so that the text is never cut within a character.
         while let Some(at) = first_escaped(rest.as_bytes()) {
             self.0.write_str(&rest[..at])?;
-            match rest.as_bytes()[at] {
-                b'"' => self.0.write_str("\\\"")?,
-                b'\\' => self.0.write_str("\\\\")?,
-                b'\n' => self.0.write_str("\\n")?,
-                byte => write!(self.0, "\\u{byte:04x}")?,
-            }
+            self.0.write_str(&escape(rest.as_bytes()[at]))?;
             rest = &rest[at + 1..];
         }
         self.0.write_str(rest)
+    }
+}
+
+fn escape(byte: u8) -> Cow<'static, str> {
+    match byte {
+        b'"' => r#"\""#.into(),
+        b'\\' => r"\\".into(),
+        b'\n' => r"\n".into(),
+        byte => format!("\\u{byte:04x}").into(),
     }
 }
 
@@ -138,10 +162,10 @@ mod tests {
 
     use super::*;
 
-    fn written(write: impl FnOnce(&mut String)) -> String {
-        let mut text = String::new();
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut text = Vec::new();
         write(&mut text);
-        text
+        String::from_utf8(text).unwrap()
     }
 
     proptest! {

@@ -72,7 +72,7 @@ where
 /// `{"timestamp":"…","level":"…"`
 fn write_beginning(line: &mut impl fmt::Write, level: Level) -> fmt::Result {
     line.write_str("{\"timestamp\":\"")?;
-    line.write_str(Time::of(Clock::system().now()).text())?;
+    line.write_str(Time::of(Clock::system().now()).as_str())?;
     line.write_str("\",\"level\":\"")?;
     line.write_str(level.as_str())?;
     line.write_str("\"")

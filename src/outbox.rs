@@ -113,7 +113,7 @@ pub(crate) fn outbox(bound_bytes: usize, rules: Gathering, counters: Counters) -
 impl Outbox {
     /// Accepts a line, which ends in a newline, if there is room for it.
     pub(crate) fn push(&self, line: &[u8]) -> bool {
-        self.push_within(line, Room::Whole)
+        self.push_within(&[line], Room::Whole)
     }
 
     /// Whether a line of so many bytes would be accepted now.
@@ -122,11 +122,12 @@ impl Outbox {
         self.0.has_room(&self.0.lock(), bytes, room)
     }
 
-    /// Accepts a line, which ends in a newline, if there is room for it in what it may use.
-    pub(crate) fn push_within(&self, line: &[u8], room: Room) -> bool {
-        debug_assert!(line.ends_with(b"\n"), "a line ends in a newline");
+    /// Accepts a line, which comes in pieces and ends in a newline, if there is room for it in what it may use.
+    pub(crate) fn push_within(&self, line: &[&[u8]], room: Room) -> bool {
+        debug_assert!(line.last().is_some_and(|last| last.ends_with(b"\n")), "a line ends in a newline");
+        let bytes = line.iter().map(|piece| piece.len()).sum();
         let mut state = self.0.lock();
-        if !self.0.has_room(&state, line.len(), room) {
+        if !self.0.has_room(&state, bytes, room) {
             state.dropped += 1;
             drop(state);
             self.0.counters.dropped.inc();
@@ -137,7 +138,7 @@ impl Outbox {
             // it is used.
             state.waiting.reserve(self.0.bound_bytes.min(RESERVED_BYTES));
         }
-        state.waiting.extend_from_slice(line);
+        line.iter().for_each(|piece| state.waiting.extend_from_slice(piece));
         state.waiting_lines += 1;
         let wake = state.waiting_lines == state.wake_at;
         self.0.counters.queued.set(state.held().try_into().unwrap_or(i64::MAX));

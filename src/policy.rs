@@ -14,8 +14,8 @@ use crate::route::{Facts, Shape};
 /// Evidence that an identity may make one request. Made here only.
 #[derive(Debug)]
 pub(crate) struct Permit {
-    identity: Identity,
-    facts: Facts,
+    /// Boxed, because each stage hands it on to the next one.
+    permitted: Box<(Identity, Facts)>,
 }
 
 /// Why a request was not permitted.
@@ -39,13 +39,13 @@ impl Permit {
     /// Whose request it is.
     #[must_use]
     pub(crate) fn identity(&self) -> &Identity {
-        &self.identity
+        &self.permitted.0
     }
 
     /// What the request's head says.
     #[must_use]
     pub(crate) fn facts(&self) -> &Facts {
-        &self.facts
+        &self.permitted.1
     }
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn permit(
     if identity.is_cookie() {
         guard_cookie(&facts, parts, origins)?;
     }
-    Ok(Permit { identity, facts })
+    Ok(Permit { permitted: Box::new((identity, facts)) })
 }
 
 /// Evidence that the browser of a mount's cookie may make one request to its dashboard. Made here only.

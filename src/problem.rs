@@ -128,9 +128,10 @@ impl Asker {
     /// Reads a request's head.
     #[must_use]
     pub(crate) fn of(parts: &Parts) -> Self {
+        let reads_pages = route::wants_page(&parts.headers);
         Self {
-            navigates: route::is_navigation(parts),
-            reads_pages: route::wants_page(&parts.headers),
+            navigates: reads_pages && route::is_navigation(parts),
+            reads_pages,
             presented_bearer: parts.headers.contains_key(http::header::AUTHORIZATION),
             uri: if parts.method.is_safe() { parts.uri.clone() } else { Uri::default() },
         }

@@ -23,6 +23,7 @@ use self::recording::Recording;
 pub(crate) use self::recording::session_ended;
 use self::spans::Spans;
 use crate::audit::{Audit, Outcome};
+use crate::json::key;
 use crate::metrics::{Metrics, labels};
 use crate::route::{AtMount, Facts, MountPath, Route, method_name};
 use crate::secret::random_guid;
@@ -204,37 +205,37 @@ impl Record {
         if LevelFilter::current() >= LevelFilter::INFO {
             json::with_line(|fields| {
                 self.write_fields(fields, status, reason, elapsed);
-                tracing::info!({ log::FIELDS } = fields.as_str(), "request");
+                tracing::info!({ log::FIELDS } = str::from_utf8(fields).unwrap_or_default(), "request");
             });
         }
     }
 
     /// What the log says of the exchange, as JSON.
-    fn write_fields(&self, fields: &mut String, status: u16, reason: Option<&str>, elapsed: Duration) {
-        known(fields, "method", self.method.as_str());
+    fn write_fields(&self, fields: &mut Vec<u8>, status: u16, reason: Option<&str>, elapsed: Duration) {
+        known(fields, key!("method"), self.method.as_str());
         // Never the query: codes and states of sign-ins stand there.
-        known(fields, "path", self.uri.path());
+        known(fields, key!("path"), self.uri.path());
         if let Some(facts) = &self.facts {
-            known(fields, "verb", facts.verb);
-            known(fields, "group", facts.group());
-            known(fields, "resource", facts.resource());
-            known(fields, "subresource", facts.subresource());
-            known(fields, "namespace", facts.namespace());
-            known(fields, "name", facts.name());
+            known(fields, key!("verb"), facts.verb);
+            known(fields, key!("group"), facts.group());
+            known(fields, key!("resource"), facts.resource());
+            known(fields, key!("subresource"), facts.subresource());
+            known(fields, key!("namespace"), facts.namespace());
+            known(fields, key!("name"), facts.name());
         }
-        known(fields, "mount", self.mount.as_deref().unwrap_or_default());
+        known(fields, key!("mount"), self.mount.as_deref().unwrap_or_default());
         if let Some((credential, _)) = self.user.get() {
-            known(fields, "user", &credential.user.oid);
-            known(fields, "credential", credential.id.as_str());
+            known(fields, key!("user"), &credential.user.oid);
+            known(fields, key!("credential"), credential.id.as_str());
         }
-        json::name(fields, "status");
+        fields.extend_from_slice(key!("status").as_bytes());
         json::number(fields, status.into());
-        known(fields, "reason", reason.unwrap_or_default());
-        json::name(fields, "seconds");
+        known(fields, key!("reason"), reason.unwrap_or_default());
+        fields.extend_from_slice(key!("seconds").as_bytes());
         json::seconds(fields, elapsed);
-        json::name(fields, "client");
+        fields.extend_from_slice(key!("client").as_bytes());
         json::address(fields, self.client);
-        known(fields, "audit_id", self.audit_id.to_str().unwrap_or_default());
+        known(fields, key!("audit_id"), self.audit_id.to_str().unwrap_or_default());
     }
 }
 
@@ -284,9 +285,9 @@ fn unanswered() -> (u16, &'static str) {
 }
 
 /// A field of the log line, if there is something to say.
-fn known(fields: &mut String, name: &str, value: &str) {
+fn known(fields: &mut Vec<u8>, key: &str, value: &str) {
     if !value.is_empty() {
-        json::field(fields, name, value);
+        json::field(fields, key, value);
     }
 }
 

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -118,15 +119,16 @@ impl Upstream {
     pub(crate) async fn forward(
         &self,
         reserved: Reserved,
-        mut request: Request<Incoming>,
+        parts: &mut Parts,
+        body: Incoming,
         forwarded_headers: &ForwardedHeaders,
     ) -> Result<Forwarded, UpstreamError> {
         let Reserved { delegated, stream, lease, record } = reserved;
         let kind = delegated.identity().credential().kind;
         let (is_cookie, pod_answers) = (delegated.identity().is_cookie(), delegated.facts().pod_answers);
         let shape = delegated.facts().shape;
-        let client = (shape == Shape::Upgrade).then(|| hyper::upgrade::on(&mut request));
-        let exchange = self.send_with_renewal(lease, delegated, request, forwarded_headers, &record);
+        let client = parts.extensions.remove::<OnUpgrade>().filter(|_| shape == Shape::Upgrade);
+        let exchange = self.send_with_renewal(lease, delegated, parts, body, forwarded_headers, &record);
         let mut leased = match &stream {
             None => exchange.await?,
             // The answer's head may be long in coming, and the credential may end meanwhile.
@@ -190,16 +192,16 @@ impl Upstream {
         &self,
         lease: Lease,
         delegated: Delegated,
-        request: Request<Incoming>,
+        parts: &mut Parts,
+        body: Incoming,
         forwarded_headers: &ForwardedHeaders,
         record: &Record,
     ) -> Result<Leased, TransportError> {
-        let (mut parts, body) = request.into_parts();
         let (body, sent) = Outgoing::from_client(body, parts.extensions.remove::<InUse>());
         let (has_body, shape) = (!body.is_empty(), delegated.facts().shape);
         let authority = self.transport.authority();
         let head = |delegated: &Delegated| {
-            let mut head = head::as_user(&parts, delegated, forwarded_headers)?;
+            let mut head = head::as_user(parts, delegated, forwarded_headers)?;
             record.sending(&mut head.headers, authority);
             Ok(head)
         };

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::exchange::{Exchange, Object, Outcome, User};
 use super::uri::shown;
-use crate::json::{Time, address, field, number, plain, string};
+use crate::json::{Time, address, field, key, number, object, string};
 
 /// As the API server bounds it.
 const MAX_USER_AGENT_BYTES: usize = 1024;
@@ -33,7 +33,7 @@ const IMPERSONATE_EXTRA: &str = "impersonate-extra-";
 /// The text of an exchange's events that is the same at each stage.
 #[derive(Debug)]
 pub(super) struct EventText {
-    text: String,
+    text: Vec<u8>,
     /// Where the name of the stage belongs.
     stage_at: usize,
     received: Time,
@@ -52,28 +52,30 @@ struct Cuts {
 impl EventText {
     pub(super) fn of(exchange: &Exchange<'_>) -> Self {
         let mut cut = Cuts::default();
-        let mut text = String::with_capacity(USUAL_BYTES);
-        text.push_str(r#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"#);
+        let mut text = Vec::with_capacity(USUAL_BYTES);
+        text.extend_from_slice(
+            br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","level":"Metadata","auditID":"#,
+        );
         string(&mut text, exchange.audit_id);
-        text.push_str(r#","stage":""#);
+        text.extend_from_slice(br#","stage":""#);
         let stage_at = text.len();
-        text.push_str(r#"","requestURI":"#);
         let (uri, uri_cut) = exchange.uri.map_or_else(Default::default, |uri| shown(uri, exchange.is_page));
         cut.uri = uri_cut;
-        string(&mut text, &uri);
-        field(&mut text, "verb", exchange.verb);
-        text.push_str(r#","user":{"#);
-        if let Some(user) = &exchange.user {
-            write_user(&mut text, user);
-        }
-        text.push('}');
+        field(&mut text, concat!('"', key!("requestURI")), &uri);
+        field(&mut text, key!("verb"), exchange.verb);
+        text.extend_from_slice(key!("user").as_bytes());
+        object(&mut text, |text| {
+            if let Some(user) = &exchange.user {
+                write_user(text, user);
+            }
+        });
         if !exchange.is_page {
             cut.impersonated = write_impersonated(&mut text, exchange.headers);
         }
         write_sources(&mut text, exchange.source_ips);
         if let Some(agent) = exchange.headers.get(USER_AGENT) {
             let agent = String::from_utf8_lossy(agent.as_bytes());
-            cut.user_agent = bounded_field(&mut text, "userAgent", &agent, MAX_USER_AGENT_BYTES);
+            cut.user_agent = bounded_field(&mut text, key!("userAgent"), &agent, MAX_USER_AGENT_BYTES);
         }
         if let Some(object) = &exchange.object {
             cut.object = write_object(&mut text, object);
@@ -82,65 +84,51 @@ impl EventText {
         Self { text, stage_at, received: Time::of(exchange.received), cut }
     }
 
-    /// The event of the stage RequestReceived.
-    pub(super) fn write_received(&self, line: &mut String) {
-        self.begin(line, "RequestReceived");
-        self.end(line, &Outcome::default(), &self.received);
-    }
-
-    /// The event of a later stage.
-    pub(super) fn write_stage(&self, line: &mut String, stage: &str, outcome: &Outcome<'_>, now: Timestamp) {
-        self.begin(line, stage);
-        line.push_str(r#","responseStatus":{"#);
-        if outcome.status >= 400 {
-            line.push_str(r#""status":"Failure","#);
-        }
-        if let Some((reason, message)) = outcome.told {
-            line.push_str(r#""message":"#);
-            string(line, message);
-            field(line, "reason", reason);
-            line.push(',');
-        }
-        line.push_str(r#""code":"#);
-        number(line, outcome.status.into());
-        line.push('}');
-        self.end(line, outcome, &Time::of(now));
-    }
-
-    fn begin(&self, line: &mut String, stage: &str) {
+    /// An event's line, in pieces. `end`: what one of the two below has written.
+    pub(super) fn line<'a>(&'a self, stage: &'a str, end: &'a [u8]) -> [&'a [u8]; 4] {
         let (before, after) = self.text.split_at(self.stage_at);
-        line.push_str(before);
-        line.push_str(stage);
-        line.push_str(after);
+        [before, stage.as_bytes(), after, end]
     }
 
-    fn end(&self, line: &mut String, outcome: &Outcome<'_>, now: &Time) {
-        line.push_str(r#","requestReceivedTimestamp":""#);
-        line.push_str(self.received.text());
-        line.push_str(r#"","stageTimestamp":""#);
-        line.push_str(now.text());
-        line.push_str(r#"","annotations":{"#);
-        let mut first = true;
+    /// The end of the event of the stage RequestReceived.
+    pub(super) fn end_received(&self, end: &mut Vec<u8>) {
+        self.end(end, &Outcome::default(), &self.received);
+    }
+
+    /// The end of the event of a later stage.
+    pub(super) fn end_stage(&self, end: &mut Vec<u8>, outcome: &Outcome<'_>, now: Timestamp) {
+        end.extend_from_slice(key!("responseStatus").as_bytes());
+        object(end, |end| {
+            if outcome.status >= 400 {
+                field(end, key!("status"), "Failure");
+            }
+            if let Some((reason, message)) = outcome.told {
+                field(end, key!("message"), message);
+                field(end, key!("reason"), reason);
+            }
+            end.extend_from_slice(key!("code").as_bytes());
+            number(end, outcome.status.into());
+        });
+        self.end(end, outcome, &Time::of(now));
+    }
+
+    fn end(&self, end: &mut Vec<u8>, outcome: &Outcome<'_>, now: &Time) {
+        end.extend_from_slice(br#","requestReceivedTimestamp":""#);
+        end.extend_from_slice(self.received.as_bytes());
+        end.extend_from_slice(br#"","stageTimestamp":""#);
+        end.extend_from_slice(now.as_bytes());
+        end.push(b'"');
         let cut = self.cut.names();
         let notes = [
-            ("entrada.io/cause", outcome.cause),
-            ("entrada.io/cut", cut.as_deref()),
-            ("entrada.io/reason", outcome.reason),
+            (key!("entrada.io/cause"), outcome.cause),
+            (key!("entrada.io/cut"), cut.as_deref()),
+            (key!("entrada.io/reason"), outcome.reason),
         ];
-        for (name, value) in notes {
-            if let Some(value) = value {
-                separate(line, &mut first);
-                plain(line, name);
-                line.push(':');
-                string(line, value);
-            }
+        if notes.iter().any(|(_, note)| note.is_some()) {
+            end.extend_from_slice(key!("annotations").as_bytes());
+            object(end, |end| write_known(end, &notes));
         }
-        if first {
-            line.truncate(line.len() - r#","annotations":{"#.len());
-        } else {
-            line.push('}');
-        }
-        line.push_str("}\n");
+        end.extend_from_slice(b"}\n");
     }
 }
 
@@ -159,33 +147,39 @@ impl Cuts {
     }
 }
 
-fn write_user(text: &mut String, user: &User<'_>) {
-    text.push_str(r#""username":"#);
-    string(text, user.username);
-    text.push_str(r#","extra":{"#);
-    let (credential, kind) = user.credential.unzip();
-    let extra = [
-        ("entrada.io/credential", credential),
-        ("entrada.io/credential-kind", kind),
-        ("entrada.io/oid", Some(user.oid)),
-        ("entrada.io/session", user.session),
-        ("entrada.io/tid", Some(user.tid)),
-    ];
-    let mut first = true;
-    for (key, value) in extra {
+fn write_known(text: &mut Vec<u8>, fields: &[(&str, Option<&str>)]) {
+    for (key, value) in fields {
         if let Some(value) = value {
-            separate(text, &mut first);
-            plain(text, key);
-            text.push_str(":[");
-            string(text, value);
-            text.push(']');
+            field(text, key, value);
         }
     }
-    text.push('}');
+}
+
+fn write_user(text: &mut Vec<u8>, user: &User<'_>) {
+    field(text, key!("username"), user.username);
+    text.extend_from_slice(key!("extra").as_bytes());
+    let (credential, kind) = user.credential.unzip();
+    let extra = [
+        (key!("entrada.io/credential"), credential),
+        (key!("entrada.io/credential-kind"), kind),
+        (key!("entrada.io/oid"), Some(user.oid)),
+        (key!("entrada.io/session"), user.session),
+        (key!("entrada.io/tid"), Some(user.tid)),
+    ];
+    object(text, |text| {
+        for (key, value) in extra {
+            if let Some(value) = value {
+                text.extend_from_slice(key.as_bytes());
+                text.push(b'[');
+                string(text, value);
+                text.push(b']');
+            }
+        }
+    });
 }
 
 /// Whom the request asks to act as; whether that is allowed is the API server's to judge. `true`: not all of it is told.
-fn write_impersonated(text: &mut String, headers: &HeaderMap) -> bool {
+fn write_impersonated(text: &mut Vec<u8>, headers: &HeaderMap) -> bool {
     let asks = |name: &str| name.starts_with("impersonate-");
     if !headers.keys().any(|name| asks(name.as_str())) {
         return false;
@@ -212,90 +206,71 @@ fn write_impersonated(text: &mut String, headers: &HeaderMap) -> bool {
             extra.push((super::policy::decoded(key), values));
         }
     }
-    text.push_str(r#","impersonatedUser":{"username":"#);
-    string(text, user.as_deref().unwrap_or_default());
-    if let Some(uid) = uid {
-        field(text, "uid", &uid);
-    }
-    if !groups.is_empty() {
-        text.push_str(r#","groups":"#);
-        strings(text, groups.iter().map(String::as_str));
-    }
-    if !extra.is_empty() {
-        text.push_str(r#","extra":{"#);
-        let mut first = true;
-        for (key, values) in &extra {
-            separate(text, &mut first);
-            string(text, key);
-            text.push(':');
-            strings(text, values.iter().map(String::as_str));
+    text.extend_from_slice(key!("impersonatedUser").as_bytes());
+    object(text, |text| {
+        field(text, key!("username"), user.as_deref().unwrap_or_default());
+        write_known(text, &[(key!("uid"), uid.as_deref())]);
+        if !groups.is_empty() {
+            text.extend_from_slice(key!("groups").as_bytes());
+            list(text, &groups, |text, group| string(text, group));
         }
-        text.push('}');
-    }
-    text.push('}');
+        if !extra.is_empty() {
+            text.extend_from_slice(key!("extra").as_bytes());
+            object(text, |text| {
+                for (key, values) in &extra {
+                    text.push(b',');
+                    string(text, key);
+                    text.push(b':');
+                    list(text, values, |text, value| string(text, value));
+                }
+            });
+        }
+    });
     cut
 }
 
-fn write_sources(text: &mut String, addresses: &[IpAddr]) {
-    if addresses.is_empty() {
-        return;
+fn write_sources(text: &mut Vec<u8>, addresses: &[IpAddr]) {
+    if !addresses.is_empty() {
+        text.extend_from_slice(key!("sourceIPs").as_bytes());
+        list(text, addresses, |text, source| address(text, *source));
     }
-    text.push_str(r#","sourceIPs":["#);
-    let mut first = true;
-    for source in addresses {
-        separate(text, &mut first);
-        address(text, *source);
-    }
-    text.push(']');
 }
 
-fn write_object(text: &mut String, object: &Object<'_>) -> bool {
-    text.push_str(r#","objectRef":{"#);
-    let start = text.len();
+fn write_object(text: &mut Vec<u8>, named: &Object<'_>) -> bool {
     let mut cut = false;
-    for (name, value) in [
-        ("resource", object.resource),
-        ("namespace", object.namespace),
-        ("name", object.name),
-        ("apiGroup", object.group),
-        ("apiVersion", object.version),
-        ("subresource", object.subresource),
-    ] {
-        if !value.is_empty() {
-            cut |= bounded_field(text, name, value, MAX_NAME_BYTES);
+    text.extend_from_slice(key!("objectRef").as_bytes());
+    object(text, |text| {
+        for (key, value) in [
+            (key!("resource"), named.resource),
+            (key!("namespace"), named.namespace),
+            (key!("name"), named.name),
+            (key!("apiGroup"), named.group),
+            (key!("apiVersion"), named.version),
+            (key!("subresource"), named.subresource),
+        ] {
+            if !value.is_empty() {
+                cut |= bounded_field(text, key, value, MAX_NAME_BYTES);
+            }
         }
-    }
-    // Each field begins with a comma.
-    if text.len() > start {
-        text.remove(start);
-    }
-    text.push('}');
+    });
     cut
 }
 
-/// `,"name":"value"`, and of a value that is longer than `max_bytes` its beginning.
-fn bounded_field(text: &mut String, name: &str, value: &str, max_bytes: usize) -> bool {
+/// A [`key!`] and `"value"`, and of a value that is longer than `max_bytes` its beginning.
+fn bounded_field(text: &mut Vec<u8>, key: &str, value: &str, max_bytes: usize) -> bool {
     if value.len() <= max_bytes {
-        field(text, name, value);
+        field(text, key, value);
         return false;
     }
     let beginning = &value[..value.floor_char_boundary(max_bytes)];
-    field(text, name, &format!("{beginning}{CUT}"));
+    field(text, key, &format!("{beginning}{CUT}"));
     true
 }
 
-fn strings<'s>(text: &mut String, values: impl Iterator<Item = &'s str>) {
-    text.push('[');
-    let mut first = true;
-    for value in values {
-        separate(text, &mut first);
-        string(text, value);
+fn list<T>(text: &mut Vec<u8>, values: &[T], write: impl Fn(&mut Vec<u8>, &T)) {
+    for (at, value) in values.iter().enumerate() {
+        text.push(if at == 0 { b'[' } else { b',' });
+        write(text, value);
     }
-    text.push(']');
-}
-
-fn separate(text: &mut String, first: &mut bool) {
-    if !std::mem::take(first) {
-        text.push(',');
-    }
+    text.push(b']');
 }

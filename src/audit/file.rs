@@ -70,9 +70,6 @@ impl FileSink {
     }
 
     fn put_aside(&self) -> io::Result<()> {
-        if let Some(file) = &self.file {
-            file.sync_data()?;
-        }
         let path = &self.settings.path;
         let names = Names::of(path);
         let mut time = self.clock.now();

@@ -38,6 +38,17 @@ pub(super) struct Token {
     renewed_at_age: Duration,
 }
 
+/// What a token is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It will still be good when it arrives at the API server.
+    Good,
+    /// That, too, but its renewal should begin.
+    Due,
+    /// Nothing.
+    Over,
+}
+
 /// A renewal that is under way.
 #[derive(Clone, Debug)]
 pub(super) struct Renewal {
@@ -81,14 +92,21 @@ impl Token {
         })
     }
 
-    /// Whether it will still be good when it arrives at the API server.
-    pub(super) fn is_usable(&self, clock: &Clock) -> bool {
-        self.lifetime.saturating_sub(self.age(clock)) > LAST_USE
+    /// What it is good for now.
+    pub(super) fn use_now(&self, clock: &Clock) -> Use {
+        let age = self.age(clock);
+        if self.lifetime.saturating_sub(age) <= LAST_USE {
+            Use::Over
+        } else if age >= self.renewed_at_age {
+            Use::Due
+        } else {
+            Use::Good
+        }
     }
 
-    /// Whether its renewal should begin.
-    pub(super) fn is_due(&self, clock: &Clock) -> bool {
-        self.age(clock) >= self.renewed_at_age
+    /// Whether it will still be good when it arrives at the API server.
+    pub(super) fn is_usable(&self, clock: &Clock) -> bool {
+        self.use_now(clock) != Use::Over
     }
 
     pub(super) fn age(&self, clock: &Clock) -> Duration {
@@ -201,11 +219,11 @@ mod tests {
         clock.set_back(2 * hour);
         let from_the_future = at(after(clock.now(), 2 * hour));
         for token in [&token, &from_the_future] {
-            assert!(token.is_usable(&clock) && !token.is_due(&clock));
+            assert_eq!(token.use_now(&clock), Use::Good);
         }
         clock.advance(Duration::from_secs(3_000));
         for token in [&token, &from_the_future] {
-            assert!(token.is_usable(&clock) && token.is_due(&clock));
+            assert_eq!(token.use_now(&clock), Use::Due);
         }
         clock.advance(Duration::from_secs(595));
         assert!(!token.is_usable(&clock) && !from_the_future.is_usable(&clock));

@@ -22,7 +22,7 @@ pub(crate) type HttpService = BoxCloneSyncService<Request<Incoming>, Response<Se
 pub(crate) type ServedBody = tower_http::body::UnsyncBoxBody<Bytes, tower::BoxError>;
 
 /// Wraps the application. Credentials are marked sensitive before anything can print them; a panic becomes the answer
-/// that `panicked` makes, instead of a dead connection.
+/// that `panicked` makes, instead of a dead connection. What `handle` returns should be small: each layer hands it on.
 pub(crate) fn layered<H, F>(handle: H, panicked: fn() -> Response<Full<Bytes>>) -> HttpService
 where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -34,8 +34,7 @@ where
         // The panic's own text may hold anything, so it is dropped.
         .layer(CatchPanicLayer::custom(move |_| panicked()))
         .service_fn(move |request| {
-            // Boxed here, because each layer would otherwise copy it as it hands it on.
-            let response = Box::pin(handle(request));
+            let response = handle(request);
             async move { Ok::<_, Infallible>(response.await) }
         });
     BoxCloneSyncService::new(service)

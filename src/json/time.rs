@@ -43,7 +43,11 @@ impl Time {
         text
     }
 
-    pub(crate) fn text(&self) -> &str {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
         // All of it is ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
@@ -73,7 +77,7 @@ mod tests {
             for nano in nanos {
                 let time = Timestamp::new(second, nano).unwrap();
                 let written = Time::of(time);
-                prop_assert_eq!(written.text(), format!("{time:.6}"));
+                prop_assert_eq!(written.as_str(), format!("{time:.6}"));
             }
         }
     }

@@ -8,7 +8,6 @@ use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::{write_beginning, write_end};
-use crate::json::number;
 use crate::metrics::{LOG_LINES, LOG_QUEUE_BYTES};
 use crate::outbox::{Batch, Counters, Gathering, Inbox, Outbox, outbox};
 
@@ -107,10 +106,8 @@ fn run(inbox: &Inbox, mut write: impl FnMut(&[u8]) -> io::Result<()>) {
 fn tell(dropped: u64) -> String {
     let mut line = String::new();
     let _infallible = write_beginning(&mut line, Level::WARN);
-    line.push_str(
-        r#","message":"log lines were dropped: standard output was not read fast enough","dropped":"#,
-    );
-    number(&mut line, dropped);
+    line.push_str(r#","message":"log lines were dropped: standard output was not read fast enough""#);
+    line.push_str(&format!(",\"dropped\":{dropped}"));
     let _infallible = write_end(&mut line, module_path!());
     line
 }

@@ -51,10 +51,10 @@ fn what_does_not_fit_is_dropped_and_told() {
     assert!(outbox.push(b"abc\n") && outbox.has_room(4, Room::Whole) && !outbox.has_room(5, Room::Whole));
     let mut batch = Batch::default();
     assert!(inbox.next(&mut batch));
-    assert!(!outbox.push_within(b"\n", Room::Half), "half of it is full");
+    assert!(!outbox.push_within(&[b"\n"], Room::Half), "half of it is full");
     assert!(outbox.push(b"def\n"));
     assert!(!outbox.push(b"\n") && !outbox.push(b"ghi\n"));
-    assert!(outbox.push_within(b"jkl\n", Room::Beyond));
+    assert!(outbox.push_within(&[b"jkl\n"], Room::Beyond));
     assert_eq!(inbox.shared.counters.dropped.get(), 3);
     inbox.written(4, 1);
     assert!(inbox.next(&mut batch));
@@ -86,7 +86,7 @@ fn a_close_waits_for_the_writer() {
     }
     assert!(outbox.push(b"too few to go, but for the close\n"));
     assert_eq!(outbox.close(LONG), 0);
-    assert!(!outbox.push_within(b"too late\n", Room::Beyond));
+    assert!(!outbox.push_within(&[b"too late\n"], Room::Beyond));
     assert_eq!(writer.join().unwrap(), [3, 1]);
 }
 

@@ -32,7 +32,7 @@ impl<'a> Segments<'a> {
 
 /// Percent-decodes once, as Go's `net/url` does; what is not valid stays as it is.
 pub(super) fn decode(path: &str) -> Cow<'_, str> {
-    if !path.contains('%') {
+    if !path.as_bytes().contains(&b'%') {
         return Cow::Borrowed(path);
     }
     let bytes = path.as_bytes();
@@ -58,7 +58,7 @@ pub(super) fn cut(decoded: &str) -> Segments<'_> {
     let mut segments = Segments::default();
     let inner = decoded.trim_matches('/');
     if !inner.is_empty() {
-        inner.split('/').for_each(|segment| segments.push(segment));
+        pieces(inner).for_each(|segment| segments.push(segment));
     }
     segments
 }
@@ -66,7 +66,7 @@ pub(super) fn cut(decoded: &str) -> Segments<'_> {
 /// Segments without empty ones and `.`, with `..` resolved.
 pub(super) fn clean(decoded: &str) -> Segments<'_> {
     let mut segments = Segments::default();
-    for segment in decoded.split('/') {
+    for segment in pieces(decoded) {
         match segment {
             "" | "." => {}
             ".." => segments.pop(),
@@ -80,9 +80,29 @@ pub(super) fn clean(decoded: &str) -> Segments<'_> {
 pub(super) fn has_one_reading(path: &str, decoded: &str) -> bool {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let inner = inner.strip_suffix('/').unwrap_or(inner);
-    let plain_segments = path == "/" || inner.split('/').all(|segment| !matches!(segment, "" | "." | ".."));
-    let same_cuts = path.matches('/').count() == decoded.matches('/').count();
-    let no_dots = clean(decoded).count == inner.split('/').filter(|segment| !segment.is_empty()).count();
-    let odd = |c: char| c == '\\' || c == '%' || c == '\u{fffd}' || c.is_control();
-    plain_segments && same_cuts && no_dots && !decoded.contains(odd)
+    let plain_segments = path == "/" || pieces(inner).all(|segment| !matches!(segment, "" | "." | ".."));
+    let same_cuts = || {
+        let slashes = |text: &str| text.bytes().filter(|byte| *byte == b'/').count();
+        let named = pieces(inner).filter(|segment| !segment.is_empty()).count();
+        slashes(path) == slashes(decoded) && clean(decoded).count == named
+    };
+    plain_segments && !has_odd(decoded) && (path == decoded || same_cuts())
+}
+
+fn has_odd(text: &str) -> bool {
+    let unusual = |byte: u8| !matches!(byte, b' '..=b'~') || matches!(byte, b'\\' | b'%');
+    // Without a branch for each byte, the compiler looks at many at once. Hardly any path has such a byte.
+    let any = text.bytes().fold(false, |any, byte| any | unusual(byte));
+    any && text.contains(|c: char| c == '\\' || c == '%' || c == '\u{fffd}' || c.is_control())
+}
+
+/// What stands between the slashes. `str::split` costs several times as much for pieces as short as these.
+fn pieces(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let slash = text.bytes().position(|byte| byte == b'/');
+        rest = slash.map(|at| &text[at + 1..]);
+        Some(&text[..slash.unwrap_or(text.len())])
+    })
 }

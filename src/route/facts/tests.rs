@@ -108,6 +108,8 @@ fn ambiguous_paths_have_two_readings() {
         "/a/./b",
         "/a/../b",
         "/a%2fb",
+        "/a%2f",
+        "/%2fa",
         "/a/%2e%2e/b",
         "/a/%252e/b",
         "/a%5cb",
