@@ -6,6 +6,7 @@
 
 mod mix;
 mod uploads;
+mod waiting;
 mod wire;
 
 use http::Method;
