@@ -169,7 +169,7 @@ impl Link {
             }
             poll_read_buf(stream, cx, &mut self.buffer).map_ok(|_| self.buffer.split().freeze())
         } else {
-            let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+            let mut bytes = [const { MaybeUninit::uninit() }; READ_BYTES];
             let mut bytes = ReadBuf::uninit(&mut bytes);
             stream.poll_read(cx, &mut bytes).map_ok(|()| Bytes::copy_from_slice(bytes.filled()))
         };
