@@ -47,8 +47,12 @@ pub(super) fn write(head: &Parts, body: &Outgoing) -> Result<(Vec<u8>, Framing),
             write_header(&mut text, name, value.as_bytes());
         }
     }
-    let said = head.headers.get(CONTENT_LENGTH).map(|said| number(said).ok_or_else(wrong_length));
-    let framing = match (said.transpose()?, body.size_hint().exact()) {
+    let mut said = head.headers.get_all(CONTENT_LENGTH).into_iter();
+    let length = said.next().map(|said| number(said).ok_or_else(wrong_length)).transpose()?;
+    if said.next().is_some() {
+        return Err(wrong_length());
+    }
+    let framing = match (length, body.size_hint().exact()) {
         (Some(1..), _) if body.is_empty() => return Err(wrong_length()),
         (Some(length), _) => Framing::Length(length),
         (None, Some(length)) => {

@@ -33,6 +33,7 @@ pub(super) enum Held {
 pub(super) struct Shared {
     /// `None`: back in the pool, or closed.
     link: Mutex<Option<Box<Link>>>,
+    reader: AtomicWaker,
     sender: AtomicWaker,
 }
 
@@ -51,11 +52,14 @@ impl Shared {
         .await;
         let over = self.link().take_if(|link| link.is_over());
         drop(over.map(Link::settled));
+        // Where the request broke off there is no connection any more, and the reader is to be told.
+        self.reader.wake();
     }
 
     /// Looks for more of the answer. Whoever is the last to end, the one that reads or the one that sends, lets go of the
     /// connection.
     fn poll_body(&self, cx: &mut Context<'_>) -> (Frames, bool) {
+        self.reader.register(cx.waker());
         let mut link = self.link();
         let Some(reading) = link.as_mut() else {
             let gone = TransportError::ClientGone("it broke off its request".to_owned());
@@ -89,7 +93,8 @@ impl Received {
     pub(crate) fn apart(&mut self) -> Option<impl Future<Output = ()> + Send + 'static> {
         let Held::Own(link) = std::mem::replace(&mut self.connection, Held::Nothing) else { return None };
         let has_all = link.decoder.is_over();
-        let shared = Arc::new(Shared { link: Mutex::new(Some(link)), sender: AtomicWaker::new() });
+        let (reader, sender) = (AtomicWaker::new(), AtomicWaker::new());
+        let shared = Arc::new(Shared { link: Mutex::new(Some(link)), reader, sender });
         if !has_all {
             self.connection = Held::Shared(shared.clone());
         }

@@ -81,6 +81,11 @@ async fn a_length_without_a_body_is_not_sent() {
         post.headers_mut().insert("content-length", length.parse().unwrap());
         assert!(matches!(ask(&pool, post).await, Err(TransportError::ClientGone(_))), "{length}");
     }
+    let (_server, pool, _peer) = Server::with_an_idle_connection().await;
+    let mut post = request(Method::POST, "/", Outgoing::Own(Full::from("hello")));
+    post.headers_mut().append("content-length", 5.into());
+    post.headers_mut().append("content-length", 5.into());
+    assert!(matches!(ask(&pool, post).await, Err(TransportError::ClientGone(_))), "twice");
     for (length, text) in [(4, "hello"), (6, "hello")] {
         let (_server, pool, _peer) = Server::with_an_idle_connection().await;
         let mut post = request(Method::POST, "/", Outgoing::Own(Full::from(text)));
@@ -148,8 +153,12 @@ async fn an_upload_that_breaks_off_ends_its_early_answer() {
     let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body)), serve);
     let mut response = response.unwrap();
     let rest = tokio::spawn(response.body_mut().apart().unwrap());
+    let reads = tokio::spawn(response.into_body().collect());
+    // It waits for the rest of the answer by the time that the request breaks off.
+    tokio::task::yield_now().await;
     drop(client);
     rest.await.unwrap();
-    assert!(response.into_body().collect().await.is_err());
+    let read = tokio::time::timeout(PATIENCE, reads).await.expect("the reader is told");
+    assert!(read.unwrap().is_err());
     assert_eq!(pool.idle.count(), 0);
 }
