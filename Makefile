@@ -35,7 +35,7 @@ soak-long: ## the same, with a tunnel that idles for ten minutes
 	SOAK_IDLE_SECONDS=600 $(MAKE) soak
 
 # Entrada by itself, so that it has the features of the shipped program and not those of a test.
-bench: ## beside nginx and HAProxy, for about an hour: writes docs/performance.md
+bench: ## beside nginx and HAProxy, for about half an hour: writes docs/performance.md
 	scripts/tools build bench
 	cargo build --release -p entrada --bin entrada
 	cargo run --release -p bench
