@@ -120,18 +120,36 @@ async fn a_server_that_reads_no_more_has_answered() {
     }
 }
 
+/// An answer that came before its request had been sent.
+struct Early {
+    pool: Pool,
+    peer: Peer,
+    client: tokio::io::DuplexStream,
+    response: Response<Received>,
+    /// The task that sends the rest of the request.
+    rest: tokio::task::JoinHandle<()>,
+}
+
+impl Early {
+    /// Of the request's body two bytes of five have been sent, and of the answer's three of six have come.
+    async fn half_of_both() -> Self {
+        let (_server, pool, mut peer) = Server::with_an_idle_connection().await;
+        let (body, _sent, client) = half_a_body().await;
+        let serve = async {
+            peer.head().await;
+            peer.say("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nown").await;
+        };
+        let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body)), serve);
+        let mut response = response.unwrap();
+        let rest = tokio::spawn(response.body_mut().apart().unwrap());
+        Self { pool, peer, client, response, rest }
+    }
+}
+
 /// Who leaves an early answer takes the connection along, and the rest of the request is not sent.
 #[tokio::test]
 async fn an_early_answer_that_is_given_up_ends_its_upload() {
-    let (_server, pool, mut peer) = Server::with_an_idle_connection().await;
-    let (body, _sent, mut client) = half_a_body().await;
-    let serve = async {
-        peer.head().await;
-        peer.say("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nown").await;
-    };
-    let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body)), serve);
-    let mut response = response.unwrap();
-    let rest = tokio::spawn(response.body_mut().apart().unwrap());
+    let Early { pool, mut peer, mut client, response, rest } = Early::half_of_both().await;
     drop(response);
     tokio::time::timeout(PATIENCE, rest).await.expect("it ends").unwrap();
     let _gone = client.write_all(b"llo").await;
@@ -144,15 +162,7 @@ async fn an_early_answer_that_is_given_up_ends_its_upload() {
 /// A client that breaks its request off after an early answer has that answer broken off, too: it is no whole exchange.
 #[tokio::test]
 async fn an_upload_that_breaks_off_ends_its_early_answer() {
-    let (_server, pool, mut peer) = Server::with_an_idle_connection().await;
-    let (body, _sent, client) = half_a_body().await;
-    let serve = async {
-        peer.head().await;
-        peer.say("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nown").await;
-    };
-    let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body)), serve);
-    let mut response = response.unwrap();
-    let rest = tokio::spawn(response.body_mut().apart().unwrap());
+    let Early { pool, client, response, rest, peer: _peer } = Early::half_of_both().await;
     let reads = tokio::spawn(response.into_body().collect());
     // It waits for the rest of the answer by the time that the request breaks off.
     tokio::task::yield_now().await;
