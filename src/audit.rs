@@ -14,6 +14,7 @@ mod file;
 mod flood;
 mod policy;
 mod uri;
+mod user;
 mod webhook;
 mod writer;
 
@@ -28,6 +29,7 @@ use thiserror::Error;
 use self::event::EventText;
 pub(crate) use self::exchange::{Act, Exchange, Object, Outcome, User};
 use self::flood::{Asker, Floods};
+pub(crate) use self::user::{CredentialText, SessionText};
 use crate::clock::{Clock, pause};
 use crate::config::{AuditConfig, AuditPolicy, AuditSink, Stages};
 use crate::json::with_line;

@@ -239,7 +239,9 @@ impl Broker {
     /// Drops what is cached for sessions that have ended.
     pub(crate) fn forget(&self, ended: &Ended) {
         for session in &ended.sessions {
-            self.slots.remove(session);
+            if let Some((_, slot)) = self.slots.remove(session) {
+                slot.end();
+            }
             self.backoff.forget_session(session);
         }
     }
@@ -247,7 +249,9 @@ impl Broker {
     /// Drops what nobody will ask for again.
     pub(crate) fn sweep(&self) {
         let now = self.clock.now();
-        self.slots.retain(|_, slot| now < slot.ends_at());
+        // One without a token that nobody holds was made by a request that had found its session just before that ended.
+        let is_of_use = |slot: &Arc<Slot>| slot.current().is_some() || Arc::strong_count(slot) > 1;
+        self.slots.retain(|_, slot| now < slot.ends_at() && is_of_use(slot));
         self.backoff.sweep(self.clock.instant());
     }
 
@@ -298,10 +302,9 @@ impl Broker {
     }
 
     fn slot(&self, session: &Session) -> Arc<Slot> {
-        if let Some(slot) = self.slots.get(&session.id) {
-            return slot.clone();
-        }
-        let slot = self.slots.entry(session.id.clone());
-        slot.or_insert_with(|| Arc::new(Slot::new(session.expires_at))).clone()
+        session.places.token.share(|| {
+            let slot = self.slots.entry(session.id.clone());
+            slot.or_insert_with(|| Arc::new(Slot::new(session.expires_at))).clone()
+        })
     }
 }

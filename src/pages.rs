@@ -186,7 +186,7 @@ impl Pages {
     /// The visitor with any credential; a cookie is guarded as it is for the cluster.
     async fn visitor(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
         let identity = self.identify(visit).await?;
-        self.quotas.admit_visit(&identity.credential().user).await?;
+        self.quotas.admit_visit(&identity).await?;
         self.authenticator.note_use(&identity, visit.record.client());
         Ok(identity)
     }
@@ -205,7 +205,7 @@ impl Pages {
     /// The same within the user's rate: for what makes something.
     async fn browser_within_rate(&self, visit: &Visit<'_>) -> Result<Identity, Problem> {
         let identity = self.browser(visit).await?;
-        self.quotas.admit_visit(&identity.credential().user).await?;
+        self.quotas.admit_visit(&identity).await?;
         Ok(identity)
     }
 

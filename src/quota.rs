@@ -11,20 +11,22 @@
 //! Each replica counts for itself.
 
 mod rate;
-mod share;
+mod user;
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 
+use dashmap::DashMap;
 use thiserror::Error;
 
 use self::rate::Buckets;
-pub(crate) use self::share::Share;
-use self::share::Shares;
+pub(crate) use self::user::Share;
+use self::user::{Kind, Limits, User};
 use crate::config::RateLimit;
 use crate::identity::Identity;
 use crate::policy::{Passage, Permit};
 use crate::route::Facts;
-use crate::session::UserKey;
+use crate::session::{Session, UserKey};
 
 /// Evidence that a permitted request is within its user's limits. Made here only.
 #[derive(Debug)]
@@ -60,10 +62,9 @@ pub(crate) enum OverQuota {
 /// The limits, and what is used of them.
 #[derive(Debug)]
 pub(crate) struct Quotas {
-    rate: Option<Buckets<UserKey>>,
+    limits: Limits,
+    users: DashMap<UserKey, Arc<User>>,
     sign_in_rate: Option<Buckets<IpAddr>>,
-    shares: Shares,
-    dashboards: Shares,
 }
 
 impl AdmittedPassage {
@@ -104,10 +105,9 @@ impl Quotas {
         dashboards_per_user: usize,
     ) -> Self {
         Self {
-            rate: rate.map(Buckets::new),
+            limits: Limits { rate, requests: requests_per_user, dashboards: dashboards_per_user },
+            users: DashMap::new(),
             sign_in_rate: sign_in_rate.map(Buckets::new),
-            shares: Shares::new(requests_per_user),
-            dashboards: Shares::new(dashboards_per_user),
         }
     }
 
@@ -116,11 +116,11 @@ impl Quotas {
     /// # Errors
     /// The limit that it exceeds.
     pub(crate) async fn admit(&self, permit: Permit) -> Result<Admitted, OverQuota> {
-        let user = &permit.identity().credential().user;
-        if !permit.facts().is_counted_as_stream() {
-            self.admit_visit(user).await?;
+        let user = self.user(permit.identity().session());
+        if !permit.facts().is_counted_as_stream() && !user.take_turn().await {
+            return Err(OverQuota::Rate);
         }
-        let share = Some(self.shares.take(user).await.ok_or(OverQuota::Requests)?);
+        let share = Some(user.take_share(Kind::Request).await.ok_or(OverQuota::Requests)?);
         Ok(Admitted { permit, share })
     }
 
@@ -129,9 +129,11 @@ impl Quotas {
     /// # Errors
     /// The limit that it exceeds.
     pub(crate) async fn admit_passage(&self, passage: Passage) -> Result<AdmittedPassage, OverQuota> {
-        let user = &passage.identity().credential().user;
-        self.admit_visit(user).await?;
-        let share = self.dashboards.take(user).await.ok_or(OverQuota::Dashboards)?;
+        let user = self.user(passage.identity().session());
+        if !user.take_turn().await {
+            return Err(OverQuota::Rate);
+        }
+        let share = user.take_share(Kind::Dashboard).await.ok_or(OverQuota::Dashboards)?;
         Ok(AdmittedPassage { passage, share })
     }
 
@@ -139,11 +141,9 @@ impl Quotas {
     ///
     /// # Errors
     /// When the user's rate is used up.
-    pub(crate) async fn admit_visit(&self, user: &UserKey) -> Result<(), OverQuota> {
-        match &self.rate {
-            Some(buckets) if !buckets.take_soon(user).await => Err(OverQuota::Rate),
-            _ => Ok(()),
-        }
+    pub(crate) async fn admit_visit(&self, identity: &Identity) -> Result<(), OverQuota> {
+        let is_within = self.user(identity.session()).take_turn().await;
+        if is_within { Ok(()) } else { Err(OverQuota::Rate) }
     }
 
     /// Admits one step of a sign-in, by anyone.
@@ -157,14 +157,20 @@ impl Quotas {
 
     /// Forgets users and addresses that use nothing of their limits.
     pub(crate) fn sweep(&self) {
-        if let Some(rate) = &self.rate {
-            rate.sweep();
-        }
         if let Some(rate) = &self.sign_in_rate {
             rate.sweep();
         }
-        self.shares.sweep();
-        self.dashboards.sweep();
+        // Each request under way has a handle to its user, and each session that is known here. Nobody takes another while
+        // this looks, because that needs the map.
+        self.users.retain(|_, user| Arc::strong_count(user) > 1 || !user.is_fresh(self.limits));
+    }
+
+    /// The session's user, who is the same for all of the user's sessions.
+    fn user(&self, session: &Session) -> Arc<User> {
+        session.places.limits.share(|| {
+            let user = self.users.entry(session.user.clone());
+            user.or_insert_with(|| Arc::new(User::new(self.limits))).clone()
+        })
     }
 }
 
@@ -178,7 +184,45 @@ fn block(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::clock::pause;
+    use crate::session::conformance::new_session;
+
+    fn session(user: &str) -> Arc<Session> {
+        new_session(user, Timestamp::UNIX_EPOCH).1.session
+    }
+
+    /// A user's sessions share the user's limits, and nobody else does.
+    #[tokio::test(start_paused = true)]
+    async fn each_user_has_limits_of_their_own() {
+        let quotas = Quotas::new(None, None, 1, 1);
+        let take = |session: &Session| quotas.user(session).take_share(Kind::Request);
+        let _first = take(&session("alice")).await.unwrap();
+        assert!(take(&session("alice")).await.is_none());
+        assert!(take(&session("bob")).await.is_some());
+    }
+
+    /// Forgotten is who has used nothing for a while, has nothing under way, and whose session is not known here any more.
+    #[tokio::test(start_paused = true)]
+    async fn a_user_who_uses_nothing_is_forgotten() {
+        let limit = RateLimit { per_second: 1.0, burst: 2 };
+        let quotas = Quotas::new(Some(limit), None, 1, 1);
+        let alice = session("alice");
+        assert!(quotas.user(&alice).take_turn().await);
+        let share = quotas.user(&session("bob")).take_share(Kind::Request).await;
+        quotas.sweep();
+        assert_eq!(quotas.users.len(), 2);
+        drop((alice, share));
+        quotas.sweep();
+        assert_eq!(quotas.users.len(), 1, "alice's rate is still used");
+        pause(Duration::from_secs(1)).await;
+        quotas.sweep();
+        assert!(quotas.users.is_empty());
+    }
 
     /// A machine with a whole /64 is one address; its neighbour is another.
     #[test]

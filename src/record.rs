@@ -6,6 +6,7 @@
 
 mod recording;
 mod spans;
+mod text;
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -225,8 +226,7 @@ impl Record {
         }
         known(fields, key!("mount"), self.mount.as_deref().unwrap_or_default());
         if let Some((credential, _)) = self.user.get() {
-            known(fields, key!("user"), &credential.user.oid);
-            known(fields, key!("credential"), credential.id.as_str());
+            fields.extend_from_slice(&text::of_credential(credential).log);
         }
         fields.extend_from_slice(key!("status").as_bytes());
         json::number(fields, status.into());

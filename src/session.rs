@@ -16,6 +16,7 @@ pub(crate) mod conformance;
 mod credential;
 mod ended;
 pub(crate) mod handover;
+mod kept;
 mod near;
 mod records;
 mod seal;
@@ -37,6 +38,7 @@ pub(crate) use self::backend::{Backend, Credentials, Examined, Login, Memory, Re
 pub(crate) use self::credential::{Credential, CredentialKind, Mounted};
 pub(crate) use self::ended::{Ended, Endings, Fate};
 pub(crate) use self::handover::{Handover, Handovers};
+pub(crate) use self::kept::{Kept, Places};
 pub(crate) use self::sealed::SealedStore;
 pub(crate) use self::store::{Arming, Holder, MountEntry, NewSession, SessionStore, StoreState, Turn};
 pub(crate) use self::uses::{Use, Uses};
@@ -135,6 +137,8 @@ pub(crate) struct Session {
     pub(crate) created_at: Timestamp,
     /// The session's cap.
     pub(crate) expires_at: Timestamp,
+    /// What later stages keep beside it.
+    pub(crate) places: Places,
 }
 
 /// What Entra gave a session: the part that changes.

@@ -31,8 +31,8 @@ use crate::identity::{Authenticator, cookie};
 use crate::metrics::Metrics;
 use crate::secret::{CredentialSecret, Digest};
 use crate::session::{
-    AksGrant, Credential, CredentialKind, Grant, NewSession, Opener, Session, SessionId, SessionStore,
-    UserKey,
+    AksGrant, Credential, CredentialKind, Grant, NewSession, Opener, Places, Session, SessionId,
+    SessionStore, UserKey,
 };
 use crate::shutdown::Shutdown;
 
@@ -316,6 +316,7 @@ impl SignIn {
             stepped_up,
             created_at: now,
             expires_at: after(now, self.lifetimes.session),
+            places: Places::default(),
         }
     }
 }

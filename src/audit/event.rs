@@ -9,7 +9,7 @@ use http::HeaderMap;
 use http::header::USER_AGENT;
 use jiff::Timestamp;
 
-use super::exchange::{Exchange, Object, Outcome, User};
+use super::exchange::{Exchange, Object, Outcome};
 use super::uri::shown;
 use crate::json::{Time, address, field, key, number, object, string};
 
@@ -64,11 +64,10 @@ impl EventText {
         field(&mut text, concat!('"', key!("requestURI")), &uri);
         field(&mut text, key!("verb"), exchange.verb);
         text.extend_from_slice(key!("user").as_bytes());
-        object(&mut text, |text| {
-            if let Some(user) = &exchange.user {
-                write_user(text, user);
-            }
-        });
+        match &exchange.user {
+            Some(user) => user.session.write(&mut text, user.credential),
+            None => text.extend_from_slice(b"{}"),
+        }
         if !exchange.is_page {
             cut.impersonated = write_impersonated(&mut text, exchange.headers);
         }
@@ -153,29 +152,6 @@ fn write_known(text: &mut Vec<u8>, fields: &[(&str, Option<&str>)]) {
             field(text, key, value);
         }
     }
-}
-
-fn write_user(text: &mut Vec<u8>, user: &User<'_>) {
-    field(text, key!("username"), user.username);
-    text.extend_from_slice(key!("extra").as_bytes());
-    let (credential, kind) = user.credential.unzip();
-    let extra = [
-        (key!("entrada.io/credential"), credential),
-        (key!("entrada.io/credential-kind"), kind),
-        (key!("entrada.io/oid"), Some(user.oid)),
-        (key!("entrada.io/session"), user.session),
-        (key!("entrada.io/tid"), Some(user.tid)),
-    ];
-    object(text, |text| {
-        for (key, value) in extra {
-            if let Some(value) = value {
-                text.extend_from_slice(key.as_bytes());
-                text.push(b'[');
-                string(text, value);
-                text.push(b']');
-            }
-        }
-    });
 }
 
 /// Whom the request asks to act as; whether that is allowed is the API server's to judge. `true`: not all of it is told.

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 
+use super::user::{CredentialText, SessionText};
+
 /// What is known of an exchange when it is recorded first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exchange<'a> {
@@ -31,16 +33,9 @@ pub(crate) struct Exchange<'a> {
 /// Who does it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct User<'a> {
-    /// The name that AKS knows a user of the tenant by.
-    pub(crate) username: &'a str,
-    /// Object id.
-    pub(crate) oid: &'a str,
-    /// Tenant.
-    pub(crate) tid: &'a str,
-    /// The session's id, where it is known.
-    pub(crate) session: Option<&'a str>,
-    /// The credential's id, and its kind.
-    pub(crate) credential: Option<(&'a str, &'a str)>,
+    pub(crate) session: &'a SessionText,
+    /// Nothing where none was presented.
+    pub(crate) credential: Option<&'a CredentialText>,
 }
 
 /// What it is done to.

@@ -28,10 +28,13 @@ pub(super) struct Asker {
 
 impl Asker {
     pub(super) fn of(user: &User<'_>, received: Timestamp) -> Self {
-        // Entra gives object ids out; nobody chooses one that falls into another's slot.
-        let slot = crc32fast::hash(user.oid.as_bytes()) as usize % SLOTS;
-        Self { slot, second: received.as_second() }
+        Self { slot: user.session.slot, second: received.as_second() }
     }
+}
+
+/// The slot of the user with this object id. Entra gives object ids out; nobody chooses one that falls into another's slot.
+pub(super) fn slot_of(oid: &str) -> usize {
+    crc32fast::hash(oid.as_bytes()) as usize % SLOTS
 }
 
 impl Floods {

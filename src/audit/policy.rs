@@ -17,8 +17,9 @@ fn matches(rule: &AuditRule, exchange: &Exchange<'_>) -> bool {
     let holds = |list: &[String], text: &str| list.iter().any(|item| item == text);
     if !rule.users.is_empty() {
         // AKS knows a guest by the object id, and everybody else by the user name.
-        let named =
-            |user: &super::User<'_>| holds(&rule.users, user.username) || holds(&rule.users, user.oid);
+        let named = |user: &super::User<'_>| {
+            holds(&rule.users, &user.session.username) || holds(&rule.users, &user.session.oid)
+        };
         if !exchange.user.as_ref().is_some_and(named) {
             return false;
         }

@@ -13,6 +13,9 @@ static HEADERS: LazyLock<HeaderMap> =
     LazyLock::new(|| HeaderMap::from_iter([(http::header::USER_AGENT, HeaderValue::from_static("kubectl"))]));
 static URI: LazyLock<Uri> = LazyLock::new(|| "/api/v1/namespaces/team-a/pods/web?x=1".parse().unwrap());
 const SOURCES: [IpAddr; 1] = [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
+static ALICE: LazyLock<SessionText> =
+    LazyLock::new(|| SessionText::new("alice@contoso.example", "00000000-oid", "00000000-tid", "a-session"));
+static TOKEN: LazyLock<CredentialText> = LazyLock::new(|| CredentialText::new("a-credential", "token"));
 const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(super) fn object() -> Object<'static> {
@@ -27,13 +30,7 @@ pub(super) fn exchange() -> Exchange<'static> {
         uri: Some(&URI),
         is_page: false,
         headers: &HEADERS,
-        user: Some(User {
-            username: "alice@contoso.example",
-            oid: "00000000-oid",
-            tid: "00000000-tid",
-            session: Some("a-session"),
-            credential: Some(("a-credential", "token")),
-        }),
+        user: Some(User { session: &ALICE, credential: Some(&TOKEN) }),
         object: Some(object()),
         source_ips: &SOURCES,
         received: Timestamp::from_microsecond(1_800_000_000_123_456).unwrap(),
@@ -313,8 +310,8 @@ async fn the_refused_fill_half_of_the_queue_at_most() {
     const BOUND: usize = 100_000;
     let over_rate = Outcome { reason: Some(RATE_LIMITED), ..Outcome::of(429) };
     let unknown = Exchange { user: None, ..exchange() };
-    let other =
-        Exchange { user: exchange().user.map(|user| User { oid: "another-oid", ..user }), ..exchange() };
+    let bob = SessionText::new("bob@contoso.example", "another-oid", "00000000-tid", "b-session");
+    let other = Exchange { user: Some(User { session: &bob, credential: Some(&TOKEN) }), ..exchange() };
     let floods: [&dyn Fn(&Audit); 3] = [
         &|audit| audit.complete(&audit.unidentified(&unknown), &Outcome::of(401)),
         &|audit| audit.account(&unknown, &Act::SignIn(""), &Outcome::of(403)),

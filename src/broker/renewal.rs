@@ -183,7 +183,7 @@ impl Broker {
         // Whose turn it was before may have finished between our look at the store and our turn.
         let grant = match self.store.grant(opener).await {
             Err(error) => return (Err(error.into()), None),
-            Ok(None) => return (Err(self.session_ended(opener)), None),
+            Ok(None) => return (Err(BrokerError::SessionEnded), None),
             Ok(Some(grant)) => grant,
         };
         if let Some(token) = self.acceptable(&grant, need) {
@@ -203,7 +203,7 @@ impl Broker {
         opener: &Opener,
         need: Need,
     ) -> Result<Option<Arc<Token>>, BrokerError> {
-        let Some(grant) = self.store.grant(opener).await? else { return Err(self.session_ended(opener)) };
+        let Some(grant) = self.store.grant(opener).await? else { return Err(BrokerError::SessionEnded) };
         let token = self.acceptable(&grant, need);
         if let Some(token) = &token {
             slot.publish(token);
@@ -215,12 +215,6 @@ impl Broker {
         let aks = grant.aks.as_ref().filter(|_| need.is_met_by(grant.granted_at, self.clock.now()))?;
         let token = Token::new(aks, grant.granted_at, &self.clock)?;
         token.is_usable(&self.clock).then(|| Arc::new(token))
-    }
-
-    /// Drops the session's slot: a request that had found the session just before its end may have made it again.
-    fn session_ended(&self, opener: &Opener) -> BrokerError {
-        self.slots.remove(&opener.session.id);
-        BrokerError::SessionEnded
     }
 
     /// Keeps what Entra gave, and publishes the new token.
@@ -246,7 +240,7 @@ impl Broker {
         let grant = Grant { refresh_token, granted_at, aks: Some(aks) };
         // Someone who signed out meanwhile stays signed out: nothing is handed out and nothing comes back.
         if !self.store.renew(opener, grant).await? {
-            return Err(self.session_ended(opener));
+            return Err(BrokerError::SessionEnded);
         }
         slot.publish(&token);
         self.backoff.succeeded(&opener.session);

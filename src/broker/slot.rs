@@ -1,5 +1,6 @@
 //! What the broker holds for one session: the present token, and the call to Entra that fetches the next.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -64,6 +65,8 @@ pub(super) struct Renewal {
 pub(super) struct Slot {
     ends_at: Timestamp,
     current: ArcSwapOption<Token>,
+    /// Its session has ended: it gives no token any more, whoever still holds it.
+    is_over: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -129,7 +132,12 @@ fn renewed_at_age(minted: &AksGrant) -> Duration {
 impl Slot {
     /// Without a token yet. `ends_at`: when its session ends by itself.
     pub(super) fn new(ends_at: Timestamp) -> Self {
-        Self { ends_at, current: ArcSwapOption::empty(), state: Mutex::default() }
+        Self {
+            ends_at,
+            current: ArcSwapOption::empty(),
+            is_over: AtomicBool::new(false),
+            state: Mutex::default(),
+        }
     }
 
     pub(super) fn ends_at(&self) -> Timestamp {
@@ -137,7 +145,13 @@ impl Slot {
     }
 
     pub(super) fn current(&self) -> Option<Arc<Token>> {
-        self.current.load_full()
+        self.current.load_full().filter(|_| !self.is_over.load(Ordering::Acquire))
+    }
+
+    /// Its session has ended.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::Release);
+        self.current.store(None);
     }
 
     pub(super) fn publish(&self, token: &Arc<Token>) {
@@ -230,6 +244,25 @@ mod tests {
         // No time passes for a machine that is asleep, but the clock goes on.
         let slept = Token { came_at: clock.instant(), age_then: Duration::ZERO, ..at(clock.now() - hour) };
         assert!(!slept.is_usable(&clock));
+    }
+
+    /// Nobody gets a token of a session that has ended: neither who still holds its slot, nor from a renewal that comes late.
+    #[test]
+    fn a_slot_whose_session_has_ended_gives_nothing() {
+        let clock = Clock::movable();
+        let aks = AksGrant {
+            minted_at: clock.now(),
+            expires_at: after(clock.now(), LAST_USE * 2),
+            ..minted(0, None)
+        };
+        let (slot, token) =
+            (Slot::new(clock.now()), Arc::new(Token::new(&aks, clock.now(), &clock).unwrap()));
+        slot.publish(&token);
+        assert!(slot.current().is_some());
+        slot.end();
+        assert!(slot.current().is_none());
+        slot.publish(&token);
+        assert!(slot.current().is_none());
     }
 
     /// A token that could break out of its header is none.

@@ -1,16 +1,17 @@
 //! What the audit log is told of an exchange, stage by stage.
 
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use http::request::Parts;
 use http::{HeaderMap, Uri};
 use jiff::Timestamp;
 
+use super::text::{of_credential, of_session};
 use super::{Record, Refusal};
 use crate::audit::{Act, Audit, Exchange, NotRecorded, Object, Outcome, Trail, User};
 use crate::route::Facts;
-use crate::session::{Credential, Session};
+use crate::session::Session;
 
 /// Of an exchange that is recorded: what its events are made of.
 #[derive(Debug)]
@@ -107,7 +108,10 @@ impl Record {
             uri: Some(&self.uri),
             is_page: recording.page.is_some(),
             headers,
-            user: user.map(|(credential, session)| self::user(session, Some(credential))),
+            user: user.map(|(credential, session)| User {
+                session: of_session(session),
+                credential: Some(&of_credential(credential).audit),
+            }),
             object: self.facts.as_ref().and_then(object),
             source_ips: &recording.sources,
             received: recording.received,
@@ -126,22 +130,12 @@ pub(crate) fn session_ended(audit: &Audit, session: &Session, cause: &'static st
         uri: None::<&Uri>,
         is_page: true,
         headers: &HeaderMap::new(),
-        user: Some(user(session, None)),
+        user: Some(User { session: of_session(session), credential: None }),
         object: None,
         source_ips: &[],
         received: audit.now(),
     };
     audit.account(&exchange, &Act::SessionEnded(session.id.as_str(), cause), &Outcome::of(200));
-}
-
-fn user<'a>(session: &'a Session, credential: Option<&'a Arc<Credential>>) -> User<'a> {
-    User {
-        username: session.kubernetes_name(),
-        oid: &session.user.oid,
-        tid: &session.user.tid,
-        session: Some(session.id.as_str()),
-        credential: credential.map(|credential| (credential.id.as_str(), credential.kind.name())),
-    }
 }
 
 fn object(facts: &Facts) -> Option<Object<'_>> {

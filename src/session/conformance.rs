@@ -13,7 +13,8 @@ pub(super) use self::mounts::*;
 pub(super) use self::succession::*;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ended, Ending, Endings, Fate, Grant,
-    LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Session, SessionId, SessionStore, Use, UserKey, Wait,
+    LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Places, Session, SessionId, SessionStore, Use, UserKey,
+    Wait,
 };
 use crate::clock::{Clock, after};
 use crate::secret::{CredentialKey, CredentialSecret, Digest, RefreshToken};
@@ -97,6 +98,7 @@ pub(crate) fn new_session(name: &str, now: Timestamp) -> (NewSession, Opener) {
         stepped_up: false,
         created_at: now,
         expires_at: after(now, Duration::from_secs(3_600)),
+        places: Places::default(),
     });
     let (cookie, key) = credential(CredentialKind::Cookie, name, now, 3_600);
     let opener = Opener { credential: cookie, session, key };

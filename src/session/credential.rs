@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::bearer::ProofKey;
-use super::{CredentialId, LastUse, UserKey};
+use super::{CredentialId, Kept, LastUse, UserKey};
 use crate::clock::after;
 use crate::secret::Digest;
 
@@ -46,6 +46,8 @@ pub(crate) struct Credential {
     pub(crate) renewable: bool,
     /// Which mounted dashboard it is for; of the last two kinds alone.
     pub(crate) mounted: Option<Mounted>,
+    /// What the log and the audit log say of it.
+    pub(crate) text: Kept,
 }
 
 /// The mounted dashboard that a credential is for.
@@ -85,6 +87,7 @@ impl Credential {
             idle,
             renewable: false,
             mounted: None,
+            text: Kept::default(),
         }
     }
 

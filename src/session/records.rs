@@ -25,8 +25,8 @@ pub(super) use self::succession::Successor;
 use self::succession::Superseded;
 use super::seal::{Broken, Context, CredentialKeys, DataKey, PublicKey};
 use super::{
-    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Opener, Session,
-    SessionEnd, SessionId, UserKey, UserTag, Wait,
+    Credential, CredentialId, CredentialKind, EXPIRED_IS_KNOWN_FOR, Ended, Fate, Listed, Opener, Places,
+    Session, SessionEnd, SessionId, UserKey, UserTag, Wait,
 };
 use crate::secret::{CredentialKey, Digest};
 
@@ -287,6 +287,7 @@ impl SessionRecord {
             stepped_up: identity.stepped_up,
             created_at: self.created_at,
             expires_at: self.expires_at,
+            places: Places::default(),
         };
         if session.user.tag() != user {
             return Err(Broken);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::clock::after;
 use crate::secret::{CredentialKey, CredentialSecret};
-use crate::session::{Credential, CredentialKind, Opener, Session, SessionId, UserKey};
+use crate::session::{Credential, CredentialKind, Opener, Places, Session, SessionId, UserKey};
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -32,6 +32,7 @@ pub(super) fn new_session(user: &UserKey, now: Timestamp) -> Opener {
         stepped_up: false,
         created_at: now,
         expires_at: after(now, DAY),
+        places: Places::default(),
     });
     let (credential, key) = credential(CredentialKind::Cookie, user, now);
     Opener { credential, session, key }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::clock::after;
 use crate::secret::CredentialSecret;
-use crate::session::{Credential, CredentialKind, Session, SessionId};
+use crate::session::{Credential, CredentialKind, Places, Session, SessionId};
 
 struct World {
     clock: Clock,
@@ -34,6 +34,7 @@ fn opener(now: Timestamp) -> Opener {
         stepped_up: false,
         created_at: now,
         expires_at: after(now, hour),
+        places: Places::default(),
     };
     Opener { credential: Arc::new(credential), session: Arc::new(session), key }
 }

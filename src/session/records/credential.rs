@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::super::bearer::ProofKey;
-use super::super::{Credential, CredentialId, CredentialKind, Mounted, UserKey, UserTag};
+use super::super::{Credential, CredentialId, CredentialKind, Kept, Mounted, UserKey, UserTag};
 use super::{Broken, Context, CredentialKeys, CredentialRecord, Owner, read};
 
 /// How a credential is presented. What it is says `mount`, too: a version that does not know mounts still reads the
@@ -83,6 +83,7 @@ impl CredentialRecord {
                 cookie: self.of.clone(),
                 proof: None,
             }),
+            text: Kept::default(),
         }
     }
 }
