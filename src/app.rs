@@ -26,6 +26,7 @@ use crate::mounts::Mounts;
 use crate::pages::{PageSettings, Pages};
 use crate::policy::origin::Origins;
 use crate::quota::Quotas;
+use crate::record::Sinks;
 use crate::session::{
     Backend, Credentials, Endings, Handover, Handovers, Login, Memory, Redis, SealedStore, SessionStore, Uses,
 };
@@ -327,7 +328,7 @@ impl Foundation {
         let authority = config.entra.authority.origin().ascii_serialization();
         let view = Arc::new(View::new(config.public_url.clone(), &authority, &config.kubeconfig_templates));
         let origins = Origins::new(config.public_url.origin(), &config.allowed_origins);
-        let upstream = Arc::new(Upstream::new(transport, self.streams.clone()));
+        let upstream = Arc::new(Upstream::new(transport, self.streams.clone(), self.broker.clone()));
         let dashboards = Arc::new(self.mounts(config, timeouts)?);
         Ok(Stages {
             pages: self.pages(config, &view, &origins, &upstream, &dashboards),
@@ -341,9 +342,7 @@ impl Foundation {
             mounts: dashboards,
             forwarding: mounts::forwarding(config, &config.public_url),
             view,
-            metrics: self.metrics.clone(),
-            tracer: self.tracer.clone(),
-            audit: self.audit.clone(),
+            sinks: Sinks::new(self.metrics.clone(), self.audit.clone(), self.tracer.clone()),
         })
     }
 

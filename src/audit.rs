@@ -58,14 +58,17 @@ struct Recorder {
     failing: Arc<AtomicBool>,
     clock: Clock,
     floods: Floods,
-    /// Each exchange that will be told of again holds a clone.
-    under_way: Arc<()>,
+    telling: Telling,
 }
 
 /// The request cannot be recorded, and must not be served.
 #[derive(Clone, Copy, Debug, Error)]
 #[error("the audit log cannot record the request")]
 pub(crate) struct NotRecorded;
+
+/// Held by whoever may have more to tell: a close waits for a moment until all of them are gone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Telling(Arc<()>);
 
 /// What an exchange's later events need, made once when it is received. Nothing where the policy records nothing.
 #[derive(Debug, Default)]
@@ -77,7 +80,6 @@ struct Recorded {
     omit: Stages,
     /// Who was accepted with it; nothing where nobody was.
     asker: Option<Asker>,
-    _under_way: Arc<()>,
     /// The stage ResponseStarted is told, or never is.
     started: AtomicBool,
 }
@@ -126,7 +128,7 @@ impl Audit {
             failing,
             clock: clock.clone(),
             floods: Floods::default(),
-            under_way: Arc::default(),
+            telling: Telling::default(),
         }))))
     }
 
@@ -134,6 +136,12 @@ impl Audit {
     #[must_use]
     pub(crate) fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// To be held as long as exchanges are told of; nothing where nothing is recorded.
+    #[must_use]
+    pub(crate) fn telling(&self) -> Option<Telling> {
+        self.0.as_ref().map(|recorder| recorder.telling.clone())
     }
 
     /// The user is known, and nothing else is done yet. What this returns is for the exchange's later stages.
@@ -232,7 +240,7 @@ impl Audit {
         let Some(recorder) = self.0.clone() else { return };
         // A connection that was closed a moment ago may still have requests that are about to end.
         let ends = Instant::now() + ENDING.min(patience / 2);
-        while Arc::strong_count(&recorder.under_way) > 1 && Instant::now() < ends {
+        while Arc::strong_count(&recorder.telling.0) > 1 && Instant::now() < ends {
             pause(ENDING_NAP).await;
         }
         let closed = tokio::task::spawn_blocking(move || recorder.outbox.close(patience)).await;
@@ -246,8 +254,7 @@ impl Audit {
 
 impl Recorder {
     fn trail(&self, text: EventText, omit: Stages, asker: Option<Asker>, is_long_running: bool) -> Trail {
-        let (started, under_way) = (AtomicBool::new(!is_long_running), self.under_way.clone());
-        Trail(Some(Recorded { text, omit, asker, started, _under_way: under_way }))
+        Trail(Some(Recorded { text, omit, asker, started: AtomicBool::new(!is_long_running) }))
     }
 
     fn ready(&self, bytes: usize, room: Room) -> Result<(), NotRecorded> {

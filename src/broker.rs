@@ -42,7 +42,6 @@ pub(crate) struct Delegated {
     admitted: Admitted,
     token: Arc<Token>,
     was_cached: bool,
-    broker: Arc<Broker>,
 }
 
 /// Why there is no AKS token.
@@ -130,33 +129,6 @@ impl Delegated {
     pub(crate) fn take_share(&mut self) -> Option<Share> {
         self.admitted.take_share()
     }
-
-    /// After a 401 of the API server: the same request with a newer token, where asking for one makes sense.
-    ///
-    /// Not for a token younger than a minute, not twice a minute in a session, and never on a path that a pod answers,
-    /// because then the pod may have said it.
-    ///
-    /// # Errors
-    /// The request as it was.
-    pub(crate) async fn renewed_after_401(self) -> Result<Self, Self> {
-        let broker = self.broker.clone();
-        if self.token.age(&broker.clock) < RENEW_EVERY || self.facts().pod_answers {
-            return Err(self);
-        }
-        let opener = self.identity().opener();
-        let slot = broker.slot(&opener.session);
-        // Another request may have renewed it meanwhile.
-        if let Some(current) = slot.current().filter(|current| current.granted_at > self.token.granted_at) {
-            return Ok(Self { token: current, ..self });
-        }
-        if slot.force(broker.clock.instant(), RENEW_EVERY).is_err() {
-            return Err(self);
-        }
-        match broker.renew_and_wait(&slot, opener, Need::newer_than(&self.token)).await {
-            Ok(token) => Ok(Self { token, ..self }),
-            Err(_) => Err(self),
-        }
-    }
 }
 
 impl Broker {
@@ -179,7 +151,27 @@ impl Broker {
     /// Why there is none; the caller's session may have ended by it.
     pub(crate) async fn delegate(self: &Arc<Self>, admitted: Admitted) -> Result<Delegated, BrokerError> {
         let (token, was_cached) = self.token_of_credential(admitted.identity().opener()).await?;
-        Ok(Delegated { admitted, token, was_cached, broker: self.clone() })
+        Ok(Delegated { admitted, token, was_cached })
+    }
+
+    /// After a 401 of the API server: the same request with a newer token, where asking for one makes sense.
+    ///
+    /// Not for a token younger than a minute, not twice a minute in a session, and never on a path that a pod answers,
+    /// because then the pod may have said it.
+    pub(crate) async fn renewed_after_401(self: &Arc<Self>, delegated: Delegated) -> Option<Delegated> {
+        if delegated.token.age(&self.clock) < RENEW_EVERY || delegated.facts().pod_answers {
+            return None;
+        }
+        let opener = delegated.identity().opener();
+        let slot = self.slot(&opener.session);
+        // Another request may have renewed it meanwhile.
+        let newer = slot.current().filter(|current| current.granted_at > delegated.token.granted_at);
+        if let Some(token) = newer {
+            return Some(Delegated { token, ..delegated });
+        }
+        slot.force(self.clock.instant(), RENEW_EVERY).ok()?;
+        let token = self.renew_and_wait(&slot, opener, Need::newer_than(&delegated.token)).await.ok()?;
+        Some(Delegated { token, ..delegated })
     }
 
     /// "Renew my access": a fresh AKS token now.

@@ -11,7 +11,6 @@ use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::{Body as _, Incoming};
 
-use crate::audit::Audit;
 use crate::broker::Broker;
 use crate::http::body::Body;
 use crate::http::cors;
@@ -21,15 +20,13 @@ use crate::http::framing::has_one_meaning;
 use crate::http::layers::{HttpService, layered};
 use crate::http::unread::Unread;
 use crate::identity::Authenticator;
-use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
 use crate::problem::{Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
-use crate::record::{AUDIT_ID, Record, audit_id};
+use crate::record::{AUDIT_ID, Record, Sinks, audit_id};
 use crate::route::{Facts, Hosts, Route, Shape, route};
-use crate::trace::Tracer;
 use crate::upstream::{Reserved, Upstream};
 use crate::view::View;
 
@@ -56,28 +53,32 @@ pub(crate) struct Stages {
     pub(crate) forwarding: Forwarding,
     /// Renders errors.
     pub(crate) view: Arc<View>,
-    /// Counts.
-    pub(crate) metrics: Arc<Metrics>,
-    /// Makes spans; `None`: nobody wants any.
-    pub(crate) tracer: Option<Arc<Tracer>>,
-    /// Records who did what.
-    pub(crate) audit: Audit,
+    /// Where it is recorded who did what, and what came of it.
+    pub(crate) sinks: Sinks,
+}
+
+/// What the requests of one connection share.
+struct Connection {
+    stages: Arc<Stages>,
+    direct: ForwardedHeaders,
+    sinks: Arc<Sinks>,
 }
 
 impl Stages {
     /// The application as one connection from `peer` sees it.
     pub(crate) fn serve(self: Arc<Self>, peer: IpAddr) -> HttpService {
-        let direct = Arc::new(self.forwarding.direct(peer));
+        let (direct, sinks) = (self.forwarding.direct(peer), self.sinks.of_connection());
+        let connection = Arc::new(Connection { stages: self, direct, sinks });
         let handle = move |request| {
-            let (stages, direct) = (self.clone(), direct.clone());
+            let connection = connection.clone();
             // Boxed here, because each layer would otherwise copy it as it hands it on.
-            Box::pin(async move { stages.exchange(request, &direct).await })
+            Box::pin(async move { connection.stages.exchange(request, &connection).await })
         };
         layered(handle, panicked)
     }
 
     /// One request, from its head to its answer's head. Every error becomes an answer here.
-    async fn exchange(&self, request: Request<Incoming>, direct: &ForwardedHeaders) -> Response<Body> {
+    async fn exchange(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
         let (mut parts, body) = request.into_parts();
         let other_origin = self.origins.configured(&parts.headers).cloned();
         let route_of = |parts: &Parts| route(parts, &self.hosts, other_origin.is_some());
@@ -89,18 +90,16 @@ impl Stages {
             route = route_of(&parts);
         }
         let is_shared = self.origins.has_configured() && route.is_shared();
-        let forwarded_headers = self.forwarded_headers(&route, direct, &parts.headers);
+        let forwarded_headers = self.forwarded_headers(&route, &connection.direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
-        let metrics = self.metrics.clone();
-        let (client, tracer) = (forwarded_headers.client, self.tracer.as_ref());
-        let record = Record::begin(&parts, &route, audit_id, client, metrics, &self.audit, tracer);
-        let record = Arc::new(record);
+        let (client, sinks) = (forwarded_headers.client, connection.sinks.clone());
+        let record = Arc::new(Record::begin(&parts, &route, audit_id, client, sinks));
         let (asker, view) = (self.asker(&route, &mut parts), self.view_of(&route));
         let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
         let mut refusal = None;
         let mut response = handled.unwrap_or_else(|problem| {
             refusal = Some(problem.refusal());
-            problem.note(&record, &self.metrics);
+            problem.note(&record, &self.sinks.metrics);
             problem.respond(&asker, view)
         });
         response.headers_mut().entry(AUDIT_ID).or_insert_with(|| record.audit_id().clone());
@@ -157,12 +156,12 @@ impl Stages {
         let identity = identified.inspect_err(|_| record.unidentified(parts))?;
         record.identified(identity.credential(), identity.session());
         record.received(parts)?;
-        self.metrics.credential_lookups.count(identity.was_known());
+        self.sinks.metrics.credential_lookups.count(identity.was_known());
         let permit = policy::permit(identity, facts, parts, &self.origins)?;
         let admitted = self.quotas.admit(permit).await?;
         self.authenticator.note_use(admitted.identity(), forwarded_headers.client);
         let delegated = self.broker.delegate(admitted).await?;
-        self.metrics.aks_tokens.count(delegated.was_cached());
+        self.sinks.metrics.aks_tokens.count(delegated.was_cached());
         Ok(self.upstream.reserve(delegated, record).await?)
     }
 

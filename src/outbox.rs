@@ -15,6 +15,8 @@ use prometheus::{IntCounter, IntGauge};
 const CLOSING_NAP: Duration = Duration::from_millis(100);
 /// What is reserved for a buffer at once, where its bound is larger.
 const RESERVED_BYTES: usize = 16 * 1024 * 1024;
+/// Producers tell how much is queued with every so many lines, because all of them write to that one place.
+const TOLD_EVERY: u64 = 16;
 /// A buffer that held more than this is given back to the system after it was written.
 const KEPT_BYTES: usize = 512 * 1024;
 
@@ -56,7 +58,8 @@ pub(crate) struct Counters {
     pub(crate) written: IntCounter,
     /// Lines that were not accepted, or that were accepted and lost.
     pub(crate) dropped: IntCounter,
-    /// Bytes accepted and not yet written.
+    /// Bytes accepted and not yet written: exact when the writer has taken, written or dropped lines, otherwise up to 15 lines
+    /// behind.
     pub(crate) queued: IntGauge,
 }
 
@@ -129,6 +132,7 @@ impl Outbox {
         let mut state = self.0.lock();
         if !self.0.has_room(&state, bytes, room) {
             state.dropped += 1;
+            self.0.tell_queued(&state);
             drop(state);
             self.0.counters.dropped.inc();
             return false;
@@ -141,7 +145,9 @@ impl Outbox {
         line.iter().for_each(|piece| state.waiting.extend_from_slice(piece));
         state.waiting_lines += 1;
         let wake = state.waiting_lines == state.wake_at;
-        self.0.counters.queued.set(state.held().try_into().unwrap_or(i64::MAX));
+        if state.waiting_lines.is_multiple_of(TOLD_EVERY) {
+            self.0.tell_queued(&state);
+        }
         drop(state);
         if wake {
             self.0.work.notify_one();
@@ -201,6 +207,7 @@ impl Inbox {
         batch.dropped = std::mem::take(&mut state.dropped);
         state.taken_bytes = batch.bytes.len();
         state.taken_lines = batch.lines;
+        self.shared.tell_queued(&state);
         true
     }
 
@@ -225,7 +232,7 @@ impl Inbox {
         let counted = lines.min(state.taken_lines);
         state.taken_lines -= counted;
         state.taken_bytes = state.taken_bytes.saturating_sub(bytes);
-        self.shared.counters.queued.set(state.held().try_into().unwrap_or(i64::MAX));
+        self.shared.tell_queued(state);
         if state.closing.is_some() {
             self.shared.progress.notify_all();
         }
@@ -244,6 +251,10 @@ impl Inbox {
 }
 
 impl Shared {
+    fn tell_queued(&self, state: &State) {
+        self.counters.queued.set(state.held().try_into().unwrap_or(i64::MAX));
+    }
+
     fn has_room(&self, state: &State, bytes: usize, room: Room) -> bool {
         let bound = match room {
             Room::Half => self.bound_bytes / 2,

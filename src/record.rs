@@ -5,6 +5,7 @@
 //! before there is an answer is recorded as status 499, as nginx does.
 
 mod recording;
+mod sinks;
 mod spans;
 mod text;
 
@@ -22,14 +23,14 @@ use tracing::level_filters::LevelFilter;
 
 use self::recording::Recording;
 pub(crate) use self::recording::session_ended;
+pub(crate) use self::sinks::Sinks;
 use self::spans::Spans;
-use crate::audit::{Audit, Outcome};
+use crate::audit::Outcome;
 use crate::json::key;
-use crate::metrics::{Metrics, labels};
+use crate::metrics::labels;
 use crate::route::{AtMount, Facts, MountPath, Route, method_name};
 use crate::secret::random_guid;
 use crate::session::{Credential, Session};
-use crate::trace::Tracer;
 use crate::{json, log};
 
 /// The API server's own header for the id of a request in its audit log.
@@ -58,7 +59,7 @@ pub(crate) struct Record {
     /// How long the API server had it, in microseconds; 0 when it never did.
     upstream_us: AtomicU64,
     is_answered: AtomicBool,
-    metrics: Arc<Metrics>,
+    sinks: Arc<Sinks>,
     /// `None`: there is no tracing.
     spans: Option<Box<Spans>>,
     /// `None`: there is no audit log.
@@ -98,9 +99,7 @@ impl Record {
         route: &Route,
         audit_id: HeaderValue,
         client: IpAddr,
-        metrics: Arc<Metrics>,
-        audit: &Audit,
-        tracer: Option<&Arc<Tracer>>,
+        sinks: Arc<Sinks>,
     ) -> Self {
         let (facts, page, mount) = match route {
             Route::Kubernetes(facts) => (Some(facts.clone()), "", None),
@@ -113,7 +112,7 @@ impl Record {
         let recording = match route {
             // What a dashboard then asks the API server for is recorded, and its own pages are not the cluster's.
             Route::Mount(AtMount { path: MountPath::Dashboard, .. }) => None,
-            _ => Recording::begin(audit, parts, client, facts.is_none()),
+            _ => Recording::begin(&sinks.audit, parts, client, facts.is_none()),
         };
         Self {
             started: Instant::now(),
@@ -128,8 +127,8 @@ impl Record {
             mount,
             upstream_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
-            metrics,
-            spans: tracer.map(|tracer| Spans::begin(tracer, parts, route)),
+            spans: sinks.tracer.as_ref().map(|tracer| Spans::begin(tracer, parts, route)),
+            sinks,
         }
     }
 
@@ -143,14 +142,14 @@ impl Record {
             method: question.method.clone(),
             uri: question.uri.clone(),
             client: self.client,
-            recording: self.recording.as_ref().and_then(|page| page.beside(question)),
+            recording: Recording::begin(&self.sinks.audit, question, self.client, false),
             facts: Some(Facts::of(question)),
             user: OnceLock::new(),
             page: "",
             mount: None,
             upstream_us: AtomicU64::new(0),
             is_answered: AtomicBool::new(false),
-            metrics: self.metrics.clone(),
+            sinks: self.sinks.clone(),
             spans: None,
         }
     }
@@ -195,7 +194,7 @@ impl Record {
             spans.answered(self.started.elapsed(), status.as_u16(), reason);
         }
         if let Some(recording) = &self.recording {
-            recording.answered(status.as_u16(), refusal);
+            recording.answered(&self.sinks.audit, status.as_u16(), refusal);
         }
     }
 
@@ -241,7 +240,7 @@ impl Record {
 
 impl Record {
     fn count(&self, status: u16, elapsed: Duration) {
-        let metrics = &self.metrics;
+        let metrics = &self.sinks.metrics;
         let seconds = &metrics.request_seconds;
         let (kind, seconds, verb, resource) = match &self.facts {
             Some(facts) => {
@@ -273,7 +272,7 @@ impl Drop for Record {
             spans.end(self);
         }
         if let Some(recording) = &self.recording {
-            recording.complete();
+            recording.complete(&self.sinks.audit);
         }
     }
 }

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::broker::Delegated;
+use crate::broker::{Broker, Delegated};
 use crate::http::body::{Body, Lease};
 use crate::http::forwarded::ForwardedHeaders;
 use crate::http::headers::clean_response;
@@ -76,13 +76,15 @@ impl Reserved {
 pub(crate) struct Upstream {
     transport: Transport,
     streams: Streams,
+    /// Asked for a newer token when one is refused.
+    broker: Arc<Broker>,
 }
 
 impl Upstream {
     /// Reached by `transport`; what stays open is registered in `streams`.
     #[must_use]
-    pub(crate) fn new(transport: Transport, streams: Streams) -> Self {
-        Self { transport, streams }
+    pub(crate) fn new(transport: Transport, streams: Streams, broker: Arc<Broker>) -> Self {
+        Self { transport, streams, broker }
     }
 
     /// The connections.
@@ -211,9 +213,9 @@ impl Upstream {
         if leased.response().status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok(leased);
         }
-        match delegated.renewed_after_401().await {
-            Err(_) => Ok(leased),
-            Ok(renewed) => {
+        match self.broker.renewed_after_401(delegated).await {
+            None => Ok(leased),
+            Some(renewed) => {
                 let lease = leased.give_up();
                 let nothing = (Outgoing::Empty, Sent::NOTHING);
                 let began = Instant::now();

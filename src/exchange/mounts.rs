@@ -101,7 +101,7 @@ impl Stages {
     ) -> Result<AdmittedPassage, Problem> {
         let identity = self.authenticator.identify_at_mount(mount.url().origin(), &parts.headers).await?;
         record.identified(identity.credential(), identity.session());
-        self.metrics.credential_lookups.count(identity.was_known());
+        self.sinks.metrics.credential_lookups.count(identity.was_known());
         let passage = policy::permit_passage(identity, parts, mount.origins())?;
         self.authenticator.note_use(passage.identity(), record.client());
         if is_top_navigation(parts) {

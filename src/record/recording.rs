@@ -16,7 +16,6 @@ use crate::session::Session;
 /// Of an exchange that is recorded: what its events are made of.
 #[derive(Debug)]
 pub(super) struct Recording {
-    audit: Audit,
     received: Timestamp,
     sources: [IpAddr; 1],
     /// Of a page's request; a Kubernetes request's are read once, when it is received.
@@ -30,7 +29,6 @@ impl Recording {
     pub(super) fn begin(audit: &Audit, parts: &Parts, client: IpAddr, is_page: bool) -> Option<Box<Self>> {
         audit.is_on().then(|| {
             Box::new(Self {
-                audit: audit.clone(),
                 received: audit.now(),
                 sources: [client],
                 page: is_page.then(|| Box::new(parts.headers.clone())),
@@ -40,26 +38,21 @@ impl Recording {
         })
     }
 
-    /// Of a question that is asked while this page is made.
-    pub(super) fn beside(&self, question: &Parts) -> Option<Box<Self>> {
-        Self::begin(&self.audit, question, self.sources[0], false)
-    }
-
-    pub(super) fn answered(&self, status: u16, refusal: Option<Refusal>) {
+    pub(super) fn answered(&self, audit: &Audit, status: u16, refusal: Option<Refusal>) {
         let (status, refusal) = self.answer.get_or_init(|| (status, refusal));
         if let Some(trail) = self.trail.get() {
-            self.audit.started(trail, &outcome(*status, refusal.as_ref()));
+            audit.started(trail, &outcome(*status, refusal.as_ref()));
         }
     }
 
     /// The last byte has been sent, or the client has gone.
-    pub(super) fn complete(&self) {
+    pub(super) fn complete(&self, audit: &Audit) {
         let Some(trail) = self.trail.get() else { return };
         match self.answer.get() {
-            Some((status, refusal)) => self.audit.complete(trail, &outcome(*status, refusal.as_ref())),
+            Some((status, refusal)) => audit.complete(trail, &outcome(*status, refusal.as_ref())),
             None => {
                 let (status, reason) = super::unanswered();
-                self.audit.complete(trail, &Outcome { reason: Some(reason), ..Outcome::of(status) });
+                audit.complete(trail, &Outcome { reason: Some(reason), ..Outcome::of(status) });
             }
         }
     }
@@ -72,7 +65,7 @@ impl Record {
     /// In strict mode, when it cannot be recorded.
     pub(crate) fn received(&self, parts: &Parts) -> Result<(), NotRecorded> {
         let Some(recording) = &self.recording else { return Ok(()) };
-        let trail = recording.audit.received(&self.exchange(recording, &parts.headers))?;
+        let trail = self.sinks.audit.received(&self.exchange(recording, &parts.headers))?;
         // There is one, because an exchange is received once.
         let _noted_already = recording.trail.set(trail);
         Ok(())
@@ -81,7 +74,7 @@ impl Record {
     /// Nobody knows whose request it is: its one event is its refusal.
     pub(crate) fn unidentified(&self, parts: &Parts) {
         let Some(recording) = &self.recording else { return };
-        let trail = recording.audit.unidentified(&self.exchange(recording, &parts.headers));
+        let trail = self.sinks.audit.unidentified(&self.exchange(recording, &parts.headers));
         let _noted_already = recording.trail.set(trail);
     }
 
@@ -90,14 +83,14 @@ impl Record {
     /// # Errors
     /// In strict mode, when it could not.
     pub(crate) fn can_tell(&self) -> Result<(), NotRecorded> {
-        self.recording.as_ref().map_or(Ok(()), |recording| recording.audit.ready())
+        if self.recording.is_some() { self.sinks.audit.ready() } else { Ok(()) }
     }
 
     /// Somebody did something with a session or a token, on a page of ours.
     pub(crate) fn tell_act(&self, act: &Act<'_>, outcome: &Outcome<'_>) {
         let Some(recording) = &self.recording else { return };
         let Some(headers) = &recording.page else { return };
-        recording.audit.account(&self.exchange(recording, headers), act, outcome);
+        self.sinks.audit.account(&self.exchange(recording, headers), act, outcome);
     }
 
     fn exchange<'a>(&'a self, recording: &'a Recording, headers: &'a HeaderMap) -> Exchange<'a> {
