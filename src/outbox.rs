@@ -17,8 +17,11 @@ const CLOSING_NAP: Duration = Duration::from_millis(100);
 const RESERVED_BYTES: usize = 16 * 1024 * 1024;
 /// Producers tell how much is queued with every so many lines, because all of them write to that one place.
 const TOLD_EVERY: u64 = 16;
-/// A buffer that held more than this is given back to the system after it was written.
-const KEPT_BYTES: usize = 512 * 1024;
+/// A buffer that held more than this is large. It is given back to the system when no large one was needed for
+/// [`LARGE_FOR`]: given back after each write, the next one would cost a page fault for every 4 KiB, which makes the writer
+/// slower, and so the next buffer larger still.
+const LARGE_BYTES: usize = 512 * 1024;
+const LARGE_FOR: Duration = Duration::from_secs(1);
 
 /// The producers' end. Cloning gives another handle to the same.
 #[derive(Clone, Debug)]
@@ -29,6 +32,7 @@ pub(crate) struct Outbox(Arc<Shared>);
 pub(crate) struct Inbox {
     shared: Arc<Shared>,
     rules: Gathering,
+    large_for: Duration,
 }
 
 /// How long the writer lets lines gather before it takes them, and how many are enough to take them at once.
@@ -72,6 +76,10 @@ pub(crate) struct Batch {
     pub(crate) lines: u64,
     /// How many lines were dropped since the last batch was taken.
     pub(crate) dropped: u64,
+    /// When a large buffer was last written, where one may still be there.
+    large_at: Option<Instant>,
+    /// So many buffers are to be given back.
+    surplus: u8,
 }
 
 #[derive(Debug)]
@@ -110,7 +118,7 @@ pub(crate) fn outbox(bound_bytes: usize, rules: Gathering, counters: Counters) -
         bound_bytes,
         counters,
     });
-    (Outbox(shared.clone()), Inbox { shared, rules })
+    (Outbox(shared.clone()), Inbox { shared, rules, large_for: LARGE_FOR })
 }
 
 impl Outbox {
@@ -185,17 +193,23 @@ impl Inbox {
     /// Waits for lines and takes all that have gathered. `false`: the outbox is closed and empty, or its time is up.
     pub(crate) fn next(&self, batch: &mut Batch) -> bool {
         // Two buffers take turns, so that no line costs an allocation.
-        let mut empty = std::mem::take(&mut batch.bytes);
-        if empty.len() > KEPT_BYTES {
-            empty = Vec::new();
-        }
-        empty.clear();
+        let mut empty = batch.emptied(self.large_for);
         let state = self.shared.lock();
         // First without asking to be woken: on a busy process, the next lines come while this one sleeps.
         let mut state = self.shared.gather(state, self.rules);
         while state.waiting_lines == 0 && state.dropped == 0 && state.closing.is_none() {
             state.wake_at = 1;
-            state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            if batch.large_at.is_none() {
+                state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            } else {
+                let waited = self.shared.work.wait_timeout(state, self.large_for);
+                let (still, time) = waited.unwrap_or_else(PoisonError::into_inner);
+                state = still;
+                if time.timed_out() && state.waiting_lines == 0 {
+                    (empty, state.waiting) = (Vec::new(), Vec::new());
+                    batch.large_at = None;
+                }
+            }
             state = self.shared.gather(state, self.rules);
         }
         state.wake_at = 0;
@@ -247,6 +261,25 @@ impl Inbox {
         let go_on = |state: &mut State| state.closing.is_some() == closing && !state.time_is_up();
         let slept = self.shared.work.wait_timeout_while(state, time, go_on);
         !slept.unwrap_or_else(PoisonError::into_inner).0.time_is_up()
+    }
+}
+
+impl Batch {
+    /// Its buffer, to be filled again, or a new one in its place.
+    fn emptied(&mut self, large_for: Duration) -> Vec<u8> {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        if bytes.len() > LARGE_BYTES {
+            (self.large_at, self.surplus) = (Some(Instant::now()), 0);
+        } else if self.large_at.is_some_and(|at| at.elapsed() >= large_for) {
+            // This one, and the one that is being filled.
+            (self.large_at, self.surplus) = (None, 2);
+        }
+        if self.surplus > 0 {
+            self.surplus -= 1;
+            bytes = Vec::new();
+        }
+        bytes.clear();
+        bytes
     }
 }
 

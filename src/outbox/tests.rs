@@ -65,6 +65,41 @@ fn what_does_not_fit_is_dropped_and_told() {
     assert_eq!(inbox.shared.counters.dropped.get(), 5);
 }
 
+/// A large buffer stays while large batches come: to get it anew for each costs more than what it holds. Both buffers go
+/// when none was needed for a while.
+#[test]
+fn large_buffers_are_given_back_after_a_while() {
+    let mut batch = Batch::default();
+    let mut written = |bytes: usize, large_for| {
+        batch.bytes = vec![b'x'; bytes];
+        batch.emptied(large_for).capacity() == bytes
+    };
+    assert!(written(10, Duration::ZERO), "small ones always stay");
+    assert!(written(LARGE_BYTES + 1, LONG) && written(10, LONG) && written(LARGE_BYTES + 1, LONG));
+    assert!(!written(10, Duration::ZERO) && !written(10, Duration::ZERO) && written(10, Duration::ZERO));
+}
+
+/// They go as well when nothing comes any more.
+#[test]
+fn large_buffers_do_not_wait_for_the_next_line() {
+    let (outbox, mut inbox) = outbox(1 << 24, AT_ONCE, counters());
+    inbox.large_for = Duration::from_millis(1);
+    let large = [vec![b'x'; LARGE_BYTES], vec![b'\n']].concat();
+    let mut batch = Batch::default();
+    for _ in 0..2 {
+        assert!(outbox.push(&large) && inbox.next(&mut batch));
+        inbox.written(batch.bytes.len(), 1);
+    }
+    assert!(inbox.shared.lock().waiting.capacity() > LARGE_BYTES);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| inbox.next(&mut batch));
+        while inbox.shared.lock().waiting.capacity() > 0 {
+            thread::yield_now();
+        }
+        assert!(outbox.push(b"small\n") && waits.join().unwrap());
+    });
+}
+
 /// A writer that waits is woken by a line, and a close waits until all is written.
 #[test]
 fn a_close_waits_for_the_writer() {
