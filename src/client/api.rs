@@ -182,7 +182,7 @@ impl Api {
         Err(reply.failure(&self.server))
     }
 
-    /// Without "Sign in again: https://k8s.example.com/login": that is for people without this program.
+    /// Without `Sign in again: https://k8s.example.com/login`: that is for people without this program.
     fn without_advice(&self, said: String) -> String {
         match said.rsplit_once(". ") {
             Some((reason, advice)) if advice.contains(self.server.origin()) => format!("{reason}."),

@@ -62,7 +62,7 @@ pub(super) struct LoginArgs {
 #[derive(Args)]
 #[command(after_help = CREDENTIAL_EXAMPLES)]
 pub(super) struct CredentialArgs {
-    /// The cluster's address: https://k8s.example.com
+    /// The cluster's address, such as `https://k8s.example.com`
     #[arg(long, value_name = "URL", value_hint = ValueHint::Url)]
     server: String,
 }

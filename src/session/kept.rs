@@ -60,6 +60,7 @@ mod tests {
 
     /// It is found once, both ways of asking give the same, and a copy has nothing of it.
     #[test]
+    #[expect(clippy::redundant_clone, reason = "the copy is what is tested")]
     fn what_is_kept_is_found_once() {
         let kept = Kept::default();
         let found = kept.share(|| Arc::new("first".to_owned()));
