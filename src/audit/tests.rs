@@ -330,7 +330,10 @@ async fn the_refused_fill_half_of_the_queue_at_most() {
             let before = queued();
             let trails: Vec<_> = (0..16).map(|_| audit.received(&other).unwrap()).collect();
             trails.iter().for_each(|trail| audit.complete(trail, &Outcome::of(200)));
-            assert!(queued() > before + 16 * 2 * 500, "both of each of another user's events are there");
+            assert!(
+                queued() > before + 16 * 500,
+                "another user's events are there, of which the last may not be told yet"
+            );
             drop((release, trails));
             audit.close(PATIENCE).await;
         }

@@ -78,6 +78,19 @@ fn percent_decoded(text: &str) -> Option<String> {
     Some(url::form_urlencoded::parse(pair.as_bytes()).next()?.1.into_owned())
 }
 
+/// What a browser that was given these cookies sends with its next request; those that have ended are gone.
+#[cfg(test)]
+pub(crate) fn sent_back(cookies: &[HeaderValue]) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for cookie in cookies.iter().map(|cookie| cookie.to_str().unwrap()) {
+        if !cookie.contains("Max-Age=0") {
+            let pair = cookie.split(';').next().unwrap();
+            headers.append(http::header::COOKIE, HeaderValue::from_str(pair).unwrap());
+        }
+    }
+    headers
+}
+
 #[cfg(test)]
 mod tests {
     use http::header::COOKIE;

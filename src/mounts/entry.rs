@@ -134,15 +134,7 @@ mod tests {
     use http::header::COOKIE;
 
     use super::*;
-
-    fn browser(cookies: &[HeaderValue]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for cookie in cookies.iter().filter(|cookie| !cookie.to_str().unwrap().contains("Max-Age=0")) {
-            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
-            headers.append(COOKIE, HeaderValue::from_str(pair).unwrap());
-        }
-        headers
-    }
+    use crate::identity::cookie::sent_back;
 
     /// The browser that began finds its attempt again, with the path as it was; another, or a later time, does not.
     #[test]
@@ -150,7 +142,7 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let target = "/c/main/pods?namespace=a%2Fb&x=\"1\"&&y";
         let entry = Entry::new(target, now);
-        let headers = browser(&entry.cookies(&HeaderMap::new()));
+        let headers = sent_back(&entry.cookies(&HeaderMap::new()));
         let found = Entry::find(&headers, &entry.id, now).unwrap();
         assert_eq!((found.target(), found.verifier()), (target, entry.verifier()));
         assert!(Entry::find(&HeaderMap::new(), &entry.id, now).is_none());
@@ -177,7 +169,7 @@ mod tests {
         let mut jar = Vec::new();
         for second in 0..5 {
             let now = Timestamp::from_second(second).unwrap();
-            let set = Entry::new("/", now).cookies(&browser(&jar));
+            let set = Entry::new("/", now).cookies(&sent_back(&jar));
             assert_eq!(set.len(), if second < 4 { 1 } else { 2 });
             if second == 4 {
                 let oldest = jar[0].to_str().unwrap().split('=').next().unwrap();

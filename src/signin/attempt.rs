@@ -151,22 +151,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn browser(cookies: &[HeaderValue]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for cookie in cookies.iter().filter(|cookie| !cookie.to_str().unwrap().contains("Max-Age=0")) {
-            let pair = cookie.to_str().unwrap().split(';').next().unwrap();
-            headers.append(COOKIE, HeaderValue::from_str(pair).unwrap());
-        }
-        headers
-    }
+    use crate::identity::cookie::sent_back;
 
     /// The browser that began an attempt finds it again; another, or a later time, does not.
     #[test]
     fn an_attempt_belongs_to_its_browser_and_its_time() {
         let now = Timestamp::UNIX_EPOCH;
         let attempt = Attempt::new("/api/v1/pods".to_owned(), false, now);
-        let headers = browser(&attempt.cookies(&HeaderMap::new()));
+        let headers = sent_back(&attempt.cookies(&HeaderMap::new()));
         let found = Attempt::find(&headers, &attempt.state, now).unwrap();
         assert_eq!(found.return_to, "/api/v1/pods");
         assert_eq!(found.verifier.expose(), attempt.verifier.expose());
@@ -183,7 +175,7 @@ mod tests {
         let mut jar = Vec::new();
         for second in 0..6 {
             let now = Timestamp::from_second(second).unwrap();
-            let set = Attempt::new("/".to_owned(), false, now).cookies(&browser(&jar));
+            let set = Attempt::new("/".to_owned(), false, now).cookies(&sent_back(&jar));
             let removed: Vec<&str> = set[..set.len() - 1].iter().map(|c| c.to_str().unwrap()).collect();
             if second < 5 {
                 assert!(removed.is_empty());
