@@ -255,7 +255,7 @@ impl Running {
 
     /// Writes what audit events there are, for a process that ends without waiting for what is under way.
     pub async fn write_audit(&self) {
-        self.audit.close(LAST_EVENTS_IN_A_HURRY).await;
+        self.audit.close_at_once(LAST_EVENTS_IN_A_HURRY).await;
     }
 }
 

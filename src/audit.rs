@@ -237,12 +237,18 @@ impl Audit {
 
     /// Records nothing more, and waits until all is written, at most for `patience`. What is lost is counted and logged.
     pub(crate) async fn close(&self, patience: Duration) {
-        let Some(recorder) = self.0.clone() else { return };
+        let Some(recorder) = &self.0 else { return };
         // A connection that was closed a moment ago may still have requests that are about to end.
         let ends = Instant::now() + ENDING.min(patience / 2);
         while Arc::strong_count(&recorder.telling.0) > 1 && Instant::now() < ends {
             pause(ENDING_NAP).await;
         }
+        self.close_at_once(patience).await;
+    }
+
+    /// The same, without a moment for what is about to end.
+    pub(crate) async fn close_at_once(&self, patience: Duration) {
+        let Some(recorder) = self.0.clone() else { return };
         let closed = tokio::task::spawn_blocking(move || recorder.outbox.close(patience)).await;
         match closed {
             Ok(0) => {}

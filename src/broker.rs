@@ -241,9 +241,9 @@ impl Broker {
     /// Drops what nobody will ask for again.
     pub(crate) fn sweep(&self) {
         let now = self.clock.now();
-        // One without a token that nobody holds was made by a request that had found its session just before that ended.
-        let is_of_use = |slot: &Arc<Slot>| slot.current().is_some() || Arc::strong_count(slot) > 1;
-        self.slots.retain(|_, slot| now < slot.ends_at() && is_of_use(slot));
+        // One that is held stays, so that its session never has two. One without a token that nobody holds is of no use.
+        let is_of_use = |slot: &Slot| now < slot.ends_at() && slot.current().is_some();
+        self.slots.retain(|_, slot| Arc::strong_count(slot) > 1 || is_of_use(slot));
         self.backoff.sweep(self.clock.instant());
     }
 

@@ -199,7 +199,7 @@ impl Inbox {
         let mut state = self.shared.gather(state, self.rules);
         while state.waiting_lines == 0 && state.dropped == 0 && state.closing.is_none() {
             state.wake_at = 1;
-            if batch.large_at.is_none() {
+            if batch.large_at.is_none() && batch.surplus == 0 {
                 state = self.shared.work.wait(state).unwrap_or_else(PoisonError::into_inner);
             } else {
                 let waited = self.shared.work.wait_timeout(state, self.large_for);
@@ -207,7 +207,7 @@ impl Inbox {
                 state = still;
                 if time.timed_out() && state.waiting_lines == 0 {
                     (empty, state.waiting) = (Vec::new(), Vec::new());
-                    batch.large_at = None;
+                    (batch.large_at, batch.surplus) = (None, 0);
                 }
             }
             state = self.shared.gather(state, self.rules);

@@ -160,8 +160,8 @@ impl Quotas {
         if let Some(rate) = &self.sign_in_rate {
             rate.sweep();
         }
-        // Each request under way has a handle to its user, and each session that is known here. Nobody takes another while
-        // this looks, because that needs the map.
+        // Each request under way has a handle to its user, and each session that is known here. Who has none can get one from the map
+        // alone, which waits while this looks.
         self.users.retain(|_, user| Arc::strong_count(user) > 1 || !user.is_fresh(self.limits));
     }
 

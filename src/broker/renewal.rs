@@ -183,7 +183,7 @@ impl Broker {
         // Whose turn it was before may have finished between our look at the store and our turn.
         let grant = match self.store.grant(opener).await {
             Err(error) => return (Err(error.into()), None),
-            Ok(None) => return (Err(BrokerError::SessionEnded), None),
+            Ok(None) => return (Err(session_ended_for(slot)), None),
             Ok(Some(grant)) => grant,
         };
         if let Some(token) = self.acceptable(&grant, need) {
@@ -203,7 +203,7 @@ impl Broker {
         opener: &Opener,
         need: Need,
     ) -> Result<Option<Arc<Token>>, BrokerError> {
-        let Some(grant) = self.store.grant(opener).await? else { return Err(BrokerError::SessionEnded) };
+        let Some(grant) = self.store.grant(opener).await? else { return Err(session_ended_for(slot)) };
         let token = self.acceptable(&grant, need);
         if let Some(token) = &token {
             slot.publish(token);
@@ -240,7 +240,7 @@ impl Broker {
         let grant = Grant { refresh_token, granted_at, aks: Some(aks) };
         // Someone who signed out meanwhile stays signed out: nothing is handed out and nothing comes back.
         if !self.store.renew(opener, grant).await? {
-            return Err(BrokerError::SessionEnded);
+            return Err(session_ended_for(slot));
         }
         slot.publish(&token);
         self.backoff.succeeded(&opener.session);
@@ -297,6 +297,12 @@ impl Broker {
         self.backoff.remember_for(session, &fault, &self.clock, left);
         fault
     }
+}
+
+/// The next request asks the store, too, and learns what has ended.
+fn session_ended_for(slot: &Slot) -> BrokerError {
+    slot.drop_token();
+    BrokerError::SessionEnded
 }
 
 /// Whether the grant's AKS token, where one was minted, lived long enough for a request.

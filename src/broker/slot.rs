@@ -148,6 +148,11 @@ impl Slot {
         self.current.load_full().filter(|_| !self.is_over.load(Ordering::Acquire))
     }
 
+    /// The store says that its session has ended, or that this credential opens it no more: nothing is given unasked.
+    pub(super) fn drop_token(&self) {
+        self.current.store(None);
+    }
+
     /// Its session has ended.
     pub(super) fn end(&self) {
         self.is_over.store(true, Ordering::Release);

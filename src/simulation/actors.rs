@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::browsers::Browsers;
 use super::entra::SimulatedEntra;
 use super::net::{Faults, Net, pause};
-use super::records::{credential, new_session};
+use super::records::{as_elsewhere, credential, new_session};
 use super::replica::{Replica, STALENESS};
 use super::rng::Rng;
 use super::{Broken, Violation};
@@ -193,7 +193,7 @@ impl Schedule {
     async fn make_token(&mut self) {
         let at = self.replica();
         let Some(cookie) = self.some_holder(CredentialKind::Cookie) else { return };
-        let session = self.holders[cookie].opener.clone();
+        let session = as_elsewhere(&self.holders[cookie].opener);
         let (token, key) = credential(CredentialKind::Token, &session.session.user, self.clock.now());
         let added = self.replicas[at].store.add_token(&session, token.clone(), &key).await;
         let was_known = self.holders[cookie].told == Told::Works;

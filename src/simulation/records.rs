@@ -37,3 +37,8 @@ pub(super) fn new_session(user: &UserKey, now: Timestamp) -> Opener {
     let (credential, key) = credential(CredentialKind::Cookie, user, now);
     Opener { credential, session, key }
 }
+
+/// The same session as another replica has it, without what the first one keeps beside it.
+pub(super) fn as_elsewhere(opener: &Opener) -> Opener {
+    Opener { session: Arc::new(Session::clone(&opener.session)), ..opener.clone() }
+}
