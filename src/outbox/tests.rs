@@ -79,30 +79,30 @@ fn large_buffers_are_given_back_after_a_while() {
     assert!(!written(10, Duration::ZERO) && !written(10, Duration::ZERO) && written(10, Duration::ZERO));
 }
 
-/// They go as well when nothing comes any more.
+/// They go as well when nothing comes any more: both, whether their time is up before the writer waits or while it does.
 #[test]
 fn large_buffers_do_not_wait_for_the_next_line() {
-    let (outbox, mut inbox) = outbox(1 << 24, AT_ONCE, counters());
-    inbox.large_for = Duration::from_millis(1);
-    let large = [vec![b'x'; LARGE_BYTES], vec![b'\n']].concat();
-    let mut batch = Batch::default();
-    for _ in 0..2 {
-        assert!(outbox.push(&large) && inbox.next(&mut batch));
-        inbox.written(batch.bytes.len(), 1);
-    }
-    assert!(inbox.shared.lock().waiting.capacity() > LARGE_BYTES);
-    // Small ones came so seldom that only one of the two buffers was given back.
-    while batch.large_at.is_some() {
+    for large_for in [Duration::ZERO, Duration::from_millis(20)] {
+        let (outbox, mut inbox) = outbox(1 << 24, AT_ONCE, counters());
+        inbox.large_for = LONG;
+        let large = [vec![b'x'; LARGE_BYTES], vec![b'\n']].concat();
+        let mut batch = Batch::default();
+        for _ in 0..3 {
+            assert!(outbox.push(&large) && inbox.next(&mut batch));
+            inbox.written(batch.bytes.len(), 1);
+        }
         assert!(outbox.push(b"small\n") && inbox.next(&mut batch));
         inbox.written(6, 1);
+        assert!(inbox.shared.lock().waiting.capacity() > LARGE_BYTES);
+        inbox.large_for = large_for;
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| inbox.next(&mut batch));
+            while inbox.shared.lock().waiting.capacity() > 0 {
+                thread::yield_now();
+            }
+            assert!(outbox.push(b"small\n") && waits.join().unwrap());
+        });
     }
-    thread::scope(|scope| {
-        let waits = scope.spawn(|| inbox.next(&mut batch));
-        while inbox.shared.lock().waiting.capacity() > 0 {
-            thread::yield_now();
-        }
-        assert!(outbox.push(b"small\n") && waits.join().unwrap());
-    });
 }
 
 /// A writer that waits is woken by a line, and a close waits until all is written.
