@@ -3,6 +3,7 @@
 //!
 //! Source: `NewRequestInfo` of k8s.io/apiserver, package `endpoints/request`.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use http::request::Parts;
@@ -115,7 +116,7 @@ impl Facts {
             }
         }
         let text = match (decoded, parts.uri.path_and_query()) {
-            (std::borrow::Cow::Borrowed(_), Some(target)) => Text::AsSent(target.clone()),
+            (Cow::Borrowed(_), Some(target)) => Text::AsSent(target.clone()),
             (decoded, _) => Text::Decoded(decoded.into()),
         };
         Self { shape, pod_answers, one_reading, verb, text, named }
@@ -276,18 +277,24 @@ pub(crate) fn method_name(method: &Method) -> &'static str {
     }
 }
 
+/// The first value of a query parameter, decoded.
+fn parameter<'q>(uri: &'q Uri, name: &str) -> Option<Cow<'q, str>> {
+    let query = uri.query()?;
+    // Hardly any query has it, and to decode one costs more than the rest of its path: with both parameters asked for here,
+    // 2 % of a small request.
+    let may_have_it = query.len() >= name.len() && (query.contains(name) || query.contains('%'));
+    let mut decoded = may_have_it.then(|| url::form_urlencoded::parse(query.as_bytes()))?;
+    decoded.find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
 /// Whether a boolean query parameter is set, as the API server reads it: anything but `false` and `0`.
 fn asks(uri: &Uri, name: &str) -> bool {
-    let Some(query) = uri.query() else { return false };
-    let value = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-    value.is_some_and(|(_, value)| !value.eq_ignore_ascii_case("false") && value != "0")
+    parameter(uri, name).is_some_and(|value| !value.eq_ignore_ascii_case("false") && value != "0")
 }
 
 /// The name that `fieldSelector=metadata.name=…` asks for. A selector with a term that is not valid selects none.
 fn selected_name(uri: &Uri) -> Option<Box<str>> {
-    let query = uri.query()?;
-    let (_, selector) =
-        url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == "fieldSelector")?;
+    let selector = parameter(uri, "fieldSelector")?;
     let mut selected = None;
     for term in selector.split(',').filter(|term| !term.is_empty()) {
         let (field, value) = term.split_once('=')?;
