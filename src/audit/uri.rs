@@ -70,7 +70,8 @@ fn shown_parameter(parameter: &str) -> Cow<'_, str> {
 /// The text without anything that looks like a token, wherever in it that stands.
 fn without_secrets(text: &str) -> Cow<'_, str> {
     // The path of almost every request ends here.
-    if text.len() < LEAST_SECRET_BYTES || !SECRET_BEGINNINGS.iter().any(|beginning| text.contains(beginning)) {
+    if text.len() < LEAST_SECRET_BYTES || !SECRET_BEGINNINGS.iter().any(|beginning| text.contains(beginning))
+    {
         return Cow::Borrowed(text);
     }
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
