@@ -66,7 +66,6 @@ fn streams_are_recognised() {
     assert_eq!(shape("/api/v1/pods?watch=true"), Shape::Watch);
     assert_eq!(shape("/api/v1/pods?limit=1&watch=1"), Shape::Watch);
     assert_eq!(shape("/api/v1/pods?watch"), Shape::Watch);
-    assert_eq!(shape("/api/v1/pods?w%61tch=1"), Shape::Watch);
     assert_eq!(shape("/api/v1/pods?w%61tch=true"), Shape::Watch);
     assert_eq!(shape("/api/v1/pods?watch=FALSE"), Shape::Plain);
     assert_eq!(shape("/api/v1/watch/pods"), Shape::Watch);
