@@ -29,7 +29,7 @@ use crate::audit::Outcome;
 use crate::json::key;
 use crate::metrics::labels;
 use crate::route::{AtMount, Facts, MountPath, Route, method_name};
-use crate::secret::random_guid;
+use crate::secret::{random_guid, without_tokens};
 use crate::session::{Credential, Session};
 use crate::{json, log};
 
@@ -214,14 +214,14 @@ impl Record {
     fn write_fields(&self, fields: &mut Vec<u8>, status: u16, reason: Option<&str>, elapsed: Duration) {
         known(fields, key!("method"), self.method.as_str());
         // Never the query: codes and states of sign-ins stand there.
-        known(fields, key!("path"), self.uri.path());
+        sent(fields, key!("path"), self.uri.path());
         if let Some(facts) = &self.facts {
             known(fields, key!("verb"), facts.verb);
-            known(fields, key!("group"), facts.group());
-            known(fields, key!("resource"), facts.resource());
-            known(fields, key!("subresource"), facts.subresource());
-            known(fields, key!("namespace"), facts.namespace());
-            known(fields, key!("name"), facts.name());
+            sent(fields, key!("group"), facts.group());
+            sent(fields, key!("resource"), facts.resource());
+            sent(fields, key!("subresource"), facts.subresource());
+            sent(fields, key!("namespace"), facts.namespace());
+            sent(fields, key!("name"), facts.name());
         }
         known(fields, key!("mount"), self.mount.as_deref().unwrap_or_default());
         if let Some((credential, _)) = self.user.get() {
@@ -288,6 +288,11 @@ fn known(fields: &mut Vec<u8>, key: &str, value: &str) {
     if !value.is_empty() {
         json::field(fields, key, value);
     }
+}
+
+/// The same of what a client has sent, in which somebody may have pasted a token.
+fn sent(fields: &mut Vec<u8>, key: &str, value: &str) {
+    known(fields, key, &without_tokens(value));
 }
 
 /// The caller's audit id, or a new one. It goes upstream and comes back, and stands in both logs.

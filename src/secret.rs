@@ -5,6 +5,7 @@
 //! proxy token begins with `entrada_`; a browser cookie has no prefix. The store knows only the [`Digest`]. The bearer of
 //! a mounted dashboard is longer: see `session::bearer`.
 
+mod hidden;
 mod random;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
+pub use self::hidden::{HIDDEN, without_tokens};
 pub use self::random::{random_base62, random_guid, random_of, random_share};
 
 /// What every proxy token begins with.

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 use super::exchange::{Exchange, Object, Outcome};
 use super::uri::shown;
 use crate::json::{Time, address, field, key, number, object, string};
+use crate::secret::without_tokens;
 
 /// As the API server bounds it.
 const MAX_USER_AGENT_BYTES: usize = 1024;
@@ -232,8 +233,9 @@ fn write_object(text: &mut Vec<u8>, named: &Object<'_>) -> bool {
     cut
 }
 
-/// A [`key!`] and `"value"`, and of a value that is longer than `max_bytes` its beginning.
+/// A [`key!`] and `"value"` without tokens, and of a value that is longer than `max_bytes` its beginning.
 fn bounded_field(text: &mut Vec<u8>, key: &str, value: &str, max_bytes: usize) -> bool {
+    let value = &*without_tokens(value);
     if value.len() <= max_bytes {
         field(text, key, value);
         return false;

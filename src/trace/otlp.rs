@@ -5,6 +5,8 @@
 
 use jiff::Timestamp;
 
+use crate::secret::without_tokens;
+
 /// The longest text of an attribute, in bytes; what is longer is cut. A path can be 120 KiB long, and spans wait in memory.
 const MAX_TEXT_BYTES: usize = 512;
 
@@ -128,7 +130,11 @@ pub(super) fn request(resource: &[u8], spans: &[Box<[u8]>]) -> Vec<u8> {
 fn attribute(m: &mut Message, key: &str, value: Value<'_>) {
     m.bytes(1, key.as_bytes());
     m.message(2, |m| match value {
-        Value::Text(text) => m.bytes(1, &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT_BYTES)]),
+        Value::Text(text) => {
+            // Somebody may have pasted a token into a path.
+            let text = without_tokens(text);
+            m.bytes(1, &text.as_bytes()[..text.floor_char_boundary(MAX_TEXT_BYTES)]);
+        }
         Value::Number(number) => m.number(3, number),
     });
 }
@@ -286,6 +292,14 @@ mod tests {
         let [of_scope] = &of_resource.scope_spans[..] else { panic!("{read:?}") };
         assert_eq!(of_scope.scope.as_ref().unwrap().name, "entrada");
         assert_eq!(of_scope.spans, [decoded(&plain()), decoded(&Span { id: [1; 8], ..plain() })]);
+    }
+
+    /// A trace goes to people who may not act as the user.
+    #[test]
+    fn no_token_is_told() {
+        let path = format!("/api/entrada_{}/x", "hunter2".repeat(7));
+        let read = decoded(&Span { attributes: vec![("url.path", Value::Text(&path))], ..plain() });
+        assert_eq!(read.attributes, [text("url.path", "/api/REDACTED/x")]);
     }
 
     /// Long texts are cut, between two characters.

@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 
+use super::full_pipe;
 use super::support::World;
 use super::support::events::AuditLog;
 use super::support::eventually;
@@ -59,6 +60,50 @@ async fn a_graceful_stop_loses_no_event() {
     program.signal("-TERM");
     assert_eq!(program.ended().await.0, Some(0));
     assert_eq!((answered, log.events().len()), (500, 500));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_in_a_hurry_loses_no_event_either() {
+    // Proves that a second signal, which waits for nobody, still writes what was recorded. The request is answered after the
+    // first, when the window is open: its event may still be in the queue.
+    let (world, log) = (World::start().await, AuditLog::new());
+    let mut settings = settings(&world, &log);
+    settings.insert("ENTRADA_DRAIN", "1h".to_owned());
+    let program = program::start(&settings).await;
+    let mut client = TcpStream::connect(&program.addr).await.unwrap();
+    eventually("the client", || async { program.probe("/metrics").await.contains("entrada_connections 1") })
+        .await;
+    program.signal("-TERM");
+    eventually("unreadiness", || async { program.probe("/readyz").await.starts_with("HTTP/1.1 503") }).await;
+    client.write_all(b"GET /api HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut status = [0; 12];
+    client.read_exact(&mut status).await.unwrap();
+    program.signal("-TERM");
+    assert_eq!((&status, program.ended().await.0), (b"HTTP/1.1 401", Some(1)));
+    assert_eq!(log.events().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_in_a_path_gets_into_no_log() {
+    // Proves it of the log and of the audit log, for each kind of token, wherever in a path somebody has pasted it.
+    let (world, log) = (World::start().await, AuditLog::new());
+    let program = program::start(&settings(&world, &log)).await;
+    let secret = "hunter2".repeat(7);
+    let tokens = ["entrada_", "entradam_", "code_", "eyJhbGciOiJSUzI1NiJ9.e30."].map(|beginning| {
+        let token = format!("{beginning}{secret}");
+        [format!("/{token}/x"), format!("/api/v1/namespaces/{token}/pods/{token}/log")]
+    });
+    for path in tokens.as_flattened() {
+        full_pipe::refused(&program.addr, path).await;
+    }
+    program.signal("-TERM");
+    let (_code, events) = program.ended().await;
+    let lines: Vec<_> = events.iter().filter(|event| event["message"] == "request").collect();
+    assert_eq!((lines.len(), log.events().len()), (8, 8));
+    for written in [format!("{events:?}"), log.text()] {
+        assert!(!written.contains("hunter2"), "{written}");
+        assert!(written.contains("/api/v1/namespaces/REDACTED/pods/REDACTED/log"));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use http::Method;
 use serde_json::{Value, json};
 use standin::browser::Page;
+use standin::entra::Endpoint;
 use standin::redis::Redis;
 use tempfile::TempDir;
 
@@ -112,6 +113,25 @@ async fn three_replicas_and_three_thousand_requests_are_one_token_call() {
     let answers = join_all(requests.map(|url| async move { replicas.list(&url, token).await.status })).await;
     assert_eq!(answers.iter().filter(|status| **status == 200).count(), 3_000);
     assert_eq!(world.entra.refreshes_of("alice") - before, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_finds_its_session_gone_takes_the_token_with_it() {
+    // Proves that the present token, which is good for ten more minutes, is not used any more, although nobody announced
+    // the end.
+    let replicas = Replicas::start(0).await;
+    let (world, redis) = (&replicas.world, &replicas.redis);
+    world.entra.set_access_token_lifetime(Some(Duration::from_hours(1)));
+    let token = world.token(&world.signed_in("alice").await).await;
+    assert_eq!(replicas.list(&world.url, &token).await.status, 200);
+    world.advance(Duration::from_mins(50));
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    assert_eq!(replicas.list(&world.url, &token).await.status, 200, "while the renewal is under way");
+    hold.arrived(1).await;
+    let grants = redis.run(&["KEYS", "entrada:1:*:grant:*"]).unwrap();
+    assert_eq!(redis.run(&["DEL", grants.trim()]).unwrap().trim(), "1");
+    hold.release();
+    eventually("the end", || async { replicas.list(&world.url, &token).await.status == 401 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
