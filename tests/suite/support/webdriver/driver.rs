@@ -13,6 +13,9 @@ use serde_json::Value;
 /// Starting Chromium is most of a command's longest time; chromedriver itself gives up after a minute.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// So many ports are tried; hardly ever is a second one needed.
+const PORTS: usize = 10;
+
 /// `chromedriver`, on a port that it chose.
 pub(super) struct Driver {
     _process: Process,
@@ -26,6 +29,16 @@ struct Process(Child);
 
 impl Driver {
     pub(super) async fn start(home: &Path) -> Self {
+        for _ in 0..PORTS {
+            if let Some(driver) = Self::on_some_port(home).await {
+                return driver;
+            }
+        }
+        panic!("chromedriver found no port");
+    }
+
+    /// It takes a port that is free on `::1`, and ends where another program has the same one on `127.0.0.1`.
+    async fn on_some_port(home: &Path) -> Option<Self> {
         let spawned = Command::new("chromedriver")
             .arg("--port=0")
             .env("HOME", home)
@@ -41,8 +54,9 @@ impl Driver {
         let stdout = BufReader::new(process.0.stdout.take().unwrap());
         let port = tokio::task::spawn_blocking(|| announced_port(stdout));
         let announced = tokio::time::timeout(COMMAND_TIMEOUT, port).await.map(Result::unwrap);
-        let (port, stdout) = announced.expect("chromedriver does not say its port");
-        Self { _process: process, addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port)), _stdout: stdout }
+        let (port, stdout) = announced.expect("chromedriver does not say its port")?;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        Some(Self { _process: process, addr, _stdout: stdout })
     }
 
     pub(super) async fn call(&self, method: Method, path: &str, body: &Value) -> Result<Value, String> {
@@ -89,10 +103,15 @@ impl Drop for Process {
     }
 }
 
-fn announced_port(mut stdout: BufReader<ChildStdout>) -> (u16, BufReader<ChildStdout>) {
-    let port = stdout.by_ref().lines().map_while(Result::ok).find_map(|line| {
-        let (_, port) = line.split_once("started successfully on port ")?;
-        port.trim_end_matches('.').parse().ok()
-    });
-    (port.expect("chromedriver ended at once"), stdout)
+/// Nothing where the port was another program's, too.
+fn announced_port(mut stdout: BufReader<ChildStdout>) -> Option<(u16, BufReader<ChildStdout>)> {
+    for line in stdout.by_ref().lines().map_while(Result::ok) {
+        if line.contains("port not available") {
+            return None;
+        }
+        if let Some((_, port)) = line.split_once("started successfully on port ") {
+            return Some((port.trim_end_matches('.').parse().unwrap(), stdout));
+        }
+    }
+    panic!("chromedriver ended at once");
 }
