@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue};
+use http::header::HeaderValue;
 use http::request::Parts;
 use http::uri::Authority;
 use http::{HeaderMap, Method, StatusCode, Uri};
@@ -26,15 +26,13 @@ pub(crate) use self::recording::session_ended;
 pub(crate) use self::sinks::Sinks;
 use self::spans::Spans;
 use crate::audit::Outcome;
+pub(crate) use crate::http::headers::AUDIT_ID;
 use crate::json::key;
 use crate::metrics::labels;
 use crate::route::{AtMount, Facts, MountPath, Route, method_name};
 use crate::secret::{random_guid, without_tokens};
 use crate::session::{Credential, Session};
 use crate::{json, log};
-
-/// The API server's own header for the id of a request in its audit log.
-pub(crate) const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
 
 const MAX_AUDIT_ID_BYTES: usize = 64;
 

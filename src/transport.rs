@@ -177,49 +177,52 @@ impl Transport {
         body: (Outgoing, Sent),
         shape: Shape,
     ) -> Result<Leased, TransportError> {
-        let (body, sent) = body;
+        let (body, mut sent) = body;
         let first = head()?;
         let may_repeat =
             body.is_empty() && matches!(first.method, Method::GET | Method::HEAD) && shape != Shape::Upgrade;
-        let mut result = self.attempt(Request::from_parts(first, body), sent, shape).await;
+        let mut result = self.attempt(Request::from_parts(first, body), &mut sent, shape).await;
         // As Go's own client does: the server may have closed a pooled connection just as it was used.
         if may_repeat && matches!(result, Err(TransportError::HungUp(_))) {
             let again = Request::from_parts(head()?, Outgoing::Empty);
-            result = self.attempt(again, Sent::NOTHING, shape).await;
+            let mut nothing = Sent::NOTHING;
+            result = self.attempt(again, &mut nothing, shape).await;
         }
-        Ok(Leased { response: result?, lease })
+        let mut response = result?;
+        self.send_apart(&mut response, sent, &lease);
+        Ok(Leased { response, lease })
+    }
+
+    /// Where the answer came before the whole request was sent: the rest is sent by a task of its own, as long as it moves.
+    /// It holds the lease, too, because an answer without a body is over at once.
+    fn send_apart(&self, response: &mut Response<Received>, mut sent: Sent, lease: &Lease) {
+        let is_early = !sent.is_done() || response.body().is_sending();
+        if !is_early || response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return;
+        }
+        let Some(rest) = response.body_mut().apart() else { return };
+        let (lease, stall) = (lease.clone(), self.timeouts.stall);
+        self.shutdown.spawn_beside("upload", async move {
+            tokio::select! {
+                () = rest => {}
+                () = sent.stands_still(stall) => {}
+            }
+            drop(lease);
+        });
     }
 
     /// The answer's head must come in time, counted from the end of the request's body.
-    fn attempt(
+    async fn attempt(
         &self,
         request: Request<Outgoing>,
-        sent: Sent,
-        shape: Shape,
-    ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
-        self.answered(self.pool.request(request), sent, shape)
-    }
-
-    async fn answered(
-        &self,
-        exchange: impl Future<Output = Result<Response<Received>, TransportError>>,
-        mut sent: Sent,
+        sent: &mut Sent,
         shape: Shape,
     ) -> Result<Response<Received>, TransportError> {
-        let exchange = pin!(exchange);
-        let mut response = match shape {
-            Shape::Plain => self.in_time(exchange, &mut sent).await?,
-            _ => exchange.await?,
-        };
-        let is_early = !sent.is_done() || response.body().is_sending();
-        if is_early && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response
-                .body_mut()
-                .apart()
-                .into_iter()
-                .for_each(|rest| self.shutdown.spawn_beside("upload", rest));
+        let exchange = pin!(self.pool.request(request));
+        match shape {
+            Shape::Plain => self.in_time(exchange, sent).await,
+            _ => exchange.await,
         }
-        Ok(response)
     }
 
     async fn in_time(
@@ -274,8 +277,10 @@ impl Transport {
         };
         // Also the answer to an upgrade that the server declined: it may stream all the same.
         let (mut head, body) = response.into_parts();
-        head.extensions.insert(Unhurried);
-        let (body, task) = StreamBody::new(body, lease, &head.headers, stream, shape == Shape::Watch);
+        let unhurried = Unhurried::default();
+        head.extensions.insert(unhurried.clone());
+        let is_watch = shape == Shape::Watch;
+        let (body, task) = StreamBody::new(body, lease, &head.headers, (stream, unhurried), is_watch);
         self.shutdown.spawn_beside("stream", task);
         Ok(Response::from_parts(head, Body::boxed(body)))
     }

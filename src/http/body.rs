@@ -2,6 +2,8 @@
 
 use std::any::Any;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,23 +15,37 @@ use http_body_util::combinators::UnsyncBoxBody;
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What an exchange holds until its answer's last byte has been passed on, or its tunnel has closed: the right to one
-/// connection to an upstream server, its place among its user's requests, its record.
-#[derive(Debug)]
+/// connection to an upstream server, its place among its user's requests, its record. All of it is free again when the
+/// last clone is dropped.
+#[derive(Clone, Debug)]
 pub(crate) struct Lease {
-    _held: Box<dyn Any + Send + Sync>,
+    _held: Arc<dyn Any + Send + Sync>,
 }
 
 impl Lease {
     /// `held` is dropped with it.
     #[must_use]
     pub(crate) fn new(held: impl Any + Send + Sync) -> Self {
-        Self { _held: Box::new(held) }
+        Self { _held: Arc::new(held) }
     }
 }
 
-/// An extension of an answer: a stream, which may be silent for as long as it likes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Unhurried;
+/// An extension of an answer: a stream, which may be silent for as long as it likes, until it is over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Unhurried(Arc<AtomicBool>);
+
+impl Unhurried {
+    /// Its credential has ended, or the process stops: what is left of it is to be taken soon.
+    pub(crate) fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is over.
+    #[must_use]
+    pub(crate) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// The body of an answer.
 #[derive(Debug)]

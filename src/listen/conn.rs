@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::Certificates;
-use super::answers::{AnswerBody, Answers};
+use super::answers::{AnswerBody, Answers, Stalled};
 use super::bounds::Admission;
 use super::phase::Phase;
 use super::rest;
@@ -157,7 +157,7 @@ async fn serve_h1<S>(
     tokio::select! {
         () = ends => {}
         // What is half sent cannot be followed by anything else: the connection is closed.
-        () = answers.stalled(limits.stall) => metrics.stalled(),
+        _ = answers.stalled(limits.stall) => metrics.stalled(),
     }
 }
 
@@ -213,9 +213,12 @@ async fn serve_h2<S>(
     let ends = until(connection.as_mut(), asked_to_leave, |connection| connection.graceful_shutdown(), stays);
     let gives_up = async {
         loop {
-            // Other streams of the connection go on.
-            answers.stalled(limits.stall).await;
+            let stalled = answers.stalled(limits.stall).await;
             metrics.stalled();
+            // Otherwise the other streams of the connection go on.
+            if stalled == Stalled::Deaf {
+                return tracing::debug!("a client that does not take the end of its answers was left");
+            }
         }
     };
     tokio::select! {

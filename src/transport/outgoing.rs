@@ -102,6 +102,13 @@ impl Sent {
             }
         }
     }
+
+    /// Resolves when the body stands still; never once it has been sent.
+    pub(super) async fn stands_still(&mut self, stall: Duration) {
+        if let Sending::Done = self.wait(stall).await {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 impl http_body::Body for Outgoing {

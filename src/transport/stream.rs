@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
 use super::pool::Received;
-use crate::http::body::{BodyError, Lease};
+use crate::http::body::{BodyError, Lease, Unhurried};
 use crate::streams::{EndedBy, Over, Stream};
 
 /// A body that ends when its stream is over.
@@ -53,7 +53,7 @@ impl StreamBody {
         incoming: Received,
         lease: Lease,
         headers: &HeaderMap,
-        stream: Stream,
+        (stream, unhurried): (Stream, Unhurried),
         is_watch: bool,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let has_no_body = incoming.is_end_stream();
@@ -66,7 +66,10 @@ impl StreamBody {
         let cut = source.clone();
         let task = async move {
             tokio::select! {
-                over = stream.over() => cut.take_away(over),
+                over = stream.over() => {
+                    cut.take_away(over);
+                    unhurried.end();
+                }
                 _gone = left => {
                     let has_ended = cut.has_ended.load(Ordering::Relaxed);
                     stream.ended_by(if has_ended { EndedBy::Upstream } else { EndedBy::Client });

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use standin::apiserver::Fault;
 
 use super::support::kubectl::Kubectl;
 use super::support::wire::Wire;
-use super::support::{PATIENCE, World, noise};
+use super::support::{PATIENCE, World, eventually, noise};
 
 const POST: &str = "/api/v1/namespaces/team-a/configmaps";
 const SIZES: [usize; 3] = [10, 100_000, 10_000_000];
@@ -168,4 +169,26 @@ async fn kubectl_reads_where_to_sign_in_again() {
         let told = kubectl.run(&["create", "--raw", POST, "-f", file.to_str().unwrap()]).await;
         assert!(told.stderr.contains(&format!("{}/login", world.url)), "{size}: {told:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_whose_answer_is_over_is_bounded_too() {
+    // Proves that the rest of a request whose answer came early, and without a body, keeps its place among the connections to
+    // the API server, and is given up when it stands still.
+    let world = World::start_with(|raw| {
+        raw.stall_timeout = Some("4s".to_owned());
+        raw.max_upstream_connections = Some("1".to_owned());
+    })
+    .await;
+    let alice = world.token(&world.signed_in("alice").await).await;
+    let bob = world.token(&world.signed_in("bob").await).await;
+    world.api.fault(POST, Fault::Answer(http::StatusCode::NO_CONTENT, String::new()));
+    let mut wire = Wire::open(&world).await;
+    wire.write(head(&alice, "content-length: 100") + "{").await;
+    assert!(wire.head().await.starts_with("HTTP/1.1 204"));
+    let busy = world.call(http::Method::GET, "/version", &bob).await;
+    assert_eq!(busy.status, 503, "the only connection is in use");
+    eventually("room", || async { world.call(http::Method::GET, "/version", &bob).await.status == 200 })
+        .await;
+    drop(wire);
 }

@@ -46,8 +46,9 @@ async fn a_stream_ends_before_its_answer_has_begun() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_cannot_keep_its_stream() {
-    // Proves that upstream is let go although the client's window is full and its connection asks for nothing.
-    let world = World::start().await;
+    // Proves that upstream is let go although the client's window is full and its connection asks for nothing; and that the
+    // connection is closed when the client does not take the end of the stream either.
+    let world = World::start_with(|raw| raw.stall_timeout = Some("1s".to_owned())).await;
     let browser = world.signed_in("alice").await;
     let token = world.token(&browser).await;
     let mut wire = Wire::open(&world).await;
@@ -69,6 +70,7 @@ async fn a_client_that_does_not_read_cannot_keep_its_stream() {
     eventually("upstream's end", || async { open_upstream(&world).await == 0 }).await;
     eventually("no stream", || async { world.metric("entrada_streams{kind=\"watch\"}").await == 0.0 }).await;
     assert!(ended.elapsed() < Duration::from_secs(1), "{:?}", ended.elapsed());
+    eventually("the connection's end", || async { world.metric("entrada_connections").await < 1.0 }).await;
     drop(wire);
 }
 
