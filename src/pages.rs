@@ -136,13 +136,15 @@ impl Pages {
     /// # Errors
     /// What the visitor is to be told instead.
     pub(crate) async fn visit(&self, page: Page, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        let (record, act) = (visit.record, page.clone());
-        let act = attempted(&act);
-        if act.as_ref().is_some_and(Act::gives) {
+        let (record, attempt) = (visit.record, page.clone());
+        let act = attempted(&attempt);
+        // That page may also take something away. It asks for itself.
+        if act.as_ref().is_some_and(Act::gives) && !matches!(page, Page::CreateToken) {
             record.can_tell()?;
         }
+        let mut left = Left { record, act };
         let answer = self.render(page, visit).await;
-        if let (Some(act), Err(problem)) = (act, &answer) {
+        if let (Some(act), Err(problem)) = (left.act.take(), &answer) {
             record.tell_act(&act, &problem.refusal().outcome());
         }
         answer
@@ -229,6 +231,22 @@ impl Pages {
             origins.prove(visit.headers())
         };
         if passes { Ok(()) } else { Err(Denied::CrossOrigin.into()) }
+    }
+}
+
+/// An attempt whose visitor leaves before its answer, which drops the visit: it is told all the same, because what was begun
+/// by then may come to its end.
+struct Left<'a> {
+    record: &'a Record,
+    /// Nothing once there is an answer.
+    act: Option<Act<'a>>,
+}
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        if let Some(act) = self.act.take() {
+            self.record.tell_left(&act);
+        }
     }
 }
 

@@ -276,6 +276,39 @@ impl writer::Sink for Stuck {
     }
 }
 
+/// A sink that takes no more than so many bytes at once; what it took.
+struct Narrow(usize, Sender<Vec<u8>>);
+
+impl writer::Sink for Narrow {
+    fn write(&mut self, events: &[u8]) -> anyhow::Result<()> {
+        anyhow::ensure!(events.len() <= self.0, writer::TooLarge);
+        Ok(self.1.send(events.to_vec())?)
+    }
+}
+
+/// What a sink refuses as too large comes in smaller portions; an event that it refuses by itself is lost and counted, and
+/// stands in nobody's way.
+#[tokio::test]
+async fn what_is_too_large_at_once_is_written_in_portions() {
+    let (sender, receiver) = channel();
+    let (config, metrics) = (config(AuditSink::Stdout), Metrics::default());
+    let sink = Box::new(Narrow(3_000, sender));
+    let audit = Audit::start_with(sink, &config, &Clock::movable(), &metrics).unwrap();
+    let long = Uri::try_from(format!("/api/{}", "x".repeat(5_000))).unwrap();
+    for at in 0..20 {
+        let one = exchange();
+        let exchange = if at == 10 { Exchange { uri: Some(&long), ..one } } else { one };
+        audit.received(&exchange).unwrap();
+    }
+    audit.close(PATIENCE).await;
+    let taken: Vec<Vec<u8>> = receiver.try_iter().collect();
+    assert!(taken.len() > 1 && taken.iter().all(|portion| portion.ends_with(b"\n")));
+    let lines =
+        taken.iter().map(|portion| portion.iter().filter(|byte| **byte == b'\n').count()).sum::<usize>();
+    let count = |outcome: &str| metrics.audit.events.with_label_values(&[outcome]).get();
+    assert_eq!((lines, count("written"), count("dropped")), (19, 19, 1));
+}
+
 fn stuck(strict: bool, queue_bytes: usize) -> (Audit, Metrics, Sender<()>) {
     let (release, stuck) = channel();
     let config = AuditConfig { strict, queue_bytes, ..config(AuditSink::Stdout) };

@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use tokio::runtime::Runtime;
 
-use super::writer::Sink;
+use super::writer::{Sink, TooLarge};
 use crate::config::AuditWebhook;
 use crate::outbox::Gathering;
 use crate::secret::random_share;
@@ -87,6 +87,7 @@ impl Sink for WebhookSink {
             let status = response.status();
             // Read, so that the connection can be used again.
             let _what_it_says = Limited::new(response.into_body(), MAX_REPLY_BYTES).collect().await;
+            anyhow::ensure!(status != StatusCode::PAYLOAD_TOO_LARGE, TooLarge);
             anyhow::ensure!(status.is_success(), "the webhook answered {status}");
             Ok(())
         };

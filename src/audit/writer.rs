@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
+use thiserror::Error;
 
 use crate::log::write_to_stdout;
 use crate::outbox::{Batch, Gathering, Inbox};
@@ -36,6 +37,11 @@ pub(super) trait Sink: Send {
     }
 }
 
+/// The sink takes no portion as large as this one: it is to be written in smaller ones.
+#[derive(Debug, Error)]
+#[error("the sink takes no portion as large as this")]
+pub(super) struct TooLarge;
+
 /// Standard output.
 pub(super) struct Stdout;
 
@@ -55,9 +61,18 @@ pub(super) struct Writer {
     pub(super) failures: IntCounter,
 }
 
+/// What came of a portion.
+enum Attempt {
+    Written,
+    TooLarge,
+    /// There is no time left.
+    GivenUp,
+}
+
 impl Writer {
     pub(super) fn run(mut self) {
         let mut batch = Batch::default();
+        let (mut most_bytes, most_lines) = self.sink.portion();
         while self.inbox.next(&mut batch) {
             if batch.dropped > 0 {
                 tracing::warn!(
@@ -67,38 +82,53 @@ impl Writer {
             }
             let (mut left, mut lines_left) = (&batch.bytes[..], batch.lines);
             while !left.is_empty() {
-                let (portion, lines) = first(left, lines_left, self.sink.portion());
-                if !self.write(portion) {
-                    return;
+                let (portion, lines) = first(left, lines_left, (most_bytes, most_lines));
+                match self.write(portion) {
+                    Attempt::Written => self.inbox.written(portion.len(), lines),
+                    // From now on. One that is always too large would stand in the way of all others.
+                    Attempt::TooLarge if lines > 1 => {
+                        most_bytes = portion.len() / 2;
+                        continue;
+                    }
+                    Attempt::TooLarge => {
+                        tracing::error!(
+                            bytes = portion.len(),
+                            "the sink takes no audit event as large as this"
+                        );
+                        self.inbox.lost(portion.len(), lines);
+                    }
+                    Attempt::GivenUp => return,
                 }
-                self.inbox.written(portion.len(), lines);
                 left = &left[portion.len()..];
                 lines_left -= lines;
             }
         }
     }
 
-    /// Tries until it succeeds. `false`: there is no time left.
-    fn write(&mut self, events: &[u8]) -> bool {
+    /// Tries until it succeeds, or cannot.
+    fn write(&mut self, events: &[u8]) -> Attempt {
         let (mut failures, mut said) = (0, None::<Instant>);
         loop {
             let Err(error) = self.sink.write(events) else { break };
-            self.failing.store(true, Ordering::Relaxed);
             self.failures.inc();
+            if error.is::<TooLarge>() {
+                return Attempt::TooLarge;
+            }
+            self.failing.store(true, Ordering::Relaxed);
             if said.is_none_or(|said| said.elapsed() >= SAID_EVERY) {
                 said = Some(Instant::now());
                 let error = format!("{error:#}");
                 tracing::error!(error, failures, "audit events cannot be written; trying again");
             }
             if !self.inbox.nap(self.sink.pause(failures)) {
-                return false;
+                return Attempt::GivenUp;
             }
             failures += 1;
         }
         if self.failing.swap(false, Ordering::Relaxed) {
             tracing::info!(failures, "audit events are written again");
         }
-        true
+        Attempt::Written
     }
 }
 

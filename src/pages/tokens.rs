@@ -83,13 +83,15 @@ impl Pages {
 
     /// `POST /tokens`
     pub(super) async fn create_token(&self, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        let identity = self.browser_within_rate(&visit).await?;
+        let identity = self.browser(&visit).await?;
         let wants_page = visit.wants_page();
         let request =
             body::token_request(&visit.parts.headers, visit.body, self.settings.max_body_bytes).await?;
         if request.deletes {
             return self.revoke_all(&identity, &visit).await;
         }
+        visit.record.can_tell()?;
+        self.quotas.admit_visit(&identity).await?;
         let fresh = self.make_token(&identity, &request, "token").await?;
         visit.record.tell_act(&Act::TokenMade(&fresh.id), &Outcome::of(201));
         if wants_page {
@@ -157,9 +159,9 @@ impl Pages {
             had: found.session.as_ref().map(|session| session.id.clone()),
         };
         let dormant: Vec<Arming> = tokens.iter().filter(is_wanted).map(arming).collect();
-        self.store.arm(identity.opener(), &dormant, now).await?;
-        for arming in &dormant {
-            visit.record.tell_act(&Act::TokenArmed(arming.token.as_str()), &Outcome::of(200));
+        // Not those that have expired, or were changed meanwhile.
+        for armed in self.store.arm(identity.opener(), &dormant, now).await? {
+            visit.record.tell_act(&Act::TokenArmed(armed.as_str()), &Outcome::of(200));
         }
         tracing::info!(user = %session.user.oid, session = %session.id, "dormant tokens armed");
         if wants_page { Ok(self.home("#armed")) } else { self.tokens_json(&identity).await }

@@ -93,6 +93,12 @@ impl Record {
         self.sinks.audit.account(&self.exchange(recording, headers), act, outcome);
     }
 
+    /// Somebody meant to do something with a session or a token, and left before the answer.
+    pub(crate) fn tell_left(&self, act: &Act<'_>) {
+        let (status, reason) = super::unanswered();
+        self.tell_act(act, &Outcome { reason: Some(reason), ..Outcome::of(status) });
+    }
+
     fn exchange<'a>(&'a self, recording: &'a Recording, headers: &'a HeaderMap) -> Exchange<'a> {
         let user = self.user.get();
         Exchange {

@@ -8,6 +8,7 @@
 mod memory;
 mod redis;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -55,8 +56,8 @@ pub(crate) struct Swap {
     pub(crate) digests: Vec<(Digest, Timestamp)>,
     /// New sessions by Entra's session id.
     pub(crate) sids: Vec<(Digest, SessionId, Timestamp)>,
-    /// Credentials that are gone, and their uses with them.
-    pub(crate) gone: Vec<(CredentialId, Digest)>,
+    /// Credentials that are gone: their uses go.
+    pub(crate) gone: HashSet<CredentialId>,
 }
 
 /// A session's sealed grant.

@@ -232,8 +232,13 @@ pub(super) async fn dormant_tokens_are_armed_unless_something_changed_meanwhile(
     let later = now + SignedDuration::from_secs(10);
     let arming = |token: &Opener, had| Arming { token: token.credential.id.clone(), had };
     let arm = async |opener: &Opener, had| {
-        world.store.arm(opener, &[arming(&token, had), arming(&expired, None)], later).await.unwrap();
-        opens(&world, &token).await.unwrap()
+        let before = opens(&world, &token).await;
+        let armed = world.store.arm(opener, &[arming(&token, had), arming(&expired, None)], later).await;
+        let opened = opens(&world, &token).await;
+        let told: &[CredentialId] =
+            if opened == before { &[] } else { std::slice::from_ref(&token.credential.id) };
+        assert_eq!(armed.unwrap(), told, "it says what it did");
+        opened.unwrap()
     };
     assert_eq!(arm(&bob, None).await, None, "another user's token");
     assert_eq!(arm(&alice, Some(old.session.id.clone())).await, None, "it had no session any more");

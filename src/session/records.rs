@@ -227,6 +227,11 @@ impl Records {
         beyond.map(|(id, record)| (id.clone(), record.digest, record.expires_at)).collect()
     }
 
+    /// Whether there is such a credential.
+    pub(super) fn has(&self, credential: &CredentialId) -> bool {
+        self.credentials.contains_key(credential)
+    }
+
     /// When nothing of this is of use any more.
     pub(super) fn last_expiry(&self) -> Timestamp {
         let sessions = self.sessions.values().map(|session| session.expires_at);

@@ -266,13 +266,13 @@ impl<B: Backend> SessionStore for SealedStore<B> {
         Ok(listed)
     }
 
-    async fn arm(&self, opener: &Opener, tokens: &[Arming], now: Timestamp) -> Result<(), StoreError> {
-        let tag = opener.session.user.tag();
-        self.change(tag, |records| {
-            records.prune(now);
-            records.arm(tag, opener, tokens, now).map(Changed::Yes).map_err(|broken| unverified(tag, &broken))
-        })
-        .await
+    async fn arm(
+        &self,
+        opener: &Opener,
+        tokens: &[Arming],
+        now: Timestamp,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        self.arm_tokens(opener, tokens, now).await
     }
 
     async fn revoke(&self, user: &UserKey, token: &CredentialId) -> Result<bool, StoreError> {

@@ -119,8 +119,13 @@ pub(crate) trait SessionStore: fmt::Debug + Send + Sync {
     async fn listed(&self, user: &UserKey, kind: CredentialKind) -> Result<Vec<Listed>, StoreError>;
 
     /// Lets tokens of the opener's user open the opener's session. What is not his, has expired or was changed
-    /// meanwhile is left alone.
-    async fn arm(&self, opener: &Opener, tokens: &[Arming], now: Timestamp) -> Result<(), StoreError>;
+    /// meanwhile is left alone. Says which of them do.
+    async fn arm(
+        &self,
+        opener: &Opener,
+        tokens: &[Arming],
+        now: Timestamp,
+    ) -> Result<Vec<CredentialId>, StoreError>;
 
     /// Revokes one token of the user, or one cookie for a mounted dashboard, for ever. `false` when there is none by that
     /// id.

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use http::Method;
 use serde_json::{Value, json};
 use standin::collector::{Collector, Mood};
+use standin::entra::Endpoint;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::support::events::AuditLog;
 use super::support::kubectl::Kubectl;
+use super::support::wire::Wire;
 use super::support::{PATIENCE, World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
@@ -220,6 +222,31 @@ async fn a_webhook_that_fails_holds_up_nobody_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_before_the_answer_is_recorded() {
+    // Proves that a change that goes on without its client has an event: the client's going leaves no gap in the log.
+    let log = AuditLog::new();
+    let world = World::start_with(|raw| raw.audit = Some(log.setting())).await;
+    let token = world.token(&world.signed_in("alice").await).await;
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    let mut wire = Wire::open(&world).await;
+    let head = format!("POST /refresh HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n");
+    wire.write(format!("{head}content-length: 0\r\n\r\n")).await;
+    hold.arrived(1).await;
+    drop(wire);
+    eventually("the event", || async {
+        log.text().lines().any(|line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            event["objectRef"]["subresource"] == "access"
+                && event["responseStatus"]["code"] == 499
+                && event["annotations"]["entrada.io/reason"] == "client_gone"
+                && !event["user"]["username"].is_null()
+        })
+    })
+    .await;
+    hold.release();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn strict_mode_refuses_what_it_cannot_record() {
     // Proves that with a full disk nothing is given that would not be recorded, that signing out still works, and that
     // all goes on when there is space again.
@@ -257,6 +284,10 @@ async fn strict_mode_refuses_what_it_cannot_record() {
     std::os::unix::fs::symlink("/dev/full", log.path()).unwrap();
     world.call(Method::GET, PODS, &token).await;
     eventually("refusal", || async { world.call(Method::GET, PODS, &token).await.status == 503 }).await;
+    let all = [("_method", "delete")];
+    let page = browser.post_form(&world.at("/tokens"), &all, &origin).await.unwrap();
+    assert_eq!(page.status, 303, "revoking takes away: {}", page.text());
+    assert_eq!(world.call(Method::GET, PODS, &token).await.status, 401);
     let page = browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap();
     assert!(page.status.as_u16() < 400, "{}", page.text());
     assert_eq!(world.session_cookie(&browser), None);

@@ -71,6 +71,8 @@ async fn a_users_rate_is_a_limit_of_that_user_alone() {
     let origin = [("origin", world.url.as_str())];
     let revoked = browser.request(Method::DELETE, &url, &origin, Bytes::new()).await.unwrap();
     assert_eq!(revoked.status, 204);
+    let all = [("_method", "delete")];
+    assert_eq!(browser.post_form(&world.at("/tokens"), &all, &origin).await.unwrap().status, 303, "nor all");
     assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 401);
     assert!(world.metric(r#"entrada_problems_total{reason="rate_limited"}"#).await >= 2.0);
 }
@@ -179,7 +181,7 @@ async fn a_client_with_a_shut_window_loses_its_answers_and_not_the_others_their_
         .handshake(TokioIo::new(tls))
         .await
         .unwrap();
-    let _connection = tokio::spawn(connection);
+    let connection = tokio::spawn(connection);
     let get = || {
         let request = http::Request::get(world.at(PODS)).header("authorization", format!("Bearer {alice}"));
         request.body(http_body_util::Empty::<Bytes>::new()).unwrap()
@@ -191,6 +193,8 @@ async fn a_client_with_a_shut_window_loses_its_answers_and_not_the_others_their_
     );
     assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 429);
     eventually("room", || async { world.call(Method::GET, PODS, &alice).await.status == 200 }).await;
+    // Nor does its connection stay, with what hyper holds of them: PINGs alone do not keep it.
+    tokio::time::timeout(PATIENCE, connection).await.expect("the connection ends").unwrap().unwrap_err();
     drop(held);
 }
 

@@ -113,7 +113,7 @@ impl Backend for Memory {
         }
         grants.retain(|session, _| !swap.ended.contains(session));
         grants.extend(swap.grants.into_iter().map(|grant| (grant.session.clone(), grant)));
-        uses.retain(|id, _| !swap.gone.iter().any(|(gone, _)| gone == id));
+        uses.retain(|id, _| !swap.gone.contains(id));
         let (version, document, expires_at) = (swap.version, swap.document, swap.expires_at);
         state.users.insert(user, User { version, document, expires_at, grants, uses });
         Ok(true)

@@ -134,7 +134,7 @@ impl Backend for Redis {
             script.key(grant_key(user, &grant.session));
             script.arg(order(grant.granted_at)).arg(&*grant.sealed).arg(grant.expires_at.as_millisecond());
         }
-        for (id, _) in &swap.gone {
+        for id in &swap.gone {
             script.arg(id.as_str());
         }
         self.call(&script).await

@@ -77,7 +77,7 @@ impl Records {
         Ok(())
     }
 
-    /// Lets tokens open the opener's session. What has expired or was changed meanwhile is left alone.
+    /// Lets tokens open the opener's session. What has expired or was changed meanwhile is left alone; says which were not.
     ///
     /// # Errors
     /// When the session's record was changed by somebody who does not hold the credential.
@@ -87,18 +87,20 @@ impl Records {
         opener: &Opener,
         tokens: &[Arming],
         now: Timestamp,
-    ) -> Result<(), Broken> {
-        let Some((data_key, mut identity)) = self.unseal(user, opener)? else { return Ok(()) };
+    ) -> Result<Vec<CredentialId>, Broken> {
+        let Some((data_key, mut identity)) = self.unseal(user, opener)? else { return Ok(Vec::new()) };
+        let mut armed = Vec::new();
         for Arming { token, had } in tokens {
             let Some(record) = self.credentials.get(token) else { continue };
             let is_token = record.kind() == CredentialKind::Token && now < record.expires_at;
             let has = record.session.as_ref().filter(|session| self.sessions.contains_key(session));
             if is_token && has == had.as_ref() {
                 self.bind(user, token, &opener.session.id, &data_key, &mut identity);
+                armed.push(token.clone());
             }
         }
         self.seal_identity(user, &opener.session.id, &data_key, &identity);
-        Ok(())
+        Ok(armed)
     }
 
     /// Revokes a token, or a browser's cookie for a mounted dashboard, for ever. `false` when there is none by that id.

@@ -12,7 +12,8 @@ use crate::session::backend::{Backend, StoredGrant, Swap, Version};
 use crate::session::near::{State, User};
 use crate::session::records::{Begun, Records};
 use crate::session::{
-    AddTokenError, Credential, EXPIRED_IS_KNOWN_FOR, Found, MountEntry, Opener, Session, StoreError, UserTag,
+    AddTokenError, Arming, Credential, CredentialId, EXPIRED_IS_KNOWN_FOR, Found, MountEntry, Opener,
+    Session, StoreError, UserTag,
 };
 
 /// Others are faster at most this often before the change is given up.
@@ -97,6 +98,21 @@ impl<B: Backend> SealedStore<B> {
         Err(StoreError.into())
     }
 
+    /// Lets tokens open the opener's session; says which do.
+    pub(super) async fn arm_tokens(
+        &self,
+        opener: &Opener,
+        tokens: &[Arming],
+        now: Timestamp,
+    ) -> Result<Vec<CredentialId>, StoreError> {
+        let tag = opener.session.user.tag();
+        self.change(tag, |records| {
+            records.prune(now);
+            records.arm(tag, opener, tokens, now).map(Changed::Yes).map_err(|broken| unverified(tag, &broken))
+        })
+        .await
+    }
+
     /// Adds a token to the opener's session.
     pub(super) async fn put_token(
         &self,
@@ -134,10 +150,11 @@ impl<B: Backend> SealedStore<B> {
     ) -> Result<bool, StoreError> {
         let session = found.as_ref().and_then(|found| found.session.clone());
         let swap = swap(state, &records, session.zip(begun));
-        let version = swap.version.clone();
+        let (version, gone) = (swap.version.clone(), swap.gone.clone());
         let swapped = self.backend.swap(user.tag, swap).await;
         if let Ok(true) = swapped {
             state.version = version.clone();
+            state.uses.retain(|id, _| !gone.contains(id));
             self.near.has_put(user, &version);
             self.replace(state, Arc::new(records));
         } else {
@@ -172,9 +189,9 @@ fn swap(state: &State, records: &Records, begun: Option<(Arc<Session>, Begun)>) 
     for (_, digest, expires_at) in records.credentials_beyond(before) {
         swap.digests.push((digest, kept_until(expires_at)));
     }
-    for (id, digest, _) in before.credentials_beyond(records) {
-        swap.gone.push((id, digest));
-    }
+    swap.gone.extend(before.credentials_beyond(records).into_iter().map(|(id, ..)| id));
+    // Uses are told late: that of a credential which was gone by then has nobody else to take it away.
+    swap.gone.extend(state.uses.keys().filter(|id| !records.has(id)).cloned());
     if let Some((session, begun)) = begun {
         let expires_at = kept_until(session.expires_at);
         let granted_at = session.created_at;

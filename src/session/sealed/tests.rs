@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::SealedStore;
 use crate::config::{RedisConfig, StoreAuth, Topology};
-use crate::session::backend::{Backend, Login, Memory, Redis};
-use crate::session::conformance::{World, begin};
+use crate::session::backend::{Backend, Login, Memory, Redis, Version};
+use crate::session::conformance::{World, add_token, begin};
 use crate::session::records::Records;
-use crate::session::{Ending, Endings, SessionStore, StoreState};
+use crate::session::{Ending, Endings, LastUse, SessionStore, StoreState, Use};
 
 /// Longer than anything takes.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -102,4 +102,41 @@ async fn the_grant_of_an_ended_session_is_not_kept() {
     store.sweep(now).await.unwrap();
     assert!(!store.grants.contains_key(&ended.session.id));
     assert!(store.grants.contains_key(&stands.session.id));
+}
+
+/// A use that is told after its credential was revoked goes with the next change: who makes and revokes tokens all day
+/// leaves nothing behind.
+async fn uses_of_what_is_gone_do_not_pile_up<B: Backend>(backend: B) {
+    let (store, _task) = running(backend, &Endings::default()).await;
+    let now = crate::clock::Clock::system().now();
+    let cookie = begin(&*store, "alice", now).await;
+    let (user, last) = (&cookie.session.user, LastUse { at: now, from: [127, 0, 0, 1].into() });
+    let used = async || {
+        let all = store.backend.load(user.tag(), &Version::default()).await.unwrap().uses;
+        all.into_iter().map(|(id, _)| id).collect::<Vec<_>>()
+    };
+    let mut late = Vec::new();
+    for _ in 0..3 {
+        let token = add_token(&*store, &cookie, now, 600).await.unwrap().credential;
+        assert!(store.revoke(user, &token.id).await.unwrap());
+        late.push(Use { credential: token, last });
+    }
+    let kept = add_token(&*store, &cookie, now, 600).await.unwrap().credential;
+    late.push(Use { credential: kept.clone(), last });
+    store.touch(&late).await.unwrap();
+    assert_eq!(used().await.len(), 4, "none of them is known to be gone yet");
+    add_token(&*store, &cookie, now, 600).await.unwrap();
+    assert_eq!(used().await, std::slice::from_ref(&kept.id));
+}
+
+#[tokio::test]
+async fn uses_of_what_is_gone_do_not_pile_up_in_memory() {
+    uses_of_what_is_gone_do_not_pile_up(Memory::default()).await;
+}
+
+#[tokio::test]
+async fn uses_of_what_is_gone_do_not_pile_up_in_redis() {
+    let directory = TempDir::new().unwrap();
+    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    uses_of_what_is_gone_do_not_pile_up(at(&server)).await;
 }
