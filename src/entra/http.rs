@@ -91,15 +91,17 @@ impl Http {
 
     pub(super) async fn get(&self, url: &str) -> Result<Reply, CallError> {
         let request = Request::builder().method(Method::GET).uri(url).header(ACCEPT, "application/json");
-        self.call(request, Bytes::new()).await
+        self.call(request, Bytes::new(), true).await
     }
 
-    /// Posts a form. `correlation_id` comes back in Entra's logs and errors.
+    /// Posts a form. `correlation_id` comes back in Entra's logs and errors. `may_repeat`: it is sent once more where the
+    /// connection was closed before an answer, as a server may do with an idle one just as it is used again.
     pub(super) async fn post_form(
         &self,
         url: &str,
         form: String,
         correlation_id: &str,
+        may_repeat: bool,
     ) -> Result<Reply, CallError> {
         let request = Request::builder()
             .method(Method::POST)
@@ -112,10 +114,15 @@ impl Http {
             .header("x-client-ver", env!("CARGO_PKG_VERSION"))
             // Asks Entra to say 429 with Retry-After where it would otherwise say `invalid_grant`.
             .header("x-ms-lib-capability", "retry-after, h429");
-        self.call(request, Bytes::from(form)).await
+        self.call(request, Bytes::from(form), may_repeat).await
     }
 
-    async fn call(&self, request: http::request::Builder, body: Bytes) -> Result<Reply, CallError> {
+    async fn call(
+        &self,
+        request: http::request::Builder,
+        body: Bytes,
+        may_repeat: bool,
+    ) -> Result<Reply, CallError> {
         let request =
             request.body(Full::new(body)).map_err(|error| CallError::Connection(error.to_string()))?;
         let exchange = async {
@@ -123,7 +130,14 @@ impl Http {
             let _seat =
                 self.seats.acquire().await.map_err(|error| CallError::Connection(error.to_string()))?;
             drop(waiting);
-            let response = self.client.request(request).await.map_err(|error| {
+            let again = may_repeat.then(|| request.clone());
+            let mut response = self.client.request(request).await;
+            if let (Err(error), Some(again)) = (&response, again)
+                && !error.is_connect()
+            {
+                response = self.client.request(again).await;
+            }
+            let response = response.map_err(|error| {
                 tls::refused_certificate(&error)
                     .map_or_else(|| CallError::Connection(tls::chain(&error)), CallError::Certificate)
             })?;

@@ -211,7 +211,9 @@ impl Entra {
         let body = serde_urlencoded::to_string(&form).expect("a form whose fields are strings");
         let asked_at = self.clock.now();
         let started = tokio::time::Instant::now();
-        let result = self.http.post_form(&provider.token_endpoint, body, &correlation_id).await;
+        // A code counts once; a refresh token that was redeemed stays good.
+        let may_repeat = form.code.is_none();
+        let result = self.http.post_form(&provider.token_endpoint, body, &correlation_id, may_repeat).await;
         self.metrics.entra_seconds.observe(started.elapsed().as_secs_f64());
         let result = match result {
             Err(error) => Err(EntraFault::unreachable(&error, &correlation_id)),

@@ -182,6 +182,17 @@ async fn whatever_the_token_endpoint_says_is_a_clear_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_entra_closes_is_no_failure() {
+    // Proves that a renewal whose connection breaks before the answer, as that of an idle one may, is asked for once more.
+    let world = World::start().await;
+    world.entra.set_access_token_lifetime(Some(HOUR));
+    let token = world.token(&world.signed_in("alice").await).await;
+    world.advance(2 * HOUR);
+    world.entra.fail_next(Endpoint::TokenRefresh, Fault::Reset);
+    assert_eq!(world.call(Method::GET, PODS, &token).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_newest_refresh_token_is_kept() {
     // Proves write-back: with an Entra that kills old refresh tokens, renewal after renewal works.
     let world = World::start().await;
