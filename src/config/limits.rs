@@ -50,10 +50,10 @@ impl Checker {
     }
 
     fn rate(&mut self, name: &str, value: Option<&str>) -> Option<RateLimit> {
-        let text = given(value)?;
+        let text = given(value).filter(|text| *text != "off")?;
         let rate = parse_rate(text);
         if rate.is_none() {
-            self.fault(name, format!("is `{text}`"), "must be a rate such as `50/s burst 300`");
+            self.fault(name, format!("is `{text}`"), "must be `off`, or a rate such as `50/s burst 300`");
         }
         rate
     }

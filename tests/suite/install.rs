@@ -232,7 +232,7 @@ async fn from_one_replica_to_several_and_back_by_kubectl() {
     let current = ["-n", "entrada", "get", "deployment", "entrada", "-o", "jsonpath={..configMapRef.name}"];
     let current = kubectl.ok(&current).await;
     let others = format!("metadata.name!={current}");
-    let others = ["-l", "app.kubernetes.io/part-of=entrada", "--field-selector", &others];
+    let others = ["-l", "app.kubernetes.io/part-of=entrada,!grafana_dashboard", "--field-selector", &others];
     kubectl.ok(&[&["-n", "entrada", "delete", "configmap"], &others[..]].concat()).await;
     assert_eq!(kubectl.ok(&maps).await.trim(), format!("configmap/{current}"));
 }

@@ -26,7 +26,7 @@ async fn faulty_settings_are_told_at_once_and_nothing_is_opened() {
         "ENTRADA_LISTEN: must be an IP address and a port",
         "ENTRADA_STORE: must be `memory`, redis://host:port[/db]",
         "contains user information",
-        "ENTRADA_RATE_LIMIT: must be a rate such as `50/s burst 300` (is `50 per second`)",
+        "ENTRADA_RATE_LIMIT: must be `off`, or a rate such as `50/s burst 300` (is `50 per second`)",
         "ENTRADA_TLS_CERT_FILE, ENTRADA_TLS_KEY_FILE: must both be set",
         "AZURE_TENANT_ID: is required",
         "AZURE_FEDERATED_TOKEN_FILE: is required",
