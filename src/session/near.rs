@@ -153,7 +153,7 @@ impl Near {
     /// of it is no news.
     pub(super) fn has_put(&self, user: &User, version: &Version) {
         let mut versions = user.versions();
-        versions.known = version.clone();
+        versions.know(version);
         let heard = versions.heard.len();
         versions.heard.retain(|heard| heard != version);
         if heard > 0 && versions.heard.is_empty() && !versions.too_many {
@@ -285,7 +285,7 @@ impl Events for Near {
         let Some(known) = self.users.get(&user).map(|user| user.clone()) else { return };
         {
             let mut versions = known.versions();
-            if versions.known == version {
+            if versions.knows(&version) {
                 return;
             }
             if versions.heard.len() < MAX_HEARD {
@@ -305,5 +305,27 @@ impl Events for Near {
         if let Some(waiting) = self.renewals.get(&session) {
             waiting.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::UserKey;
+
+    /// Of changes of our own in a row the messages come late: they are no reason to ask the store again. Another replica's is.
+    #[test]
+    fn a_late_message_of_an_own_change_is_no_news() {
+        let near = Near::new();
+        let tag = UserKey { tid: "tenant".into(), oid: "alice".into() }.tag();
+        let (user, version) = (near.user(tag), |name: &str| Version(name.to_owned()));
+        for own in ["1", "2", "3"] {
+            near.has_put(&user, &version(own));
+        }
+        near.changed(tag, version("1"));
+        near.changed(tag, version("3"));
+        assert!(!near.has_changed(&user));
+        near.changed(tag, version("4"));
+        assert!(near.has_changed(&user));
     }
 }

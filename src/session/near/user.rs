@@ -47,11 +47,32 @@ pub(in crate::session) struct Look {
 /// Tells what this replica did itself from what others did.
 #[derive(Debug, Default)]
 pub(super) struct Versions {
-    pub(super) known: Version,
+    /// The last ones that were known or put here, the newest at the end: of several changes in a row, the store's messages
+    /// come when the next one is made already.
+    known: Vec<Version>,
     /// What the store said that the user changed to since the last look.
     pub(super) heard: Vec<Version>,
     /// It said more than is kept here.
     pub(super) too_many: bool,
+}
+
+/// So many versions are remembered for messages that come late.
+const REMEMBERED: usize = 4;
+
+impl Versions {
+    /// Whether hearing of it is no news.
+    pub(super) fn knows(&self, version: &Version) -> bool {
+        self.known.contains(version)
+    }
+
+    /// It is the newest one.
+    pub(super) fn know(&mut self, version: &Version) {
+        self.known.retain(|known| known != version);
+        if self.known.len() == REMEMBERED {
+            self.known.remove(0);
+        }
+        self.known.push(version.clone());
+    }
 }
 
 /// What is known of a user.
