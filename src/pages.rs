@@ -136,17 +136,15 @@ impl Pages {
     /// # Errors
     /// What the visitor is to be told instead.
     pub(crate) async fn visit(&self, page: Page, visit: Visit<'_>) -> Result<Response<Body>, Problem> {
-        let (record, attempt) = (visit.record, page.clone());
-        let act = attempted(&attempt);
+        let (record, of_page) = (visit.record, page.clone());
+        let act = attempted(&of_page);
         // That page may also take something away. It asks for itself.
         if act.as_ref().is_some_and(Act::gives) && !matches!(page, Page::CreateToken) {
             record.can_tell()?;
         }
-        let mut left = Left { record, act };
+        let attempt = Attempt { record, act };
         let answer = self.render(page, visit).await;
-        if let (Some(act), Err(problem)) = (left.act.take(), &answer) {
-            record.tell_act(&act, &problem.refusal().outcome());
-        }
+        attempt.answered(&answer);
         answer
     }
 
@@ -234,18 +232,28 @@ impl Pages {
     }
 }
 
-/// An attempt whose visitor leaves before its answer, which drops the visit: it is told all the same, because what was begun
-/// by then may come to its end.
-struct Left<'a> {
+/// An attempt to do something that the audit log tells of. It is told, unless it was told as done by then, when it is refused;
+/// and when it is dropped without an answer because the visitor left, for what was begun may come to its end all the same.
+struct Attempt<'a> {
     record: &'a Record,
     /// Nothing once there is an answer.
     act: Option<Act<'a>>,
 }
 
-impl Drop for Left<'_> {
+impl Attempt<'_> {
+    fn answered<T>(mut self, answer: &Result<T, Problem>) {
+        if let (Some(act), Err(problem)) = (self.act.take(), answer)
+            && !self.record.has_told()
+        {
+            self.record.tell_act(&act, &problem.refusal().outcome());
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        if let Some(act) = self.act.take() {
-            self.record.tell_left(&act);
+        if let Some(act) = self.act.take().filter(|_| !self.record.has_told()) {
+            self.record.tell_unanswered(&act);
         }
     }
 }

@@ -114,10 +114,19 @@ pub(crate) enum EndedBy {
 #[derive(Debug)]
 pub(crate) struct Stream {
     inner: Arc<Inner>,
+    /// Nothing once it was closed.
+    place: Option<Place>,
     kind: StreamKind,
     entry: Arc<Entry>,
     gauge: IntGauge,
     ended_by: OnceLock<EndedBy>,
+}
+
+/// A place among the streams that one user may have; free again when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    inner: Arc<Inner>,
+    user: UserKey,
 }
 
 /// Why a stream was not opened.
@@ -168,13 +177,7 @@ impl Streams {
         found_at: Instant,
     ) -> Result<Stream, NotOpened> {
         let credential = &opener.credential;
-        {
-            let mut count = self.inner.per_user.entry(credential.user.clone()).or_insert(0);
-            if *count >= self.inner.max_per_user {
-                return Err(NotOpened::TooMany);
-            }
-            *count += 1;
-        }
+        let place = Some(self.inner.place_of(&credential.user).ok_or(NotOpened::TooMany)?);
         let entry = {
             let entry = self.inner.credentials.entry(credential.id.clone());
             let entry = entry.or_insert_with(|| Arc::new(Entry::new(opener.clone(), deadline)));
@@ -184,7 +187,8 @@ impl Streams {
         };
         let gauge = self.inner.metrics.streams.with_label_values(&[kind.label()]);
         gauge.inc();
-        let stream = Stream { inner: self.inner.clone(), kind, entry, gauge, ended_by: OnceLock::new() };
+        let (inner, ended_by) = (self.inner.clone(), OnceLock::new());
+        let stream = Stream { inner, place, kind, entry, gauge, ended_by };
         // Only now: an end that comes from here on finds the stream registered.
         match self.inner.ended_since(&credential.id, found_at) {
             Some(fate) => {
@@ -236,6 +240,15 @@ impl Streams {
 }
 
 impl Inner {
+    /// One more stream of this user; `None` when there are as many as one may have.
+    fn place_of(self: &Arc<Self>, user: &UserKey) -> Option<Place> {
+        let mut count = self.per_user.entry(user.clone()).or_insert(0);
+        (*count < self.max_per_user).then(|| {
+            *count += 1;
+            Place { inner: self.clone(), user: user.clone() }
+        })
+    }
+
     /// What became of the credential, where it ended then or later.
     fn ended_since(&self, credential: &CredentialId, found_at: Instant) -> Option<Fate> {
         #[cfg(test)]
@@ -295,6 +308,12 @@ impl Stream {
         }
     }
 
+    /// Ends its registration. Its place among its user's streams is still taken, until what its client has not taken yet is
+    /// gone, too.
+    pub(crate) fn close(mut self) -> Option<Place> {
+        self.place.take()
+    }
+
     /// Notes what ends it, for the metric. What is noted first counts; without a note it was the client.
     pub(crate) fn ended_by(&self, by: EndedBy) {
         let _noted_already = self.ended_by.set(by);
@@ -323,11 +342,15 @@ impl Drop for Stream {
         self.inner.credentials.remove_if(&self.entry.opener.credential.id, |_, entry| {
             Arc::ptr_eq(entry, &self.entry) && self.entry.streams.fetch_sub(1, Ordering::Relaxed) == 1
         });
-        let user = &self.entry.opener.credential.user;
-        if let Some(mut count) = self.inner.per_user.get_mut(user) {
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(mut count) = self.inner.per_user.get_mut(&self.user) {
             *count -= 1;
         }
-        self.inner.per_user.remove_if(user, |_, count| *count == 0);
+        self.inner.per_user.remove_if(&self.user, |_, count| *count == 0);
     }
 }
 

@@ -277,10 +277,8 @@ impl Transport {
         };
         // Also the answer to an upgrade that the server declined: it may stream all the same.
         let (mut head, body) = response.into_parts();
-        let unhurried = Unhurried::default();
-        head.extensions.insert(unhurried.clone());
-        let is_watch = shape == Shape::Watch;
-        let (body, task) = StreamBody::new(body, lease, &head.headers, (stream, unhurried), is_watch);
+        head.extensions.insert(Unhurried);
+        let (body, task) = StreamBody::new(body, lease, &head.headers, stream, shape == Shape::Watch);
         self.shutdown.spawn_beside("stream", task);
         Ok(Response::from_parts(head, Body::boxed(body)))
     }

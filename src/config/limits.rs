@@ -101,6 +101,14 @@ fn parse_rate(text: &str) -> Option<RateLimit> {
 mod tests {
     use super::*;
 
+    /// The documented default can be written, too.
+    #[test]
+    fn a_rate_can_be_off() {
+        let mut checker = Checker::default();
+        assert_eq!(checker.rate("ENTRADA_RATE_LIMIT", Some("off")), None);
+        assert!(checker.into_faults().0.is_empty());
+    }
+
     /// The forms that the documents show, and what is none.
     #[test]
     fn rates_are_read_as_they_are_written() {

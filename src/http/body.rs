@@ -3,7 +3,6 @@
 use std::any::Any;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -30,22 +29,9 @@ impl Lease {
     }
 }
 
-/// An extension of an answer: a stream, which may be silent for as long as it likes, until it is over.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Unhurried(Arc<AtomicBool>);
-
-impl Unhurried {
-    /// Its credential has ended, or the process stops: what is left of it is to be taken soon.
-    pub(crate) fn end(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it is over.
-    #[must_use]
-    pub(crate) fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+/// An extension of an answer: a stream, which may be silent for as long as it likes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unhurried;
 
 /// The body of an answer.
 #[derive(Debug)]

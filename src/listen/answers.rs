@@ -2,11 +2,9 @@
 //!
 //! An ordinary answer must make progress: one that stands still, because its client does not read or the API server does
 //! not go on, is given up after `ENTRADA_STALL_TIMEOUT`, and with it all that it holds, above all a connection to the API
-//! server. hyper cannot notice that by itself: while an HTTP/2 client keeps its window shut, nobody polls the body.
-//!
-//! A stream may be silent for as long as it likes, until it is over: its credential has ended, or the process stops. A client
-//! that does not even take the end of its answer, be it given up or over, loses its connection after the same time again:
-//! otherwise what hyper holds of the answer would be held for ever, and no limit would count it.
+//! server. hyper cannot notice that by itself: while an HTTP/2 client keeps its window shut, nobody polls the body. Nor does
+//! it then see that the answer was given up, and what it holds of it stays. So a client that does not even take the end of
+//! an answer, for as long again, is told apart: its connection is to end.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -27,41 +25,31 @@ use crate::http::layers::ServedBody;
 /// An answer that has not moved at so many looks in a row, and not since, stands still.
 const LOOKS: u8 = 2;
 
-/// The answers of one connection that are being sent. A clone is another handle to the same.
+/// What came of a look at the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stalled {
+    /// An answer was given up.
+    GivenUp,
+    /// The client does not even take the end of one that was given up.
+    Deaf,
+}
+
+/// The ordinary answers of one connection that are being sent. A clone is another handle to the same.
 #[derive(Clone, Default)]
 pub(super) struct Answers(Arc<Mutex<Vec<Arc<Sending>>>>);
 
 /// The body of an answer. Its connection is busy until it has been sent or given up.
 pub(super) enum AnswerBody {
     /// Must make progress.
-    Ordinary(Listed),
-    /// A stream, which may be silent for as long as it likes until it is over.
-    Stream { body: ServedBody, _busy: Busy, _streaming: Streaming, _listed: Listed },
-    /// Without bytes. That of a tunnel keeps its connection busy by itself.
-    Empty { body: ServedBody, _busy: Option<Busy> },
+    Ordinary { sending: Arc<Sending>, answers: Answers },
+    /// A stream, which may be silent for as long as it likes; or a body without bytes.
+    Unhurried { body: ServedBody, _busy: Option<Busy>, _streaming: Option<Streaming> },
 }
 
-/// What came of a look at the answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stalled {
-    /// An answer was given up.
-    GivenUp,
-    /// The client does not even take the end of an answer.
-    Deaf,
-}
-
-/// An answer in its connection's list, until it is dropped.
-pub(super) struct Listed {
-    sending: Arc<Sending>,
-    answers: Answers,
-}
-
-/// An answer, shared between hyper, which sends it, and whoever looks whether it moves.
-struct Sending {
-    /// `None`: given up, or a stream's, whose body is its own.
+/// An ordinary answer, shared between hyper, which sends it, and whoever looks whether it moves.
+pub(super) struct Sending {
+    /// `None`: given up.
     rest: Mutex<Option<(ServedBody, Busy)>>,
-    /// Of a stream.
-    unhurried: Option<Unhurried>,
     /// Looks since it last moved.
     looks: AtomicU8,
     reader: AtomicWaker,
@@ -75,22 +63,17 @@ impl Answers {
         busy: Busy,
         phase: &Phase,
     ) -> Response<AnswerBody> {
-        let unhurried = response.extensions_mut().remove::<Unhurried>();
-        response.map(|body| match unhurried {
-            Some(unhurried) => {
-                let (_streaming, _listed) = (phase.streaming(), self.list(None, Some(unhurried)));
-                AnswerBody::Stream { body, _busy: busy, _streaming, _listed }
+        let is_unhurried = response.extensions_mut().remove::<Unhurried>().is_some();
+        response.map(|body| {
+            if is_unhurried || body.is_end_stream() {
+                let streaming = is_unhurried.then(|| phase.streaming());
+                return AnswerBody::Unhurried { body, _busy: Some(busy), _streaming: streaming };
             }
-            None if body.is_end_stream() => AnswerBody::Empty { body, _busy: Some(busy) },
-            None => AnswerBody::Ordinary(self.list(Some((body, busy)), None)),
+            let (rest, reader) = (Mutex::new(Some((body, busy))), AtomicWaker::new());
+            let sending = Arc::new(Sending { rest, looks: AtomicU8::new(0), reader });
+            self.all().push(sending.clone());
+            AnswerBody::Ordinary { sending, answers: self.clone() }
         })
-    }
-
-    fn list(&self, rest: Option<(ServedBody, Busy)>, unhurried: Option<Unhurried>) -> Listed {
-        let (rest, looks, reader) = (Mutex::new(rest), AtomicU8::new(0), AtomicWaker::new());
-        let sending = Arc::new(Sending { rest, unhurried, looks, reader });
-        self.all().push(sending.clone());
-        Listed { sending, answers: self.clone() }
     }
 
     /// Looks twice in each `stall` for answers that stand still, and gives them up; resolves when there was one.
@@ -108,9 +91,8 @@ impl Answers {
     }
 
     fn give_up_stalled(&self) -> Option<Stalled> {
-        let is_hurried = |answer: &&Arc<Sending>| answer.unhurried.as_ref().is_none_or(Unhurried::is_over);
         let stands_still = |answer: &&Arc<Sending>| answer.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS;
-        let stalled: Vec<_> = self.all().iter().filter(is_hurried).filter(stands_still).cloned().collect();
+        let stalled: Vec<_> = self.all().iter().filter(stands_still).cloned().collect();
         let mut worst = None;
         for answer in &stalled {
             // Its client has as long again to take the end.
@@ -132,7 +114,7 @@ impl Answers {
 impl AnswerBody {
     /// For an answer without a body, whose connection becomes a tunnel.
     pub(super) fn of_tunnel(body: ServedBody) -> Self {
-        Self::Empty { body, _busy: None }
+        Self::Unhurried { body, _busy: None, _streaming: None }
     }
 }
 
@@ -151,8 +133,8 @@ impl Body for AnswerBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tower::BoxError>>> {
         match self.get_mut() {
-            Self::Stream { body, .. } | Self::Empty { body, .. } => Pin::new(body).poll_frame(cx),
-            Self::Ordinary(Listed { sending, .. }) => {
+            Self::Unhurried { body, .. } => Pin::new(body).poll_frame(cx),
+            Self::Ordinary { sending, .. } => {
                 sending.reader.register(cx.waker());
                 let mut rest = sending.rest();
                 let Some((body, _)) = &mut *rest else {
@@ -169,8 +151,8 @@ impl Body for AnswerBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Stream { body, .. } | Self::Empty { body, .. } => body.is_end_stream(),
-            Self::Ordinary(Listed { sending, .. }) => {
+            Self::Unhurried { body, .. } => body.is_end_stream(),
+            Self::Ordinary { sending, .. } => {
                 sending.rest().as_ref().is_some_and(|(body, _)| body.is_end_stream())
             }
         }
@@ -178,17 +160,19 @@ impl Body for AnswerBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Stream { body, .. } | Self::Empty { body, .. } => body.size_hint(),
-            Self::Ordinary(Listed { sending, .. }) => {
+            Self::Unhurried { body, .. } => body.size_hint(),
+            Self::Ordinary { sending, .. } => {
                 sending.rest().as_ref().map_or_else(SizeHint::default, |(body, _)| body.size_hint())
             }
         }
     }
 }
 
-impl Drop for Listed {
+impl Drop for AnswerBody {
     fn drop(&mut self) {
-        self.answers.all().retain(|other| !Arc::ptr_eq(other, &self.sending));
+        if let Self::Ordinary { sending, answers } = self {
+            answers.all().retain(|other| !Arc::ptr_eq(other, sending));
+        }
     }
 }
 
@@ -220,6 +204,9 @@ mod tests {
         assert!(began.elapsed() >= STALL && began.elapsed() <= STALL * 3 / 2);
         assert!(frames.is_closed(), "what it held is gone, though its body is still there");
         assert!(!phase.is_busy());
+        let began = Instant::now();
+        assert_eq!(answers.stalled(STALL).await, Stalled::Deaf, "nor does it take the end");
+        assert!(began.elapsed() >= STALL, "{:?}", began.elapsed());
         assert!(sent.body_mut().frame().await.unwrap().is_err(), "its reader sees that it is not whole");
         drop(sent);
         assert!(answers.all().is_empty());
@@ -232,7 +219,7 @@ mod tests {
         let (frames, receiver) = tokio::sync::mpsc::channel(1);
         let (_silent, never) = tokio::sync::mpsc::channel(1);
         let mut stream = answer(never);
-        stream.extensions_mut().insert(Unhurried::default());
+        stream.extensions_mut().insert(Unhurried);
         let _stream = answers.send(stream, phase.busy(), &phase);
         let mut slow = answers.send(answer(receiver), phase.busy(), &phase);
         let reads = async {
@@ -247,31 +234,5 @@ mod tests {
             stalled = answers.stalled(STALL) => panic!("{stalled:?}"),
             () = reads => {}
         }
-    }
-
-    /// Who does not even take the end is told apart from who was slow, and not before they had as long again: of an answer that
-    /// was given up, and of a stream that is over.
-    #[tokio::test(start_paused = true)]
-    async fn who_does_not_take_the_end_is_deaf() {
-        let (answers, phase) = (Answers::default(), Phase::default());
-        let (_frames, receiver) = tokio::sync::mpsc::channel(1);
-        let given_up = answers.send(answer(receiver), phase.busy(), &phase);
-        assert_eq!(answers.stalled(STALL).await, Stalled::GivenUp);
-        let began = Instant::now();
-        assert_eq!(answers.stalled(STALL).await, Stalled::Deaf);
-        assert!(began.elapsed() >= STALL, "{:?}", began.elapsed());
-        drop(given_up);
-
-        let (_frames, receiver) = tokio::sync::mpsc::channel(1);
-        let (mut stream, unhurried) = (answer(receiver), Unhurried::default());
-        stream.extensions_mut().insert(unhurried.clone());
-        let stream = answers.send(stream, phase.busy(), &phase);
-        assert!(tokio::time::timeout(STALL * 9, answers.stalled(STALL)).await.is_err(), "it is not over");
-        unhurried.end();
-        let began = Instant::now();
-        assert_eq!(answers.stalled(STALL).await, Stalled::Deaf);
-        assert!(began.elapsed() >= STALL, "{:?}", began.elapsed());
-        drop(stream);
-        assert!(answers.all().is_empty());
     }
 }

@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
@@ -202,22 +203,31 @@ async fn serve_h2<S>(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
+    let deaf = Notify::new();
     let asked_to_leave = async {
         tokio::select! {
             () = phase.unused(limits.idle) => {}
             () = shutdown.begun() => {}
+            () = deaf.notified() => {}
         }
     };
     // One that stays all the same, although none of its streams is served any more, is closed.
     let stays = phase.unused(limits.head);
     let ends = until(connection.as_mut(), asked_to_leave, |connection| connection.graceful_shutdown(), stays);
+    // Other streams of the connection go on, which may be other people's where a proxy stands before us. A client that does
+    // not take the end of an answer is asked to leave, so that new requests come on another connection, and left after
+    // as long again.
     let gives_up = async {
+        let mut is_asked = false;
         loop {
             let stalled = answers.stalled(limits.stall).await;
             metrics.stalled();
-            // Otherwise the other streams of the connection go on.
             if stalled == Stalled::Deaf {
-                return tracing::debug!("a client that does not take the end of its answers was left");
+                if is_asked {
+                    return tracing::debug!("a client that does not take the end of its answers was left");
+                }
+                is_asked = true;
+                deaf.notify_one();
             }
         }
     };

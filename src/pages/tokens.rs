@@ -129,9 +129,17 @@ impl Pages {
         let user = &identity.session().user;
         for token in self.store.listed(user, CredentialKind::Token).await? {
             let id = &token.credential.id;
-            if self.store.revoke(user, id).await? {
-                visit.record.tell_act(&Act::TokenRevoked(id.as_str()), &Outcome::of(303));
-                tracing::info!(user = %user.oid, credential = %id, "token revoked");
+            let (act, revoked) = (Act::TokenRevoked(id.as_str()), self.store.revoke(user, id).await);
+            match revoked.map_err(Problem::from) {
+                Ok(true) => {
+                    visit.record.tell_act(&act, &Outcome::of(303));
+                    tracing::info!(user = %user.oid, credential = %id, "token revoked");
+                }
+                Ok(false) => {}
+                Err(problem) => {
+                    visit.record.tell_act(&act, &problem.refusal().outcome());
+                    return Err(problem);
+                }
             }
         }
         Ok(self.home("#revoked"))

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::request::Parts;
 use http::{HeaderMap, Uri};
@@ -20,6 +21,8 @@ pub(super) struct Recording {
     sources: [IpAddr; 1],
     /// Of a page's request; a Kubernetes request's are read once, when it is received.
     page: Option<Box<HeaderMap>>,
+    /// An act was told.
+    has_told: AtomicBool,
     trail: OnceLock<Trail>,
     answer: OnceLock<(u16, Option<Refusal>)>,
 }
@@ -32,6 +35,7 @@ impl Recording {
                 received: audit.now(),
                 sources: [client],
                 page: is_page.then(|| Box::new(parts.headers.clone())),
+                has_told: AtomicBool::new(false),
                 trail: OnceLock::new(),
                 answer: OnceLock::new(),
             })
@@ -90,13 +94,19 @@ impl Record {
     pub(crate) fn tell_act(&self, act: &Act<'_>, outcome: &Outcome<'_>) {
         let Some(recording) = &self.recording else { return };
         let Some(headers) = &recording.page else { return };
+        recording.has_told.store(true, Ordering::Relaxed);
         self.sinks.audit.account(&self.exchange(recording, headers), act, outcome);
     }
 
-    /// Somebody meant to do something with a session or a token, and left before the answer.
-    pub(crate) fn tell_left(&self, act: &Act<'_>) {
+    /// The same of an attempt that came to no answer, because its visitor left or its page panicked.
+    pub(crate) fn tell_unanswered(&self, act: &Act<'_>) {
         let (status, reason) = super::unanswered();
         self.tell_act(act, &Outcome { reason: Some(reason), ..Outcome::of(status) });
+    }
+
+    /// Whether anything was told of what somebody did on this page.
+    pub(crate) fn has_told(&self) -> bool {
+        self.recording.as_ref().is_some_and(|recording| recording.has_told.load(Ordering::Relaxed))
     }
 
     fn exchange<'a>(&'a self, recording: &'a Recording, headers: &'a HeaderMap) -> Exchange<'a> {

@@ -117,3 +117,17 @@ async fn a_soft_stop_ends_watches_and_spares_tunnels() {
     }
     assert!(!is_over(&tunnel).await);
 }
+
+/// A stream that is over counts for its user until its client has taken the end; for the metric, and for the credential, not.
+#[tokio::test(start_paused = true)]
+async fn a_closed_stream_keeps_its_place() {
+    let world = world();
+    let opener = opener(world.clock.now());
+    let place = world.open(StreamKind::Watch, &opener).unwrap().close();
+    let _second = world.open(StreamKind::Watch, &opener).unwrap();
+    assert_eq!(world.open(StreamKind::Watch, &opener).unwrap_err(), NotOpened::TooMany);
+    let open = world.streams.inner.metrics.streams.with_label_values(&["watch"]);
+    assert_eq!((open.get(), world.streams.openers().len()), (1, 1));
+    drop(place);
+    assert!(world.open(StreamKind::Watch, &opener).is_ok());
+}

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 
 use super::boundary::Boundary;
 use super::pool::Received;
-use crate::http::body::{BodyError, Lease, Unhurried};
+use crate::http::body::{BodyError, Lease};
 use crate::streams::{EndedBy, Over, Stream};
 
 /// A body that ends when its stream is over.
@@ -53,7 +53,7 @@ impl StreamBody {
         incoming: Received,
         lease: Lease,
         headers: &HeaderMap,
-        (stream, unhurried): (Stream, Unhurried),
+        stream: Stream,
         is_watch: bool,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let has_no_body = incoming.is_end_stream();
@@ -62,20 +62,24 @@ impl StreamBody {
         let has_ended = AtomicBool::new(has_no_body);
         let source = Source { upstream, reader: AtomicWaker::new(), has_ended };
         let source = Arc::new(source);
-        let (alive, left) = oneshot::channel::<()>();
+        let (alive, mut left) = oneshot::channel::<()>();
         let cut = source.clone();
         let task = async move {
             tokio::select! {
                 over = stream.over() => {
                     cut.take_away(over);
-                    unhurried.end();
+                    drop(lease);
+                    let place = stream.close();
+                    // As long as the client does not take the end, hyper holds what it has not sent, on HTTP/2 for ever.
+                    let _gone = left.await;
+                    drop(place);
                 }
-                _gone = left => {
+                _gone = &mut left => {
                     let has_ended = cut.has_ended.load(Ordering::Relaxed);
                     stream.ended_by(if has_ended { EndedBy::Upstream } else { EndedBy::Client });
+                    drop(lease);
                 }
             }
-            drop(lease);
         };
         let boundary = is_watch.then(|| Boundary::of(headers.get(CONTENT_TYPE))).flatten();
         (Self { source, boundary, _alive: alive }, task)

@@ -25,6 +25,8 @@ pub enum Mood {
     Slow,
     /// It answers with this status and takes nothing.
     Broken(u16),
+    /// It takes what it is sent, but says 413 to lists of more than so many bytes, as a proxy before it may.
+    Narrow(usize),
 }
 
 /// One list that was taken.
@@ -143,7 +145,8 @@ impl Seen {
         let mood = *mood.wait_for(|mood| *mood != Mood::Slow).await?;
         let status = match mood {
             Mood::Broken(status) => StatusCode::from_u16(status)?,
-            Mood::Well | Mood::Slow => match events(&head.headers, &body) {
+            Mood::Narrow(most) if body.len() > most => StatusCode::PAYLOAD_TOO_LARGE,
+            Mood::Well | Mood::Narrow(_) | Mood::Slow => match events(&head.headers, &body) {
                 Ok(events) => {
                     let authorization = head.headers.get(AUTHORIZATION);
                     let authorization =

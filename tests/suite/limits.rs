@@ -193,7 +193,7 @@ async fn a_client_with_a_shut_window_loses_its_answers_and_not_the_others_their_
     );
     assert_eq!(world.call(Method::GET, PODS, &alice).await.status, 429);
     eventually("room", || async { world.call(Method::GET, PODS, &alice).await.status == 200 }).await;
-    // Nor does its connection stay, with what hyper holds of them: PINGs alone do not keep it.
+    // Nor does its connection stay, with what hyper holds of them. PINGs alone do not keep it.
     tokio::time::timeout(PATIENCE, connection).await.expect("the connection ends").unwrap().unwrap_err();
     drop(held);
 }

@@ -122,3 +122,17 @@ async fn a_close_sends_what_is_left() {
     assert!(world.collector.events().is_empty() && world.collector.attempts() > 0);
     assert_eq!(world.metrics.audit.events.with_label_values(&["dropped"]).get(), 1);
 }
+
+/// A collector that takes no list as long as this gets shorter ones, and all events.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_are_too_long_come_in_shorter_ones() {
+    let world = world(|_| {}).await;
+    world.collector.set_mood(Mood::Narrow(20_000));
+    for number in 0..300 {
+        let id = number.to_string();
+        world.audit.received(&super::super::Exchange { audit_id: &id, ..exchange() }).unwrap();
+    }
+    soon(world.collector.received(300)).await;
+    let ids = world.collector.events().into_iter().map(|event| event["auditID"].as_str().unwrap().to_owned());
+    assert!(ids.eq((0..300).map(|number| number.to_string())), "each once, in order");
+}
