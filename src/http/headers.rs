@@ -271,19 +271,16 @@ mod tests {
         assert_eq!(headers, map(&[("impersonate-user", "carol"), ("audit-id", "abc")]));
     }
 
-    /// As many names in `Connection` as a head may hold cost no time.
+    /// However many names `Connection` holds, no more are compared with each header than there are headers.
     #[test]
-    fn a_long_connection_header_costs_no_time() {
+    fn a_long_connection_header_costs_no_more_than_to_be_read() {
         let mut headers: HeaderMap = (0..190)
             .map(|n| (HeaderName::try_from(format!("x-{n}")).unwrap(), HeaderValue::from_static("1")))
             .collect();
         let names: Vec<String> = (0..20_000).map(|n| format!("x-{}", n % 1_000)).collect();
         headers.insert(CONNECTION, HeaderValue::try_from(names.join(",")).unwrap());
-        let began = std::time::Instant::now();
-        for _ in 0..10 {
-            assert!(for_upstream(&headers, false, false).is_empty());
-        }
-        assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}", began.elapsed());
+        assert_eq!(named_by_connection(&headers).len(), 190);
+        assert!(for_upstream(&headers, false, false).is_empty());
     }
 
     /// Our own cookies are cut out; where one of them is the credential, no cookie passes at all.

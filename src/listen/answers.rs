@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use http::Response;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::Notify;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::phase::{Busy, Phase, Streaming};
@@ -86,6 +87,24 @@ impl Answers {
             looks.tick().await;
             if let Some(stalled) = self.give_up_stalled() {
                 return stalled;
+            }
+        }
+    }
+
+    /// Gives up whatever stands still, one after the other, and tells each time: other streams of the connection go on, which
+    /// may be other people's where a proxy stands before us. A client that does not take the end of an answer is to
+    /// `leave`, so that new requests come on another connection; resolves when it is still there after as long again.
+    pub(super) async fn look_after(&self, stall: Duration, leave: &Notify, tell: impl Fn()) {
+        let mut is_asked = false;
+        loop {
+            let stalled = self.stalled(stall).await;
+            tell();
+            if stalled == Stalled::Deaf {
+                if is_asked {
+                    return;
+                }
+                is_asked = true;
+                leave.notify_one();
             }
         }
     }

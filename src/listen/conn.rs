@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::Certificates;
-use super::answers::{AnswerBody, Answers, Stalled};
+use super::answers::{AnswerBody, Answers};
 use super::bounds::Admission;
 use super::phase::Phase;
 use super::rest;
@@ -214,26 +214,10 @@ async fn serve_h2<S>(
     // One that stays all the same, although none of its streams is served any more, is closed.
     let stays = phase.unused(limits.head);
     let ends = until(connection.as_mut(), asked_to_leave, |connection| connection.graceful_shutdown(), stays);
-    // Other streams of the connection go on, which may be other people's where a proxy stands before us. A client that does
-    // not take the end of an answer is asked to leave, so that new requests come on another connection, and left after
-    // as long again.
-    let gives_up = async {
-        let mut is_asked = false;
-        loop {
-            let stalled = answers.stalled(limits.stall).await;
-            metrics.stalled();
-            if stalled == Stalled::Deaf {
-                if is_asked {
-                    return tracing::debug!("a client that does not take the end of its answers was left");
-                }
-                is_asked = true;
-                deaf.notify_one();
-            }
-        }
-    };
+    let gives_up = answers.look_after(limits.stall, &deaf, || metrics.stalled());
     tokio::select! {
         () = ends => {}
-        () = gives_up => {}
+        () = gives_up => tracing::debug!("a client that does not take the end of its answers was left"),
     }
 }
 
