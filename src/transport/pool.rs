@@ -12,6 +12,7 @@ mod upload;
 
 use std::error::Error as StdError;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,8 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::sync::Semaphore;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower::Service as _;
 
 use self::idle::Idle;
@@ -44,6 +46,12 @@ const HANG_UPS: [io::ErrorKind; 4] = [
     io::ErrorKind::UnexpectedEof,
 ];
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// So many connections are made at a time. Of a thousand requests at once most find a connection that another has done
+/// with; a thousand handshakes at once would take a busy server longer than anybody waits.
+const DIALS_AT_ONCE: usize = 32;
+/// After this a connection that is still being made leaves its place to the next: a few that lead nowhere must not keep out
+/// those that would work.
+const DIAL_TURN: Duration = Duration::from_secs(1);
 /// What waits in the kernel for a client that does not read; it would otherwise take 6 MiB for each.
 const RECEIVE_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -54,6 +62,7 @@ type Connector = HttpsConnector<HttpConnector>;
 pub(super) struct Pool {
     trust: ArcSwap<Trust>,
     idle: Arc<Idle>,
+    dials: Semaphore,
     /// Where to connect.
     target: Uri,
     /// The server's name in each request.
@@ -70,7 +79,7 @@ struct Trust {
 
 impl Pool {
     /// No connections yet. It trusts `roots` and nobody else; without any it speaks plain HTTP. `connect_timeout` includes
-    /// the TLS handshake.
+    /// the TLS handshake, and the wait until it is this one's turn to be made.
     ///
     /// # Errors
     /// When the cryptography library lacks what TLS needs.
@@ -87,7 +96,8 @@ impl Pool {
             _ => HeaderValue::from_str(authority.as_str())?,
         };
         let trust = ArcSwap::from_pointee(Trust { connector: connector(roots)?, generation: 0 });
-        Ok(Self { trust, idle: Arc::default(), target, host, connect_timeout })
+        let dials = Semaphore::new(DIALS_AT_ONCE);
+        Ok(Self { trust, idle: Arc::default(), dials, target, host, connect_timeout })
     }
 
     /// From now on trusts `roots`, and nobody else. Idle connections are closed; those in use are,
@@ -147,16 +157,34 @@ impl Pool {
         request.headers_mut().entry(HOST).or_insert_with(|| self.host.clone());
     }
 
+    /// A connection that another request has done with, or a new one: whichever there is first.
     async fn connect(&self) -> Result<Box<Link>, TransportError> {
+        let connecting = async {
+            let turn = tokio::select! {
+                biased;
+                link = self.idle.freed() => return Ok(link),
+                turn = self.dials.acquire() => turn,
+            };
+            let mut dial = pin!(self.dial());
+            if let Ok(dialled) = timeout(DIAL_TURN, &mut dial).await {
+                return dialled;
+            }
+            drop(turn);
+            dial.await
+        };
+        let late = |_| TransportError::Unreachable("no connection in time".to_owned());
+        timeout(self.connect_timeout, connecting).await.map_err(late)?
+    }
+
+    /// A new connection.
+    async fn dial(&self) -> Result<Box<Link>, TransportError> {
         let trust = self.trust.load_full();
         let mut connector = trust.connector.clone();
         let connecting = async {
             std::future::poll_fn(|cx| connector.poll_ready(cx)).await?;
             connector.call(self.target.clone()).await
         };
-        let late = |_| TransportError::Unreachable("no connection in time".to_owned());
-        let stream = tokio::time::timeout(self.connect_timeout, connecting).await.map_err(late)?;
-        let stream = stream.map_err(|error| describe_connect(&*error))?;
+        let stream = connecting.await.map_err(|error| describe_connect(&*error))?;
         Ok(Link::new(TokioIo::new(stream), Arc::downgrade(&self.idle), trust.generation))
     }
 }

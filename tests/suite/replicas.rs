@@ -1,10 +1,15 @@
 //! Several replicas of one Entrada that share a real Redis: the world's own, and others as processes beside it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http::Method;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use standin::browser::Page;
 use standin::entra::Endpoint;
@@ -13,6 +18,7 @@ use tempfile::TempDir;
 
 use super::support::kubectl::Kubectl;
 use super::support::program::{Program, settings, start};
+use super::support::wire::Wire;
 use super::support::{World, eventually};
 
 const PODS: &str = "/api/v1/namespaces/team-a/pods";
@@ -55,6 +61,11 @@ impl Replicas {
         self.others.push(program);
     }
 
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let others = self.others.iter().map(|other| other.addr.parse().unwrap());
+        std::iter::once(self.world.entrada.addr).chain(others).collect()
+    }
+
     /// The addresses of all, the world's own first.
     pub(crate) fn urls(&self) -> Vec<String> {
         let others = self.others.iter().map(|other| format!("https://{}", other.addr));
@@ -63,12 +74,31 @@ impl Replicas {
 
     pub(crate) async fn get(&self, url: &str, path: &str, headers: &[(&str, &str)]) -> Page {
         let (browser, url) = (self.world.browser(), format!("{url}{path}"));
-        browser.request(Method::GET, &url, headers, bytes::Bytes::new()).await.unwrap()
+        browser.request(Method::GET, &url, headers, Bytes::new()).await.unwrap()
     }
 
     async fn list(&self, url: &str, token: &str) -> Page {
         self.get(url, PODS, &[("authorization", &format!("Bearer {token}"))]).await
     }
+}
+
+/// An HTTP/2 connection to a replica.
+async fn h2(world: &World, addr: SocketAddr) -> SendRequest<Empty<Bytes>> {
+    let io = TokioIo::new(Wire::open_at(world, addr, b"h2").await.0);
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// The status of one list.
+async fn list_over(mut connection: SendRequest<Empty<Bytes>>, token: &str) -> StatusCode {
+    let request = Request::get(format!("https://localhost{PODS}"));
+    let request = request.header("authorization", format!("Bearer {token}")).body(Empty::new()).unwrap();
+    connection.ready().await.unwrap();
+    let answer = connection.send_request(request).await.unwrap();
+    let status = answer.status();
+    answer.into_body().collect().await.unwrap();
+    status
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -87,7 +117,7 @@ async fn who_signs_in_at_one_is_signed_in_at_all() {
     // Signed out at another replica than the one that signed in.
     let headers = [("cookie", cookie.as_str()), ("origin", world.url.as_str())];
     let out = format!("{}/logout/everywhere", urls[1]);
-    let answer = world.browser().request(Method::POST, &out, &headers, bytes::Bytes::new()).await.unwrap();
+    let answer = world.browser().request(Method::POST, &out, &headers, Bytes::new()).await.unwrap();
     assert_eq!(answer.status, 303);
     let signed_out = Instant::now();
     for url in &urls {
@@ -108,9 +138,11 @@ async fn three_replicas_and_three_thousand_requests_are_one_token_call() {
     let token = world.token(&browser).await;
     world.entra.set_access_token_lifetime(None);
     let before = world.entra.refreshes_of("alice");
-    let requests = replicas.urls().into_iter().flat_map(|url| (0..1_000).map(move |_| url.clone()));
-    let (replicas, token) = (&replicas, &token);
-    let answers = join_all(requests.map(|url| async move { replicas.list(&url, token).await.status })).await;
+    // As streams of a few connections: thousands of handshakes at once are another test.
+    let addresses = replicas.addresses().into_iter().flat_map(|addr| [addr; 10]);
+    let connections = join_all(addresses.map(|addr| h2(world, addr))).await;
+    let requests = connections.iter().flat_map(|connection| [connection; 100]);
+    let answers = join_all(requests.map(|connection| list_over(connection.clone(), &token))).await;
     assert_eq!(answers.iter().filter(|status| **status == 200).count(), 3_000);
     assert_eq!(world.entra.refreshes_of("alice") - before, 1);
 }
@@ -171,7 +203,7 @@ async fn a_new_demand_after_a_step_up_is_one_at_a_replica_that_has_just_started_
     let cookie = format!("__Host-entrada={cookie}");
     let headers = [("cookie", cookie.as_str()), ("origin", world.url.as_str())];
     let refresh = format!("{url}/refresh");
-    let demand = browser.request(Method::POST, &refresh, &headers, bytes::Bytes::new()).await.unwrap();
+    let demand = browser.request(Method::POST, &refresh, &headers, Bytes::new()).await.unwrap();
     assert_eq!((demand.status.as_u16(), demand.header("entrada-reason")), (401, "step_up_required"));
     let login = replicas.get(&url, "/login", &headers[..1]).await.location().unwrap();
     assert!(login.query().unwrap().contains("6dae42f8"), "{login}");

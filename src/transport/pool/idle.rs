@@ -1,6 +1,9 @@
-//! The connections that nobody uses.
+//! The connections that nobody uses, and those who wait for one.
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
 
 use super::link::Link;
 
@@ -20,6 +23,8 @@ pub(super) struct Idle {
 struct Inner {
     /// Oldest first.
     links: Vec<Box<Link>>,
+    /// Each gets one connection, the first the next that becomes idle. Who waits no more has dropped the other end.
+    waiting: VecDeque<oneshot::Sender<Box<Link>>>,
     /// The trust that a connection must have been made with.
     generation: u64,
     round: u64,
@@ -37,12 +42,36 @@ impl Idle {
         }
     }
 
+    /// The next that becomes idle and can be used, for those who ask in their order.
+    pub(super) async fn freed(&self) -> Box<Link> {
+        loop {
+            let (sender, receiver) = oneshot::channel();
+            self.inner().wait(sender);
+            // One that became idle just before is nobody's, now that all wait.
+            if let Some(link) = self.take() {
+                return link;
+            }
+            match receiver.await {
+                Ok(link) if link.is_usable() => return link,
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+
     pub(super) fn put(&self, mut link: Box<Link>) {
         let mut inner = self.inner();
-        if link.generation == inner.generation && inner.links.len() < MAX_IDLE {
-            link.idle_since = inner.round;
-            inner.links.push(link);
-            return;
+        if link.generation == inner.generation {
+            while let Some(next) = inner.waiting.pop_front() {
+                match next.send(link) {
+                    Ok(()) => return,
+                    Err(unwanted) => link = unwanted,
+                }
+            }
+            if inner.links.len() < MAX_IDLE {
+                link.idle_since = inner.round;
+                inner.links.push(link);
+                return;
+            }
         }
         // To close it takes a system call: without the lock.
         drop(inner);
@@ -81,5 +110,15 @@ impl Idle {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// The last in the queue, from which those in front who have gone are taken: it stays as short as their crowd was.
+    fn wait(&mut self, sender: oneshot::Sender<Box<Link>>) {
+        while self.waiting.front().is_some_and(oneshot::Sender::is_closed) {
+            self.waiting.pop_front();
+        }
+        self.waiting.push_back(sender);
     }
 }

@@ -4,6 +4,7 @@
 //! One thread: what the server has written is in the kernel, and tokio has not heard of it yet, when the next request
 //! begins.
 
+mod burst;
 mod mix;
 mod uploads;
 mod waiting;
@@ -49,7 +50,7 @@ impl Server {
     }
 
     async fn accept(&self) -> Peer {
-        let connected = tokio::time::timeout(PATIENCE, self.listener.accept()).await;
+        let connected = timeout(PATIENCE, self.listener.accept()).await;
         let (tcp, _) = connected.expect("another connection").unwrap();
         Peer(self.acceptor.accept(tcp).await.unwrap())
     }

@@ -151,7 +151,7 @@ impl Early {
 async fn an_early_answer_that_is_given_up_ends_its_upload() {
     let Early { pool, mut peer, mut client, response, rest } = Early::half_of_both().await;
     drop(response);
-    tokio::time::timeout(PATIENCE, rest).await.expect("it ends").unwrap();
+    timeout(PATIENCE, rest).await.expect("it ends").unwrap();
     let _gone = client.write_all(b"llo").await;
     let mut half = Vec::new();
     let _how = peer.0.read_to_end(&mut half).await;
@@ -168,7 +168,7 @@ async fn an_upload_that_breaks_off_ends_its_early_answer() {
     tokio::task::yield_now().await;
     drop(client);
     rest.await.unwrap();
-    let read = tokio::time::timeout(PATIENCE, reads).await.expect("the reader is told");
+    let read = timeout(PATIENCE, reads).await.expect("the reader is told");
     assert!(read.unwrap().is_err());
     assert_eq!(pool.idle.count(), 0);
 }
