@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Granted;
 use super::server::Server;
+use super::talk::Talk;
 use super::{Failure, files};
 use crate::secret::CredentialSecret;
 
@@ -25,6 +26,8 @@ const RENEWAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 /// kubectl is told an end so much before the real one, or a tenth of the lifetime where that is less: a request that is
 /// on its way should still arrive.
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
+/// Two calls that the server answers at the last moment.
+const LONGEST_RENEWAL: Duration = Duration::from_secs(65);
 
 /// A token and what is known of it.
 pub(super) struct Known {
@@ -64,7 +67,7 @@ pub(super) struct Cache {
     server: Server,
 }
 
-/// Held while one process renews or signs in; the others wait and use what it brought. The system releases it when the
+/// Held while one process renews, signs in or signs out; the others wait and use what it brought. The system releases it when the
 /// process ends, however it ends.
 pub(super) struct Lock {
     _file: File,
@@ -232,6 +235,19 @@ impl Cache {
             Ok(Ok(Err(error))) | Err(error) => Locking::Impossible(error),
             Ok(Err(_)) => Locking::Busy,
         }
+    }
+
+    /// Waits for a process that renews the token at this moment, which would otherwise put its new one where ours is, or was.
+    /// Nothing where nobody can write, or where somebody takes the time to sign in: that is a token of its own.
+    pub(super) fn settled(&self, talk: Talk) -> Option<Lock> {
+        let locking = match self.lock_now() {
+            Locking::Busy => {
+                talk.say("Another process is renewing the token. Waiting for it.");
+                self.lock_within(LONGEST_RENEWAL)
+            }
+            locking => locking,
+        };
+        if let Locking::Held(lock) = locking { Some(lock) } else { None }
     }
 
     fn open_lock(&self) -> io::Result<File> {

@@ -65,7 +65,10 @@ pub(crate) fn login(login: Login) -> Result<(), Failure> {
         };
         let mut token = Known::new(granted, Clock::system().now());
         token.authority = token.authority.or(known);
-        if let Err(error) = cache.write(&token) {
+        let lock = cache.settled(talk);
+        let kept = cache.write(&token);
+        drop(lock);
+        if let Err(error) = kept {
             // A token that nobody will use is not left behind.
             let _ends_by_itself = api.revoke(&token.token).await;
             return Err(not_kept(&cache, &error));

@@ -18,6 +18,7 @@ pub(crate) fn logout(
     let (server, talk) = (server.map_or_else(only_one, Server::parse)?, Talk::new());
     let cache = Cache::of(&server)?;
     let kubeconfig = Kubeconfig::find(kubeconfig)?;
+    let _lock = cache.settled(talk);
     let known = cache.read();
     super::run(async {
         let revoked = match &known {

@@ -103,6 +103,11 @@ impl Fake {
         self.state().tokens.values_mut().for_each(|old| *old = standing);
     }
 
+    /// A token that it gave, and that was not revoked since.
+    pub(crate) fn knows(&self, token: &str) -> bool {
+        self.state().tokens.contains_key(token)
+    }
+
     /// The next renewal waits until it is let go.
     pub(crate) async fn hold_renewals(&self) {
         self.state.renewals.acquire_many(1_000).await.unwrap().forget();

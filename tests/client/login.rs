@@ -202,3 +202,22 @@ async fn the_proxy_of_the_environment_is_used() {
     ended.assert(0, "Signed in to prod");
     assert!(!tunnels.is_finished(), "the proxy met something else");
 }
+
+#[tokio::test]
+async fn a_renewal_under_way_does_not_replace_a_new_sign_in() {
+    // Proves that who has just signed in as somebody else does not go on as who was renewed at that moment.
+    let fake = Fake::start().await;
+    let home = Home::new(&fake);
+    home.keep(&fake.cached(12 * 3_600, 300));
+    fake.hold_renewals().await;
+    let renewal = home.start(&["credential", "--server", &fake.url]);
+    fake.renewal_asked().await;
+    let mut login = home.login(&["--no-browser"]);
+    let address = login.address().await;
+    visit(&fake.allow(&address)).await;
+    login.until("Another process is renewing the token").await;
+    fake.let_renewals_go();
+    let renewed = renewal.ended().await.token();
+    login.ended().await.assert(0, "Signed in to prod");
+    assert_ne!(home.token(), renewed);
+}

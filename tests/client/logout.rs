@@ -20,6 +20,26 @@ async fn the_token_is_revoked_and_forgotten() {
 }
 
 #[tokio::test]
+async fn a_renewal_under_way_leaves_no_token_behind() {
+    // Proves that what another process brings at that moment is revoked and forgotten, too.
+    let fake = Fake::start().await;
+    let home = Home::new(&fake);
+    home.keep(&fake.cached(12 * 3_600, 300));
+    let old = home.token();
+    fake.hold_renewals().await;
+    let renewal = home.start(&["credential", "--server", &fake.url]);
+    fake.renewal_asked().await;
+    let mut logout = home.start(&["logout"]);
+    logout.until("Another process is renewing the token").await;
+    fake.let_renewals_go();
+    let new = renewal.ended().await.token();
+    logout.ended().await.assert(0, "Signed out of");
+    assert!(!home.path(&home.token_file()).exists());
+    assert_ne!(new, old);
+    assert!(fake.knows(&old) && !fake.knows(&new), "the old one ends by itself");
+}
+
+#[tokio::test]
 async fn the_context_goes_where_that_is_asked_for() {
     // Proves that only the entries of that server go, and that nobody guesses between two sign-ins.
     let fake = Fake::start().await;
