@@ -219,12 +219,8 @@ impl Audit {
         let Some(recorder) = &self.0 else { return };
         let Some(rule) = policy::rule(&recorder.policy, exchange) else { return };
         if !rule.omit.contains(Stages::COMPLETE) {
-            let room = match (&exchange.user, outcome.status) {
-                (_, ..400) => recorder.room_of_accepted(),
-                // A sign-in that is refused costs a stranger nothing.
-                (None, _) => Room::Half,
-                (Some(_), _) => Room::Whole,
-            };
+            // What is refused costs nothing, neither a stranger's sign-in nor what a user asks for over and over.
+            let room = if outcome.status < 400 { recorder.room_of_accepted() } else { Room::Half };
             recorder.stage(&EventText::of(exchange), "ResponseComplete", outcome, room);
         }
     }

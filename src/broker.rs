@@ -212,6 +212,17 @@ impl Broker {
         }
     }
 
+    /// What stands between the session and an AKS token, where only its user or a policy can end that. Where no token is at
+    /// hand, Entra is asked: another replica may have been told, or this one too long ago. That nobody answers is no demand.
+    pub(crate) async fn demanded_of_its_user(self: &Arc<Self>, opener: &Opener) -> Option<Arc<EntraFault>> {
+        match self.token_of_credential(opener).await {
+            Err(BrokerError::Entra(fault)) if matches!(fault.class, Class::StepUp | Class::Blocked) => {
+                Some(fault)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the session waits for its user, to meet a demand or to be let in again: as this replica was told by Entra a
     /// moment ago, or as the store has it from any of them.
     #[must_use]

@@ -177,7 +177,7 @@ impl Mount {
         let shape = if passage.is_upgrade() { Shape::Upgrade } else { Shape::Plain };
         let began = Instant::now();
         let mut leased = tokio::select! {
-            answered = self.transport.send(lease, head, (body, sent), shape) => answered.map_err(broke)?,
+            answered = self.transport.send(lease, user, head, (body, sent), shape) => answered.map_err(broke)?,
             over = stream.over() => return Err(match over {
                 Over::Credential(fate) => MountError::Ended(Refused::ended(kind, fate)),
                 Over::Stopping => MountError::Stopping,

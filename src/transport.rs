@@ -166,13 +166,15 @@ impl Transport {
         Ok(Lease::new((seat, held)))
     }
 
-    /// Sends a request and waits for its answer's head. `head` makes the outgoing head, once for each attempt.
+    /// Sends a request and waits for its answer's head. `head` makes the outgoing head, once for each attempt. `party`: as
+    /// for the lease.
     ///
     /// # Errors
     /// Why there is no answer.
     pub(crate) async fn send(
         &self,
         lease: Lease,
+        party: impl Hash + Copy,
         head: impl Fn() -> Result<Parts, TransportError>,
         body: (Outgoing, Sent),
         shape: Shape,
@@ -181,12 +183,12 @@ impl Transport {
         let first = head()?;
         let may_repeat =
             body.is_empty() && matches!(first.method, Method::GET | Method::HEAD) && shape != Shape::Upgrade;
-        let mut result = self.attempt(Request::from_parts(first, body), &mut sent, shape).await;
+        let mut result = self.attempt(Request::from_parts(first, body), party, &mut sent, shape).await;
         // As Go's own client does: the server may have closed a pooled connection just as it was used.
         if may_repeat && matches!(result, Err(TransportError::HungUp(_))) {
             let again = Request::from_parts(head()?, Outgoing::Empty);
             let mut nothing = Sent::NOTHING;
-            result = self.attempt(again, &mut nothing, shape).await;
+            result = self.attempt(again, party, &mut nothing, shape).await;
         }
         let mut response = result?;
         self.send_apart(&mut response, sent, &lease);
@@ -215,10 +217,11 @@ impl Transport {
     async fn attempt(
         &self,
         request: Request<Outgoing>,
+        party: impl Hash,
         sent: &mut Sent,
         shape: Shape,
     ) -> Result<Response<Received>, TransportError> {
-        let exchange = pin!(self.pool.request(request));
+        let exchange = pin!(self.pool.request(request, party));
         match shape {
             Shape::Plain => self.in_time(exchange, sent).await,
             _ => exchange.await,

@@ -164,10 +164,11 @@ impl Upstream {
         record: &Arc<Record>,
     ) -> Result<(StatusCode, Bytes), UpstreamError> {
         let Reserved { delegated, lease, .. } = self.reserve(delegated, record).await?;
+        let user = &delegated.identity().credential().user;
         let head = || head::as_user(question, &delegated, forwarded_headers);
         let body = (Outgoing::Own(body.into()), Sent::NOTHING);
         let began = Instant::now();
-        let leased = self.transport.send(lease, head, body, Shape::Plain).await?;
+        let leased = self.transport.send(lease, user, head, body, Shape::Plain).await?;
         record.upstream_took(began.elapsed());
         record.answered(leased.response().status(), None);
         Ok(leased.read(MAX_ANSWER_BYTES).await?)
@@ -207,8 +208,8 @@ impl Upstream {
             record.sending(&mut head.headers, authority);
             Ok(head)
         };
-        let began = Instant::now();
-        let leased = self.transport.send(lease, || head(&delegated), (body, sent), shape).await?;
+        let (user, began) = (&delegated.identity().credential().user, Instant::now());
+        let leased = self.transport.send(lease, user, || head(&delegated), (body, sent), shape).await?;
         record.upstream_took(began.elapsed());
         if leased.response().status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok(leased);
@@ -218,8 +219,8 @@ impl Upstream {
             Some(renewed) => {
                 let lease = leased.give_up();
                 let nothing = (Outgoing::Empty, Sent::NOTHING);
-                let began = Instant::now();
-                let leased = self.transport.send(lease, || head(&renewed), nothing, shape).await?;
+                let (user, began) = (&renewed.identity().credential().user, Instant::now());
+                let leased = self.transport.send(lease, user, || head(&renewed), nothing, shape).await?;
                 record.upstream_took(began.elapsed());
                 Ok(leased)
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
 
 use super::writer::Sink;
 use crate::clock::{Clock, after};
@@ -17,6 +18,7 @@ use crate::outbox::Gathering;
 
 /// Of a file that was put aside: what stands between its name and its ending. Sorted by name they are sorted by age.
 const TIME: &str = "%Y-%m-%dT%H-%M-%S%.3f";
+const NAMES_DIFFER_BY: Duration = Duration::from_millis(1);
 
 /// Each write has a price of its own (a thread that wakes up, three system calls), and nobody follows an audit file by
 /// the millisecond. So many events still lie in the processor's cache when they are written.
@@ -72,15 +74,15 @@ impl FileSink {
     fn put_aside(&self) -> io::Result<()> {
         let path = &self.settings.path;
         let names = Names::of(path);
-        let mut time = self.clock.now();
-        let mut aside = path.with_file_name(names.aside(time));
-        while aside.exists() {
-            time = after(time, Duration::from_millis(1));
-            aside = path.with_file_name(names.aside(time));
-        }
-        fs::rename(path, &aside)?;
         let mut old = names.found_beside(path)?;
         old.sort();
+        // Later than all others, even where the clock was set back: which one is the oldest is told by their names.
+        let newest = old.last().and_then(|newest| names.time_of(newest.file_name()?.to_str()?));
+        let time =
+            newest.map_or(self.clock.now(), |newest| self.clock.now().max(after(newest, NAMES_DIFFER_BY)));
+        let aside = path.with_file_name(names.aside(time));
+        fs::rename(path, &aside)?;
+        old.push(aside);
         let surplus = old.len().saturating_sub(self.settings.keep);
         for file in &old[..surplus] {
             fs::remove_file(file)?;
@@ -157,16 +159,19 @@ impl Names {
         format!("{}{}{}", self.beginning, time.strftime(TIME), self.ending)
     }
 
+    /// When a file of this name was put aside.
+    fn time_of(&self, name: &str) -> Option<Timestamp> {
+        let time = name.strip_prefix(&self.beginning)?.strip_suffix(&self.ending)?;
+        let time = DateTime::strptime(TIME, time).ok()?;
+        TimeZone::UTC.to_timestamp(time).ok()
+    }
+
     /// Those that are there. A file of another name is nobody's to remove.
     fn found_beside(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
-        let is_ours = |name: &str| {
-            let time = name.strip_prefix(&self.beginning).and_then(|rest| rest.strip_suffix(&self.ending));
-            time.is_some_and(|time| DateTime::strptime(TIME, time).is_ok())
-        };
         let mut found = Vec::new();
         for entry in fs::read_dir(path.parent().unwrap_or(Path::new("/")))? {
             let entry = entry?;
-            if entry.file_name().to_str().is_some_and(is_ours) {
+            if entry.file_name().to_str().is_some_and(|name| self.time_of(name).is_some()) {
                 found.push(entry.path());
             }
         }

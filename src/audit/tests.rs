@@ -345,9 +345,11 @@ async fn the_refused_fill_half_of_the_queue_at_most() {
     let unknown = Exchange { user: None, ..exchange() };
     let bob = SessionText::new("bob@contoso.example", "another-oid", "00000000-tid", "b-session");
     let other = Exchange { user: Some(User { session: &bob, credential: Some(&TOKEN) }), ..exchange() };
-    let floods: [&dyn Fn(&Audit); 3] = [
+    let floods: [&dyn Fn(&Audit); 5] = [
         &|audit| audit.complete(&audit.unidentified(&unknown), &Outcome::of(401)),
         &|audit| audit.account(&unknown, &Act::SignIn(""), &Outcome::of(403)),
+        &|audit| audit.account(&exchange(), &Act::AccessRenewed("s"), &over_rate),
+        &|audit| audit.account(&exchange(), &Act::TokenMade(""), &Outcome::of(400)),
         &|audit| {
             if let Ok(trail) = audit.received(&exchange()) {
                 audit.complete(&trail, &over_rate);

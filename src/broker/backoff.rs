@@ -22,8 +22,8 @@ const LAST_FAULT_IS_KNOWN_FOR: Duration = Duration::from_secs(3_600);
 
 #[derive(Debug, Default)]
 pub(super) struct Backoff {
-    /// Demands of a policy and blocks: they belong to one refresh token, and another session of the same user may have met
-    /// the demand.
+    /// Demands of a policy, blocks, and refusals that could not end their session: they belong to one refresh token, and
+    /// another session of the same user may have met the demand.
     sessions: DashMap<SessionId, Remembered>,
     users: DashMap<UserKey, Remembered>,
     process: ArcSwapOption<Remembered>,
@@ -58,7 +58,9 @@ impl Backoff {
     pub(super) fn remember(&self, session: &Session, fault: &Arc<EntraFault>, clock: &Clock) -> Duration {
         let before = match fault.class {
             Class::Admin => self.process.load().as_ref().map(|held| held.count),
-            Class::StepUp | Class::Blocked => self.sessions.get(&session.id).map(|held| held.count),
+            Class::StepUp | Class::Blocked | Class::SignIn | Class::Revoked => {
+                self.sessions.get(&session.id).map(|held| held.count)
+            }
             _ => self.users.get(&session.user).map(|held| held.count),
         };
         let pause = pause(fault, before.unwrap_or(0));
@@ -84,7 +86,7 @@ impl Backoff {
         let held = Remembered { fault: fault.clone(), at, until: clock.instant() + pause, count };
         match held.fault.class {
             Class::Admin => self.process.store(Some(Arc::new(held))),
-            Class::StepUp | Class::Blocked => {
+            Class::StepUp | Class::Blocked | Class::SignIn | Class::Revoked => {
                 self.sessions.insert(session.id.clone(), held);
             }
             _ => {

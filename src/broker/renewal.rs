@@ -282,11 +282,21 @@ impl Broker {
         };
         tracing::info!(user = %session.user.oid, session = %session.id, ?ending, "Entra ended a session");
         let ended = self.store.end_session(session, ending).await;
-        if ended.is_ok() {
+        // Where it had ended before, that was told then.
+        if let Ok(true) = ended {
             let cause = if ending == Ending::Final { "revoked_by_entra" } else { "refused_by_entra" };
             session_ended(&self.audit, session, cause, &random_guid());
         }
-        (Err(ended.map_or_else(BrokerError::Store, |_| BrokerError::Entra(Arc::new(fault)))), None)
+        let fault = Arc::new(fault);
+        let error = match ended {
+            Ok(_) => BrokerError::Entra(fault),
+            Err(error) => {
+                // Entra need not say it again for each request, until the store can be told.
+                self.backoff.remember(session, &fault, &self.clock);
+                BrokerError::Store(error)
+            }
+        };
+        (Err(error), None)
     }
 
     /// What another replica was told by Entra a moment ago, remembered for as long as it does.

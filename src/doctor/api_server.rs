@@ -54,7 +54,7 @@ async fn ask(transport: &Transport) -> Result<(StatusCode, String), TransportErr
         Ok(request.into_parts().0)
     };
     let lease = transport.lease(NAME, ()).await?;
-    let leased = transport.send(lease, head, (Outgoing::Empty, Sent::NOTHING), Shape::Plain).await?;
+    let leased = transport.send(lease, NAME, head, (Outgoing::Empty, Sent::NOTHING), Shape::Plain).await?;
     let response = leased.response();
     let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     Ok((response.status(), kind.unwrap_or("no content type").to_owned()))

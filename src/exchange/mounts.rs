@@ -106,7 +106,7 @@ impl Stages {
         self.authenticator.note_use(passage.identity(), record.client());
         if is_top_navigation(parts) {
             // A person who is about to see nothing but errors is told why, or led to what helps.
-            self.pages.must_be_of_use(passage.identity())?;
+            self.pages.must_be_of_use(passage.identity()).await?;
         }
         Ok(self.quotas.admit_passage(passage).await?)
     }

@@ -58,13 +58,14 @@ fn is_not_for_clients(name: &str) -> bool {
 
 /// Whether the request asks to leave HTTP for another protocol on the same connection.
 ///
-/// Only HTTP/1.1 knows that (RFC 9110 section 7.8). `h2c` is refused by passing over it, as that section allows: it
+/// Only HTTP/1.1 knows that (RFC 9110 section 7.8). `h2c` is refused by passing over it, and what is offered with it, as that section allows: it
 /// would be HTTP again, out of our sight.
 #[must_use]
 pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
-    let to = headers.get(UPGRADE).filter(|to| !to.as_bytes().eq_ignore_ascii_case(b"h2c"));
+    let mut to = list(headers, &UPGRADE).peekable();
     version == Version::HTTP_11
-        && to.is_some()
+        && to.peek().is_some()
+        && !to.any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
         && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 
@@ -316,7 +317,9 @@ mod tests {
         let upgrade = |to| map(&[("connection", "upgrade"), ("upgrade", to)]);
         assert!(is_upgrade(Version::HTTP_11, &upgrade("SPDY/3.1")));
         assert!(!is_upgrade(Version::HTTP_10, &upgrade("SPDY/3.1")));
-        assert!(!is_upgrade(Version::HTTP_11, &upgrade("h2c")));
+        for to in ["h2c", "H2C", "h2c, websocket", "websocket,h2c", ""] {
+            assert!(!is_upgrade(Version::HTTP_11, &upgrade(to)), "{to}");
+        }
     }
 
     /// An upgrade keeps its protocol and every subprotocol but the one that bears a token.

@@ -2,16 +2,18 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
@@ -110,7 +112,13 @@ async fn serve_h1<S>(
     let stream = TimeoutStream::new(stream, admission, phase.clone(), Timeouts::of(limits), true);
     let (answers, stop) = (Answers::default(), shutdown.clone());
     let (sending, serving) = (answers.clone(), phase.clone());
+    let upgrade = Arc::new(Mutex::new(None::<OnUpgrade>));
+    let offered = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Some(offer) = request.extensions().get::<OnUpgrade>() {
+            *lock(&offered) = Some(offer.clone());
+        }
+        let offered = offered.clone();
         let (busy, phase, sending, stop) = (serving.busy(), serving.clone(), sending.clone(), stop.clone());
         let waits_to_go_on = request.headers().contains_key(EXPECT);
         let has_body = !request.body().is_end_stream();
@@ -131,6 +139,7 @@ async fn serve_h1<S>(
                 }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     phase.hand_over();
+                    *lock(&offered) = None;
                     return response.map(AnswerBody::of_tunnel);
                 }
                 if closes {
@@ -158,8 +167,18 @@ async fn serve_h1<S>(
     tokio::select! {
         () = ends => {}
         // What is half sent cannot be followed by anything else: the connection is closed.
-        _ = answers.stalled(limits.stall) => metrics.stalled(),
+        _ = answers.stalled(limits.stall) => return metrics.stalled(),
     }
+    // After an offer to upgrade, even one that was passed over requests ago, hyper ends without closing, and gives the
+    // connection to whoever would go on with it.
+    let left = lock(&upgrade).take().and_then(FutureExt::now_or_never);
+    if let Some(Ok(stream)) = left {
+        let _gone = Box::pin(TokioIo::new(stream)).shutdown().await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 async fn serve_h2<S>(

@@ -56,7 +56,7 @@ impl Pages {
     async fn ask_browser(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let request = Request::of_query(visit.query())?;
         let identity = self.browser(visit).await?;
-        self.must_be_of_use(&identity)?;
+        self.must_be_of_use(&identity).await?;
         let facts = vec![
             ("It calls itself", request.name.clone()),
             ("It asks from", visit.record.client().to_string()),
@@ -79,7 +79,7 @@ impl Pages {
             return Ok(see_other(&request.location(&[("error", "access_denied")])));
         }
         let back = || format!("{PATH}?{}", request.query());
-        self.must_be_of_use(&identity).map_err(|problem| problem.on_a_page(back(), Vec::new()))?;
+        self.must_be_of_use(&identity).await.map_err(|problem| problem.on_a_page(back(), Vec::new()))?;
         let (ticket, id) = self.make_ticket(&identity, &request.name, CODE_LIVES).await?;
         let code =
             self.handover.leave(Way::Loopback, &ticket, &request.challenge, &request.redirect_uri).await?;
@@ -131,7 +131,7 @@ impl Pages {
         if !old.renewable {
             return Err(Problem::not_renewable());
         }
-        self.must_be_of_use(&identity)?;
+        self.must_be_of_use(&identity).await?;
         let lifetime = self.settings.handover.token_lifetime;
         let fresh = self.add_token(&identity, old.name.clone(), lifetime, true).await?;
         visit.record.tell_act(&Act::TokenRenewed(&fresh.id), &Outcome::of(200));

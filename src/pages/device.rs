@@ -94,7 +94,7 @@ impl Pages {
     /// `GET /device`: a field for the code.
     async fn enter_code(&self, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let identity = self.browser(visit).await?;
-        self.must_be_of_use(&identity)?;
+        self.must_be_of_use(&identity).await?;
         Ok(self.code_page(&identity, StatusCode::OK))
     }
 
@@ -144,7 +144,7 @@ impl Pages {
     async fn person(&self, visit: &mut Visit<'_>) -> Result<(Identity, Fields), Problem> {
         let identity = self.browser_within_rate(visit).await?;
         let back = |problem: Problem| problem.on_a_page(PATH.to_owned(), Vec::new());
-        self.must_be_of_use(&identity).map_err(back)?;
+        self.must_be_of_use(&identity).await.map_err(back)?;
         let fields = self.fields(visit).await?;
         Ok((identity, fields))
     }

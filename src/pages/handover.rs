@@ -21,7 +21,7 @@ use crate::identity::{Identity, Refused};
 use crate::problem::{OAuthError, Problem, json_response};
 use crate::secret::{CredentialSecret, token_key};
 use crate::session::handover::{Step, Way};
-use crate::session::{Credential, CredentialId, CredentialKind, SessionEnd};
+use crate::session::{Credential, CredentialId, CredentialKind};
 
 /// Forms and their answers are short.
 const MAX_FORM_BYTES: usize = 4 * 1024;
@@ -79,13 +79,9 @@ impl Pages {
 
     /// The visitor's session must be of use: a computer would wait for a token that opens nothing, and a dashboard show
     /// nothing but errors. Who comes back from the step-up comes back to where they were.
-    pub(crate) fn must_be_of_use(&self, identity: &Identity) -> Result<(), Problem> {
-        let session = identity.session();
-        let end = SessionEnd { id: session.id.clone(), expires_at: session.expires_at, waits: None };
-        match self.broker.last_fault(session) {
-            Some(fault) if self.broker.waits_for_its_user(&end) => Err(Problem::from(&*fault)),
-            _ => Ok(()),
-        }
+    pub(crate) async fn must_be_of_use(&self, identity: &Identity) -> Result<(), Problem> {
+        let demanded = self.broker.demanded_of_its_user(identity.opener()).await;
+        demanded.map_or(Ok(()), |fault| Err(Problem::from(&*fault)))
     }
 
     /// Makes the ticket that waits for a computer of this name.

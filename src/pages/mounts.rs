@@ -132,7 +132,7 @@ impl Pages {
         request: &Request<'_>,
         visit: &Visit<'_>,
     ) -> Result<Response<Body>, Problem> {
-        self.must_be_of_use(identity)?;
+        self.must_be_of_use(identity).await?;
         visit.record.can_tell()?;
         let name = &identity.credential().name;
         let (ticket, id) = self.make_ticket(identity, name, CODE_LIVES).await?;

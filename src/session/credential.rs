@@ -61,9 +61,6 @@ pub(crate) struct Mounted {
     pub(crate) proof: Option<ProofKey>,
 }
 
-/// Clocks of replicas differ by less than this, as those of a cluster's nodes do.
-const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(60);
-
 impl Credential {
     /// A new credential; it has not been used.
     #[must_use]
@@ -94,9 +91,8 @@ impl Credential {
     /// Whether it is over: expired, or unused for too long.
     #[must_use]
     pub(crate) fn is_over(&self, last_use: Option<LastUse>, now: Timestamp) -> bool {
-        // A use in the future was not noted by us: clocks of replicas differ by less.
-        let last_use = last_use.filter(|last| last.at <= after(now, CLOCKS_DIFFER_BY));
-        let used_at = last_use.map_or(self.created_at, |last| last.at);
+        // One in the future was noted before a clock was set back: it is no longer ago than now.
+        let used_at = last_use.map_or(self.created_at, |last| last.at.min(now));
         now >= self.expires_at || self.idle.is_some_and(|idle| now >= after(used_at, idle))
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dashmap::DashMap;
 use jiff::Timestamp;
+use tokio::sync::Mutex;
 
 use super::{Credential, LastUse, SessionStore, StoreError};
 use crate::clock::until;
@@ -30,13 +31,15 @@ pub(crate) struct Use {
 pub(crate) struct Uses {
     store: Arc<dyn SessionStore>,
     pending: Arc<DashMap<Digest, Use>>,
+    /// One batch at a time: who comes meanwhile finds it told.
+    telling: Arc<Mutex<()>>,
 }
 
 impl Uses {
     /// None yet; they will go to `store`.
     #[must_use]
     pub(crate) fn new(store: Arc<dyn SessionStore>) -> Self {
-        Self { store, pending: Arc::default() }
+        Self { store, pending: Arc::default(), telling: Arc::default() }
     }
 
     /// Notes a use. `known` is the last use that the store knows of.
@@ -71,6 +74,7 @@ impl Uses {
     /// # Errors
     /// When it does not answer; what it was not told is told with the next batch.
     pub(crate) async fn flush(&self) -> Result<(), StoreError> {
+        let _turn = self.telling.lock().await;
         let batch: Vec<Use> = self.pending.iter().map(|noted| noted.clone()).collect();
         if batch.is_empty() {
             return Ok(());

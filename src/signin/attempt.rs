@@ -21,7 +21,9 @@ use crate::secret::{AttemptSecret, random_base62};
 pub(super) const ATTEMPT_LIFETIME: Duration = Duration::from_secs(900);
 /// More than this many open attempts are a loop or a prank; the oldest ones go.
 pub(super) const MAX_ATTEMPTS: usize = 5;
-/// Five attempts' cookies still fit into the 8 KiB that proxies in front of us often allow a header.
+/// All attempts' cookies together, so that they still fit, with others, into the 8 KiB that proxies in front of us often
+/// allow a header; here, too, the oldest ones go.
+const MAX_ATTEMPT_BYTES: usize = 6 * 1024;
 const MAX_RETURN_TO_BYTES: usize = 1_280;
 /// The one `/login` that is safe to come back to: it leads on to a dashboard's host, and not to Entra again.
 const FOR_MOUNT: &str = "/login?mount=";
@@ -67,13 +69,6 @@ impl Attempt {
     /// The cookies to set when it begins: its own, and removals of the oldest where too many are open.
     #[must_use]
     pub(super) fn cookies(&self, headers: &HeaderMap) -> Vec<HeaderValue> {
-        let mut open: Vec<(i64, String)> = cookie::all(headers)
-            .filter(|(name, _)| name.starts_with(cookie::ATTEMPT_PREFIX) && is_plain(name))
-            .map(|(name, value)| (decode(value).map_or(0, |attempt| attempt.begun_at), name.to_owned()))
-            .collect();
-        open.sort_unstable();
-        let surplus = (open.len() + 1).saturating_sub(MAX_ATTEMPTS);
-        let removals = open.iter().take(surplus).map(|(_, name)| cookie::remove(name));
         let wire = Wire {
             s: self.state.expose().to_owned(),
             n: self.nonce.expose().to_owned(),
@@ -84,7 +79,23 @@ impl Attempt {
         };
         let json = serde_json::to_vec(&wire).expect("strings and numbers are JSON");
         let value = URL_SAFE_NO_PAD.encode(json);
-        removals.chain([cookie::set(&cookie_name(&self.state), &value, ATTEMPT_LIFETIME)]).collect()
+        let own = cookie_name(&self.state);
+        let mut open: Vec<(i64, String, usize)> = cookie::all(headers)
+            .filter(|(name, _)| name.starts_with(cookie::ATTEMPT_PREFIX) && is_plain(name))
+            .map(|(name, value)| {
+                let begun_at = decode(value).map_or(0, |attempt| attempt.begun_at);
+                (begun_at, name.to_owned(), name.len() + value.len())
+            })
+            .collect();
+        open.sort_unstable();
+        let (mut count, mut bytes) = (1, own.len() + value.len());
+        let fits = |(_, _, more): &&(i64, String, usize)| {
+            (count, bytes) = (count + 1, bytes + more);
+            count <= MAX_ATTEMPTS && bytes <= MAX_ATTEMPT_BYTES
+        };
+        let kept = open.iter().rev().take_while(fits).count();
+        let removals = open[..open.len() - kept].iter().map(|(_, name, _)| cookie::remove(name));
+        removals.chain([cookie::set(&own, &value, ATTEMPT_LIFETIME)]).collect()
     }
 
     /// The attempt that this browser began with `state`; `None` when it began none, or too long ago.
@@ -186,6 +197,31 @@ mod tests {
             }
             jar.push(set.last().unwrap().clone());
         }
+    }
+
+    /// A browser with many attempts that come back to long paths still gets through a proxy that allows 8 KiB of header.
+    #[test]
+    fn long_paths_leave_room_for_fewer_attempts() {
+        let path = format!("/{}", "a".repeat(MAX_RETURN_TO_BYTES - 1));
+        assert_eq!(safe_return_to(Some(&path)), path);
+        let mut jar: Vec<(String, String)> = Vec::new();
+        for second in 0..8 {
+            let now = Timestamp::from_second(second).unwrap();
+            let sent: Vec<_> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, sent.join("; ").parse().unwrap());
+            for set in Attempt::new(path.clone(), false, now).cookies(&headers) {
+                let (name, rest) = set.to_str().unwrap().split_once('=').unwrap();
+                let value = rest.split(';').next().unwrap();
+                jar.retain(|(known, _)| known != name);
+                if !value.is_empty() {
+                    jar.push((name.to_owned(), value.to_owned()));
+                }
+            }
+            let bytes: usize = jar.iter().map(|(name, value)| name.len() + value.len()).sum();
+            assert!(bytes <= MAX_ATTEMPT_BYTES && !jar.is_empty(), "{bytes}");
+        }
+        assert_eq!(jar.len(), 3);
     }
 
     /// Only a path on our own origin is followed.

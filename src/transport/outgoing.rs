@@ -81,7 +81,11 @@ impl Sent {
 
     /// Whether all has been sent, or given up.
     pub(super) fn is_done(&mut self) -> bool {
-        self.0.as_mut().is_none_or(|(sent, _)| sent.try_recv() != Err(TryRecvError::Empty))
+        if self.0.as_mut().is_some_and(|(sent, _)| sent.try_recv() != Err(TryRecvError::Empty)) {
+            // It must not be asked again.
+            self.0 = None;
+        }
+        self.0.is_none()
     }
 
     /// Waits until all has been sent, as long as it does not stand still for `stall` or up to half as long again.
@@ -93,7 +97,10 @@ impl Sent {
         loop {
             tokio::select! {
                 // The sender is only ever dropped.
-                _dropped = &mut *sent => return Sending::Done,
+                _dropped = &mut *sent => {
+                    self.0 = None;
+                    return Sending::Done;
+                }
                 _ = looks.tick() => {
                     if progress.looks.fetch_add(1, Ordering::Relaxed) >= LOOKS {
                         return Sending::Stalled { by_client: progress.awaits_client.load(Ordering::Relaxed) };
@@ -103,10 +110,10 @@ impl Sent {
         }
     }
 
-    /// Resolves when the body stands still; never once it has been sent.
+    /// Resolves when the body stands still. Its last part, once that was taken, may wait as long to be written.
     pub(super) async fn stands_still(&mut self, stall: Duration) {
         if let Sending::Done = self.wait(stall).await {
-            std::future::pending::<()>().await;
+            tokio::time::sleep(stall).await;
         }
     }
 }

@@ -11,6 +11,7 @@ mod link;
 mod upload;
 
 use std::error::Error as StdError;
+use std::hash::Hash;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -24,7 +25,6 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioIo;
 use rustls::RootCertStore;
-use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tower::Service as _;
 
@@ -33,6 +33,7 @@ use self::link::Link;
 pub(crate) use self::link::Received;
 use super::TransportError;
 use super::outgoing::Outgoing;
+use super::seats::Seats;
 use crate::tls;
 
 /// How often idle connections are looked at. After twelve rounds one is closed: that is sooner than the API server, which
@@ -62,7 +63,8 @@ type Connector = HttpsConnector<HttpConnector>;
 pub(super) struct Pool {
     trust: ArcSwap<Trust>,
     idle: Arc<Idle>,
-    dials: Semaphore,
+    /// Who makes the next connection: users take turns.
+    dials: Seats,
     /// Where to connect.
     target: Uri,
     /// The server's name in each request.
@@ -95,8 +97,9 @@ impl Pool {
             Some(port) if port == usual_port => HeaderValue::from_str(authority.host())?,
             _ => HeaderValue::from_str(authority.as_str())?,
         };
-        let trust = ArcSwap::from_pointee(Trust { connector: connector(roots)?, generation: 0 });
-        let dials = Semaphore::new(DIALS_AT_ONCE);
+        let trust =
+            ArcSwap::from_pointee(Trust { connector: connector(roots, connect_timeout)?, generation: 0 });
+        let dials = Seats::new(DIALS_AT_ONCE);
         Ok(Self { trust, idle: Arc::default(), dials, target, host, connect_timeout })
     }
 
@@ -107,7 +110,8 @@ impl Pool {
     /// When the cryptography library lacks what TLS needs.
     pub(super) fn trust(&self, roots: RootCertStore) -> anyhow::Result<()> {
         let generation = self.trust.load().generation + 1;
-        self.trust.store(Arc::new(Trust { connector: connector(Some(roots))?, generation }));
+        self.trust
+            .store(Arc::new(Trust { connector: connector(Some(roots), self.connect_timeout)?, generation }));
         self.idle.begin(generation);
         Ok(())
     }
@@ -126,13 +130,14 @@ impl Pool {
         }
     }
 
-    /// Sends a request and waits for its answer's head.
+    /// Sends a request and waits for its answer's head. Where connections have to be made, parties take turns.
     ///
     /// The request is handed to an idle connection at once, and not first when the future is polled: it would be part of
     /// each future on the way, and be moved along with them.
     pub(super) fn request(
         &self,
         mut request: Request<Outgoing>,
+        party: impl Hash,
     ) -> impl Future<Output = Result<Response<Received>, TransportError>> {
         self.address(&mut request);
         let begun = match self.idle.take() {
@@ -143,7 +148,7 @@ impl Pool {
             match begun {
                 Ok(exchange) => exchange.await,
                 // Boxed, because it is rare: its future would be part of every request's.
-                Err(request) => Box::pin(async { self.connect().await?.exchange(*request).await }).await,
+                Err(request) => Box::pin(async { self.connect(party).await?.exchange(*request).await }).await,
             }
         }
     }
@@ -158,12 +163,12 @@ impl Pool {
     }
 
     /// A connection that another request has done with, or a new one: whichever there is first.
-    async fn connect(&self) -> Result<Box<Link>, TransportError> {
+    async fn connect(&self, party: impl Hash) -> Result<Box<Link>, TransportError> {
         let connecting = async {
             let turn = tokio::select! {
                 biased;
                 link = self.idle.freed() => return Ok(link),
-                turn = self.dials.acquire() => turn,
+                turn = self.dials.take(party, self.connect_timeout) => turn,
             };
             let mut dial = pin!(self.dial());
             if let Ok(dialled) = timeout(DIAL_TURN, &mut dial).await {
@@ -189,12 +194,14 @@ impl Pool {
     }
 }
 
-fn connector(roots: Option<RootCertStore>) -> anyhow::Result<Connector> {
+fn connector(roots: Option<RootCertStore>, timeout: Duration) -> anyhow::Result<Connector> {
     let is_plain = roots.is_none();
     let tls = tls::client(roots.unwrap_or_else(RootCertStore::empty))?;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
+    // Of a name's addresses each gets its share, so that a dead one does not use up the time of the next.
+    tcp.set_connect_timeout(Some(timeout));
     tcp.set_recv_buffer_size(Some(RECEIVE_BUFFER_BYTES));
     tcp.set_keepalive(Some(KEEPALIVE));
     tcp.set_keepalive_interval(Some(KEEPALIVE));

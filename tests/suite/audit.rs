@@ -292,3 +292,28 @@ async fn strict_mode_refuses_what_it_cannot_record() {
     assert!(page.status.as_u16() < 400, "{}", page.text());
     assert_eq!(world.session_cookie(&browser), None);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_signed_out_is_not_ended_again() {
+    // Proves that its end is told once, and as what it was, although Entra refuses a renewal that was under way.
+    let log = AuditLog::new();
+    let world = World::start_with(|raw| raw.audit = Some(log.setting())).await;
+    world.entra.set_access_token_lifetime(Some(std::time::Duration::from_secs(5)));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    world.entra.set_refused_with("alice", Some(50173));
+    let hold = world.entra.hold(Endpoint::TokenRefresh);
+    let meanwhile = async {
+        hold.arrived(1).await;
+        let origin = [("origin", world.url.as_str())];
+        assert_eq!(browser.post_form(&world.at("/logout"), &[], &origin).await.unwrap().status, 303);
+        hold.release();
+    };
+    let (refused, ()) = tokio::join!(world.call(Method::GET, PODS, &token), meanwhile);
+    assert_eq!(refused.status, 401);
+    world.entrada.kill().await;
+    let events = log.events();
+    let ends = events.iter().filter(|it| it["objectRef"]["resource"] == "sessions" && it["verb"] == "delete");
+    let causes: Vec<_> = ends.map(|event| &event["annotations"]["entrada.io/cause"]).collect();
+    assert_eq!(causes, ["sign_out"]);
+}

@@ -64,6 +64,39 @@ async fn a_refusal_reaches_who_sends_all_before_reading() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_offer_to_upgrade_does_not_cost_the_answer() {
+    // Proves that a connection on which another protocol was offered, in this request or an earlier one, is closed as any
+    // other: after the answer has arrived.
+    let world = World::start().await;
+    let (token, size) = (unknown(), 10_000_000);
+    let body = noise(size);
+    let offer = "connection: upgrade\r\nupgrade: h2c";
+    let rounds = (0..ROUNDS).map(|round| {
+        let (world, token, body) = (&world, &token, &body);
+        async move {
+            let mut wire = Wire::open(world).await;
+            let framing = if round % 2 == 0 {
+                format!("content-length: {size}\r\n{offer}")
+            } else {
+                wire.write(format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{offer}\r\n\r\n")).await;
+                answer(&mut wire).await;
+                format!("content-length: {size}")
+            };
+            wire.write(head(token, &framing)).await;
+            wire.write(body).await;
+            let told = answer(&mut wire).await;
+            assert!(told.starts_with("HTTP/1.1 401") && told.contains("connection: close"), "{told}");
+            assert!(wire.rest().await.1, "closed in peace");
+        }
+    });
+    join_all(rounds).await;
+    let mut wire = Wire::open(&world).await;
+    wire.write(format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{offer}\r\nconnection: close\r\n\r\n")).await;
+    answer(&mut wire).await;
+    assert!(wire.rest().await.1, "with an end that TLS knows");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_of_unknown_length_or_one_that_waits_closes_the_connection() {
     // Proves that the answer says what happens to the connection, for a chunked body and for one that asks first.
     let world = World::start().await;

@@ -308,6 +308,44 @@ async fn while_the_store_is_away_nothing_is_claimed_and_nobody_is_signed_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_entra_refuses_while_the_store_is_away_is_not_asked_for_again() {
+    // Proves that a session which cannot be ended now costs one call to Entra, and not one for each request.
+    let mut replicas = Replicas::start(0).await;
+    replicas.world.entra.set_access_token_lifetime(Some(Duration::from_secs(5)));
+    let token = replicas.world.token(&replicas.world.signed_in("alice").await).await;
+    assert_eq!(replicas.list(&replicas.world.url, &token).await.status, 200);
+    replicas.redis.kill();
+    let world = &replicas.world;
+    eventually("the loss", || async { world.admin("/readyz").await.1.contains("[!] store: away") }).await;
+    world.entra.set_refused_with("alice", Some(50173));
+    world.entra.reset_calls();
+    let first = world.call(Method::GET, PODS, &token).await;
+    assert_eq!((first.status.as_u16(), first.header("entrada-reason")), (503, "store_unavailable"));
+    for _ in 0..5 {
+        assert_eq!(world.call(Method::GET, PODS, &token).await.status, 401);
+    }
+    assert_eq!(world.entra.calls().token_refresh, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_waits_for_its_user_waits_at_every_replica() {
+    // Proves that no replica lets a computer in by a session whose user has to meet a demand first, whoever was told of it.
+    let replicas = Replicas::start(1).await;
+    let world = &replicas.world;
+    world.entra.set_access_token_lifetime(Some(Duration::from_secs(5)));
+    let browser = world.signed_in("alice").await;
+    let token = world.token(&browser).await;
+    world.entra.set_mfa_required(true);
+    assert_eq!(replicas.list(&world.url, &token).await.header("entrada-reason"), "step_up_required");
+    let cookie = format!("__Host-entrada={}", world.session_cookie(&browser).unwrap());
+    for url in replicas.urls() {
+        let answer = replicas.get(&url, "/device", &[("cookie", &cookie)]).await;
+        let told = (answer.status.as_u16(), answer.header("entrada-reason"));
+        assert_eq!(told, (401, "step_up_required"), "{url}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dump_of_the_store_after_all_that_holds_no_secret_and_no_name() {
     // Proves it for all that people do: sign-ins, tokens, renewals and a sign-out, with everything that was issued.
     let replicas = Replicas::start(1).await;

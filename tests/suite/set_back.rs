@@ -155,3 +155,17 @@ async fn new_keys_are_fetched_five_minutes_later_all_the_same() {
     world.entra.keys_replace().unwrap();
     assert_eq!(sign_in().await, 200);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_is_used_is_not_idle() {
+    // Proves that a cookie's last use counts, although it lies in the future of a clock that was set back.
+    let world = World::start().await;
+    let browser = world.signed_in("alice").await;
+    for _ in 0..2 {
+        world.advance(23 * HOUR);
+        assert_eq!(browser.get(&world.at("/whoami")).await.unwrap().status, 200);
+    }
+    world.set_back(Duration::from_secs(300));
+    let answer = browser.get(&world.at("/whoami")).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.header("entrada-reason")), (200, ""));
+}

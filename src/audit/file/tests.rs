@@ -73,6 +73,24 @@ fn a_full_file_is_put_aside() {
     assert_eq!(world.text(), "one that is too long alone\n");
 }
 
+/// The files that are kept are those written last, also while the clock was set back.
+#[test]
+fn the_newest_are_kept_by_a_clock_that_was_set_back() {
+    let world = World::new();
+    let mut sink = world.sink(8, 1);
+    for line in [b"1111\n", b"2222\n"] {
+        sink.write(line).unwrap();
+    }
+    world.clock.set_back(Duration::from_secs(3_600));
+    for line in [b"3333\n", b"4444\n"] {
+        sink.write(line).unwrap();
+    }
+    let names = world.names();
+    let kept: Vec<_> =
+        names.iter().map(|name| fs::read_to_string(world.dir.path().join(name)).unwrap()).collect();
+    assert_eq!(kept, ["3333\n", "4444\n"], "{names:?}");
+}
+
 /// Where somebody else moves the file away, or removes it, the next events go into a new one.
 #[test]
 fn a_file_that_was_moved_away_is_made_anew() {

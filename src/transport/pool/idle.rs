@@ -42,18 +42,20 @@ impl Idle {
         }
     }
 
-    /// The next that becomes idle and can be used, for those who ask in their order.
+    /// One that can be used, now or as soon as it becomes idle; those who wait are served in their order.
     pub(super) async fn freed(&self) -> Box<Link> {
         loop {
-            let (sender, receiver) = oneshot::channel();
-            self.inner().wait(sender);
-            // One that became idle just before is nobody's, now that all wait.
-            if let Some(link) = self.take() {
+            // A statement of its own: nobody waits with the lock.
+            let found = self.inner().take_or_wait();
+            let link = match found {
+                Ok(link) => link,
+                Err(freed) => match freed.await {
+                    Ok(link) => link,
+                    Err(_) => continue,
+                },
+            };
+            if link.is_usable() {
                 return link;
-            }
-            match receiver.await {
-                Ok(link) if link.is_usable() => return link,
-                Ok(_) | Err(_) => {}
             }
         }
     }
@@ -114,11 +116,16 @@ impl Idle {
 }
 
 impl Inner {
-    /// The last in the queue, from which those in front who have gone are taken: it stays as short as their crowd was.
-    fn wait(&mut self, sender: oneshot::Sender<Box<Link>>) {
+    /// One, or the place where one will come: behind the others, without those in front who have gone.
+    fn take_or_wait(&mut self) -> Result<Box<Link>, oneshot::Receiver<Box<Link>>> {
+        if let Some(link) = self.links.pop() {
+            return Ok(link);
+        }
         while self.waiting.front().is_some_and(oneshot::Sender::is_closed) {
             self.waiting.pop_front();
         }
+        let (sender, receiver) = oneshot::channel();
         self.waiting.push_back(sender);
+        Err(receiver)
     }
 }

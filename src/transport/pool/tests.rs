@@ -118,7 +118,7 @@ fn get(path: &str) -> Request<Outgoing> {
 }
 
 async fn ask(pool: &Pool, request: Request<Outgoing>) -> Result<String, TransportError> {
-    let body = pool.request(request).await?.into_body().collect().await;
+    let body = pool.request(request, "a").await?.into_body().collect().await;
     Ok(String::from_utf8(body?.to_bytes().to_vec()).unwrap())
 }
 
@@ -259,7 +259,7 @@ async fn an_exchange_that_is_given_up_ends_its_connection() {
             };
             tokio::select! {
                 biased;
-                response = pool.request(get("/second")) => drop(response.unwrap()),
+                response = pool.request(get("/second"), "a") => drop(response.unwrap()),
                 () = serve => {}
             }
         }
@@ -298,7 +298,7 @@ async fn an_early_answer_does_not_free_a_connection_that_still_sends() {
         peer.head().await;
         peer.say(OWN).await;
     };
-    let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body)), serve);
+    let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body), "a"), serve);
     let mut response = response.unwrap();
     assert!(!sent.is_done());
     let rest = tokio::spawn(response.body_mut().apart().unwrap());
@@ -379,6 +379,6 @@ async fn idle_connections_are_swept() {
 #[tokio::test]
 async fn a_request_is_no_part_of_its_future() {
     let (_server, pool, _peer) = Server::with_an_idle_connection().await;
-    let bytes = size_of_val(&pool.request(get("/next")));
+    let bytes = size_of_val(&pool.request(get("/next"), "a"));
     assert!(bytes < size_of::<Request<Outgoing>>(), "{bytes}");
 }

@@ -77,3 +77,38 @@ async fn who_has_gone_takes_no_connection() {
     let (answer, _peer) = tokio::join!(link.exchange(get("/next")), serve);
     assert_eq!(answer.unwrap().status(), 200);
 }
+
+/// Whose many requests wait to connect delays another's by a turn, not by all of theirs.
+#[tokio::test(start_paused = true)]
+async fn users_take_turns_to_connect() {
+    let (server, pool) = Server::start().await;
+    let serve = async {
+        loop {
+            let tcp = server.listener.accept().await.unwrap().0;
+            let acceptor = server.acceptor.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(900)).await;
+                let mut peer = Peer(acceptor.accept(tcp).await.unwrap());
+                peer.head().await;
+                // An answer that keeps its connection, as that to a watch does.
+                peer.say("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await;
+                std::future::pending::<()>().await;
+            });
+        }
+    };
+    let flood = async {
+        join_all((0..400).map(|_| pool.request(get("/watch"), "a"))).await;
+    };
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let asked = Instant::now();
+        assert!(pool.request(get("/other"), "b").await.is_ok());
+        asked.elapsed()
+    };
+    let waited = tokio::select! {
+        waited = other => waited,
+        () = flood => panic!("the flood came first"),
+        () = serve => unreachable!("it serves for ever"),
+    };
+    assert!(waited < Duration::from_secs(4), "{waited:?}");
+}

@@ -15,7 +15,7 @@ async fn written(request: Request<Outgoing>) -> String {
         head + &String::from_utf8(body).unwrap()
     };
     let asked = async {
-        let mut response = pool.request(request).await.unwrap();
+        let mut response = pool.request(request, "a").await.unwrap();
         if let Some(rest) = response.body_mut().apart() {
             rest.await;
         }
@@ -108,7 +108,7 @@ async fn a_server_that_reads_no_more_has_answered() {
             drop(peer);
         };
         let large = Outgoing::Own(Full::from(vec![b'x'; 8 * 1024 * 1024]));
-        let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/", large)), serve);
+        let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/", large), "a"), serve);
         let mut response = response.unwrap();
         assert_eq!(response.status(), 413);
         let rest = response.body_mut().apart().map(tokio::spawn);
@@ -139,7 +139,7 @@ impl Early {
             peer.head().await;
             peer.say("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nown").await;
         };
-        let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body)), serve);
+        let (response, ()) = tokio::join!(pool.request(request(Method::POST, "/second", body), "a"), serve);
         let mut response = response.unwrap();
         let rest = tokio::spawn(response.body_mut().apart().unwrap());
         Self { pool, peer, client, response, rest }
@@ -171,4 +171,23 @@ async fn an_upload_that_breaks_off_ends_its_early_answer() {
     let read = timeout(PATIENCE, reads).await.expect("the reader is told");
     assert!(read.unwrap().is_err());
     assert_eq!(pool.idle.count(), 0);
+}
+
+/// A body whose last part was taken, and waits to be written, stands still when that has taken too long.
+#[tokio::test(start_paused = true)]
+async fn the_last_part_of_a_body_has_its_own_time() {
+    let stall = Duration::from_secs(300);
+    let (body, mut sent, _client) = half_a_body().await;
+    drop(body);
+    assert!(sent.is_done());
+    let began = tokio::time::Instant::now();
+    sent.stands_still(stall).await;
+    assert_eq!(began.elapsed(), stall);
+    let (body, mut sent, _client) = half_a_body().await;
+    let given_up = async {
+        tokio::time::sleep(stall / 10).await;
+        drop(body);
+    };
+    tokio::join!(sent.stands_still(stall), given_up);
+    assert!(sent.is_done());
 }

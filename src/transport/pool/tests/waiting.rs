@@ -16,7 +16,7 @@ async fn a_connection_that_waits_holds_no_buffer() {
         peer
     };
     let reads = async {
-        let mut body = pool.request(get("/watch")).await.unwrap().into_body();
+        let mut body = pool.request(get("/watch"), "a").await.unwrap().into_body();
         let (mut seen, mut last) = (0, bytes::Bytes::new());
         while seen < 40 * 0x4000 {
             last = body.frame().await.unwrap().unwrap().into_data().unwrap();
