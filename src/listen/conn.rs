@@ -41,9 +41,11 @@ const UNSENT_BYTES: u32 = 128 * 1024;
 /// is on its way to arrive and be answered with `Connection: close`.
 const IDLE_WHILE_STOPPING: Duration = Duration::from_secs(5);
 const MAX_HEADERS: usize = 200;
-/// Each stream's own window, so that one slow reader holds up only itself.
+/// Each stream's own window, and room for all of them in the connection's: requests that nobody reads hold up only
+/// themselves, however many they are.
 const H2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// RFC 9113 section 6.9.1.
+const H2_LARGEST_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// What waits for one slow reader in our memory.
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -115,10 +117,10 @@ async fn serve_h1<S>(
     let upgrade = Arc::new(Mutex::new(None::<OnUpgrade>));
     let offered = upgrade.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        if let Some(offer) = request.extensions().get::<OnUpgrade>() {
+        let offer = request.extensions().get::<OnUpgrade>().map(|offer| {
             *lock(&offered) = Some(offer.clone());
-        }
-        let offered = offered.clone();
+            offered.clone()
+        });
         let (busy, phase, sending, stop) = (serving.busy(), serving.clone(), sending.clone(), stop.clone());
         let waits_to_go_on = request.headers().contains_key(EXPECT);
         let has_body = !request.body().is_end_stream();
@@ -139,7 +141,7 @@ async fn serve_h1<S>(
                 }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     phase.hand_over();
-                    *lock(&offered) = None;
+                    offer.iter().for_each(|taken| *lock(taken) = None);
                     return response.map(AnswerBody::of_tunnel);
                 }
                 if closes {
@@ -210,13 +212,15 @@ async fn serve_h2<S>(
             })
         }
     });
+    let connection_window =
+        H2_STREAM_WINDOW_BYTES.saturating_mul(limits.h2_streams).min(H2_LARGEST_WINDOW_BYTES);
     let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(limits.head)
         .max_concurrent_streams(limits.h2_streams)
         .initial_stream_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(connection_window)
         .max_send_buf_size(H2_SEND_BUFFER_BYTES)
         .max_pending_accept_reset_streams(limits.h2_resets)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
