@@ -42,6 +42,8 @@ const ENDING: Duration = Duration::from_secs(1);
 const ENDING_NAP: Duration = Duration::from_millis(10);
 /// The reason of a request that was refused because its user's rate limit is used up.
 pub(crate) const RATE_LIMITED: &str = "rate_limited";
+/// Nobody got an answer: its client went away first. nginx's number for it.
+pub(crate) const CLIENT_GONE: u16 = 499;
 /// About the length of an event, where it is asked whether one would be accepted.
 const TYPICAL_EVENT_BYTES: usize = 1024;
 
@@ -219,8 +221,13 @@ impl Audit {
         let Some(recorder) = &self.0 else { return };
         let Some(rule) = policy::rule(&recorder.policy, exchange) else { return };
         if !rule.omit.contains(Stages::COMPLETE) {
-            // What is refused costs nothing, neither a stranger's sign-in nor what a user asks for over and over.
-            let room = if outcome.status < 400 { recorder.room_of_accepted() } else { Room::Half };
+            let room = match (&exchange.user, outcome.status) {
+                (_, ..400) => recorder.room_of_accepted(),
+                // Nobody answered, or the store did not: it may have been done all the same.
+                (Some(_), CLIENT_GONE..) => Room::Whole,
+                // What is refused costs nothing, neither a stranger's sign-in nor what a user asks for over and over.
+                _ => Room::Half,
+            };
             recorder.stage(&EventText::of(exchange), "ResponseComplete", outcome, room);
         }
     }

@@ -213,13 +213,14 @@ impl Broker {
     }
 
     /// What stands between the session and an AKS token, where only its user or a policy can end that. Where no token is at
-    /// hand, Entra is asked: another replica may have been told, or this one too long ago. That nobody answers is no demand.
+    /// hand, Entra is asked: another replica may have been told, or this one too long ago. Where nobody answers, what Entra
+    /// said last is all that is known.
     pub(crate) async fn demanded_of_its_user(self: &Arc<Self>, opener: &Opener) -> Option<Arc<EntraFault>> {
+        let is_demand = |fault: &Arc<EntraFault>| matches!(fault.class, Class::StepUp | Class::Blocked);
         match self.token_of_credential(opener).await {
-            Err(BrokerError::Entra(fault)) if matches!(fault.class, Class::StepUp | Class::Blocked) => {
-                Some(fault)
-            }
-            _ => None,
+            Ok(_) => None,
+            Err(BrokerError::Entra(fault)) if is_demand(&fault) => Some(fault),
+            Err(_) => self.backoff.last(&opener.session).filter(is_demand),
         }
     }
 

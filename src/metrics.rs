@@ -69,7 +69,7 @@ pub(crate) struct Metrics {
     pub(crate) store_failures: IntCounter,
     /// By `outcome` (exported, failed, dropped).
     pub(crate) spans: IntCounterVec,
-    /// By `file` (certificate, certificate_2, …, api_server_ca, mount_ca) and `outcome` (ok, failed).
+    /// By `file` (certificate, certificate_2, …, api_server_ca, mount_ca, mount_ca_2, …) and `outcome` (ok, failed).
     pub(crate) reloads: IntCounterVec,
     /// By `file`.
     pub(crate) last_reload_successful: IntGaugeVec,

@@ -27,6 +27,7 @@ use crate::policy::Passage;
 use crate::policy::origin::Origins;
 use crate::quota::AdmittedPassage;
 use crate::record::Record;
+use crate::reload;
 use crate::route::{Hosts, Shape};
 use crate::session::bearer::BearerKeys;
 use crate::streams::{EndedBy, NotOpened, Over, Stream, StreamKind, Streams};
@@ -88,10 +89,12 @@ impl Mounts {
         self.0.iter()
     }
 
-    /// Watches the CA files of all for ever.
+    /// Watches the CA files of all for ever: `mount_ca`, `mount_ca_2`, and so on, in the order of `ENTRADA_MOUNTS`.
     pub(crate) async fn keep_cas_fresh(self: Arc<Self>, clock: Clock) {
-        let reloads = self.0.iter().map(|mount| mount.transport.keep_ca_fresh("mount_ca", &clock));
-        futures_util::future::join_all(reloads).await;
+        let reload = async |(index, mount): (usize, &Mount)| {
+            mount.transport.keep_ca_fresh(&reload::numbered("mount_ca", index), &clock).await;
+        };
+        futures_util::future::join_all(self.0.iter().enumerate().map(reload)).await;
         std::future::pending().await
     }
 

@@ -25,7 +25,7 @@ use self::recording::Recording;
 pub(crate) use self::recording::session_ended;
 pub(crate) use self::sinks::Sinks;
 use self::spans::Spans;
-use crate::audit::Outcome;
+use crate::audit::{CLIENT_GONE, Outcome};
 pub(crate) use crate::http::headers::AUDIT_ID;
 use crate::json::key;
 use crate::metrics::labels;
@@ -35,9 +35,6 @@ use crate::session::{Credential, Session};
 use crate::{json, log};
 
 const MAX_AUDIT_ID_BYTES: usize = 64;
-
-/// Nobody got an answer: its client went away first. nginx's number for it.
-const CLIENT_GONE: u16 = 499;
 
 /// One exchange. What becomes known on the way is noted through a shared reference, so that each stage can hold one.
 #[derive(Debug)]

@@ -21,6 +21,11 @@ pub(crate) struct Reload<'a> {
     pub(crate) metrics: &'a Metrics,
 }
 
+/// The name of one of several: `certificate`, `certificate_2`, …
+pub(crate) fn numbered(what: &str, index: usize) -> String {
+    if index == 0 { what.to_owned() } else { format!("{what}_{}", index + 1) }
+}
+
 impl Reload<'_> {
     /// Calls `publish` with the files' content, now and whenever it has changed, for ever. A content that cannot be read
     /// or that `publish` refuses leaves the last good one in force; it is logged and counted once.

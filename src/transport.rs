@@ -145,7 +145,7 @@ impl Transport {
 
     /// Watches the CA file for ever, where there is one; `what` names it in metrics. Exchanges under way keep their
     /// connections; new ones use the new trust.
-    pub(crate) async fn keep_ca_fresh(&self, what: &'static str, clock: &Clock) {
+    pub(crate) async fn keep_ca_fresh(&self, what: &str, clock: &Clock) {
         let Trust::File(file) = &self.server.trust else { return std::future::pending().await };
         let files = std::slice::from_ref(file);
         let reload = Reload { what, files, clock, metrics: &self.metrics };

@@ -13,14 +13,14 @@ use serde_json::{Value, json};
 use render::{CHART, Rendered, chart, kustomize, kustomize_at, ok, overlays, release, root, run, values};
 
 /// The oldest Kubernetes that the chart admits, kubectl's and the newest that there are schemas of.
-const KUBERNETES: &[&str] = &["1.27", "1.34", "1.37"];
+const KUBERNETES: &[&str] = &["1.30", "1.34", "1.37"];
 
 /// Kinds that Kubernetes does not define. Their fields are checked by nothing here but our eyes.
 const CUSTOM: &[&str] = &["BackendTLSPolicy", "BackendTrafficPolicy", "Certificate", "HTTPRoute"];
 
 /// What helm and Kustomize add of their own.
 const OWN_LABELS: &[&str] = &["app.kubernetes.io/managed-by", "app.kubernetes.io/version", "helm.sh/chart"];
-const OWN_ANNOTATION: &str = "checksum/settings";
+const OWN_ANNOTATION: &str = "helm.sh/resource-policy";
 
 #[test]
 fn kubernetes_knows_every_field() {
@@ -104,7 +104,8 @@ fn the_charts_monitoring_is_the_components() {
     for (name, object) in theirs {
         assert_eq!(differences(&object, &ours[&name], ""), [""; 0], "{name}: in component and chart");
     }
-    let other = [&on[..], &["--set", "monitoring.runbooks=https://wiki.example.com/entrada"]].concat();
+    let more = "monitoring.runbooks=https://wiki.example.com/entrada,monitoring.labels.release=prometheus";
+    let other = [&on[..], &["--set", more]].concat();
     let other = release("other", "elsewhere", "single", &other);
     let selector = &other.one("PodMonitor")["spec"]["selector"]["matchLabels"]["app.kubernetes.io/name"];
     assert_eq!(selector, "other");
@@ -112,7 +113,12 @@ fn the_charts_monitoring_is_the_components() {
     assert!(
         rules.contains("https://wiki.example.com/entrada#entradadown") && !rules.contains("docs.example.com")
     );
-    let dashboard = &parts(&other)["ConfigMap other-dashboard"].to_string();
+    for kind in ["PodMonitor", "PrometheusRule"] {
+        assert_eq!(other.one(kind)["metadata"]["labels"]["release"], "prometheus", "{kind}");
+    }
+    let dashboard = &parts(&other)["ConfigMap other-dashboard"];
+    assert!(dashboard["data"]["other.json"].as_str().is_some_and(|text| text.contains(r#""uid": "other""#)));
+    let dashboard = dashboard.to_string();
     assert!(dashboard.contains(r#"job=\\\"other\\\""#) && !dashboard.contains(r#"job=\\\"entrada"#));
 }
 
@@ -148,10 +154,11 @@ fn two_releases_do_not_touch_each_other() {
         for object in &rendered.objects {
             let meta = &object["metadata"];
             let name = meta["name"].as_str().expect("a name");
-            assert!(name == "other" || name == "other-doctor", "{overlay}: {name}");
+            let label = if name == "other-doctor" { name } else { "other" };
+            assert!(name == label || object["kind"] == "ConfigMap" && name.starts_with("other-"), "{name}");
             assert_eq!(
                 (&meta["namespace"], &meta["labels"]["app.kubernetes.io/name"]),
-                (&json!("elsewhere"), &json!(name))
+                (&json!("elsewhere"), &json!(label))
             );
             for (path, text) in texts(object, "") {
                 // The program's own name stays.
@@ -208,6 +215,13 @@ fn wrong_values_are_refused_with_the_name_of_the_value() {
         ("settings.ENTRADA_REARM=false", "at '/settings/ENTRADA_REARM': got boolean, want string"),
         ("settings.LOG=x", "at '/settings': additional properties 'LOG' not allowed"),
         ("settings.ENTRADA_DRAIN=5s", "settings.ENTRADA_DRAIN: this setting has a value of its own"),
+        ("settings.ENTRADA_MOUNTS=x", "settings.ENTRADA_MOUNTS: this setting has a value of its own"),
+        ("settings.ENTRADA_STORE=x", "settings.ENTRADA_STORE: this setting has a value of its own"),
+        (
+            "settings.ENTRADA_TRUSTED_PROXIES=0.0.0.0/0",
+            "settings.ENTRADA_TRUSTED_PROXIES: this setting has a value of its own",
+        ),
+        ("noticeSeconds=-1", "at '/noticeSeconds'"),
         ("ingress.controller=traefik", "at '/ingress/controller'"),
         (
             "tls.certManager.enabled=true",
@@ -230,8 +244,9 @@ fn wrong_values_are_refused_with_the_name_of_the_value() {
 #[test]
 fn what_has_no_value_of_its_own_can_be_set_all_the_same() {
     // Proves that every setting, a header from a Secret and a file reach the pods, and that settings roll them.
-    let checksum = |rendered: &Rendered| {
-        rendered.one("Deployment")["spec"]["template"]["metadata"]["annotations"][OWN_ANNOTATION].clone()
+    let settings = |rendered: &Rendered| {
+        let pod = &rendered.one("Deployment")["spec"]["template"]["spec"];
+        pod["containers"][0]["envFrom"][0]["configMapRef"]["name"].clone()
     };
     let plain = chart("single", &[]);
     let values = json!({
@@ -248,7 +263,8 @@ fn what_has_no_value_of_its_own_can_be_set_all_the_same() {
         (&data["ENTRADA_RATE_LIMIT"], &data["ENTRADA_REARM"]),
         (&json!("100/s burst 3000"), &json!("off"))
     );
-    assert_ne!(checksum(&plain), checksum(&rendered));
+    assert_ne!(settings(&plain), settings(&rendered), "older pods keep theirs");
+    assert_eq!(rendered.one("ConfigMap")["metadata"]["annotations"][OWN_ANNOTATION], "keep");
     for pod in [rendered.one("Pod"), &rendered.one("Deployment")["spec"]["template"]] {
         let container = &pod["spec"]["containers"][0];
         assert_eq!(container["env"], values["env"]);
@@ -279,13 +295,10 @@ fn by_name(rendered: &Rendered) -> BTreeMap<String, Value> {
     let mut found = BTreeMap::new();
     for mut object in rendered.objects.iter().cloned() {
         without(&mut object["metadata"], "labels", OWN_LABELS);
-        if object["kind"] == "Deployment" {
-            without(&mut object["spec"]["template"]["metadata"], "annotations", &[OWN_ANNOTATION]);
-        }
-        // Kustomize's name of the settings ends in a digest of them.
-        let text = object.to_string();
+        without(&mut object["metadata"], "annotations", &[OWN_ANNOTATION]);
+        // The name of the settings ends in a digest of them, of which each tool has its own.
         let settings = rendered.one("ConfigMap")["metadata"]["name"].as_str().expect("a name");
-        let text = if settings == "entrada" { text } else { text.replace(settings, "entrada") };
+        let text = object.to_string().replace(settings, "entrada");
         let object: Value = serde_json::from_str(&text).expect("JSON");
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let name = format!("{} {}", text(&object["kind"]), text(&object["metadata"]["name"]));

@@ -150,7 +150,7 @@ fn kubernetes_knows_every_field() {
         let documents: String = rendered.objects.iter().map(|object| format!("---\n{object}\n")).collect();
         fs::write(&path, documents).expect("it can be written");
         let path = path.to_str().expect("UTF-8");
-        for version in ["1.27", "1.34", "1.37"] {
+        for version in ["1.30", "1.34", "1.37"] {
             let said = ok("kubernetes-validate", &["--strict", "--kubernetes-version", version, path], "");
             assert!(!said.contains("Couldn't find schema"), "{said}");
             assert!(said.contains(&format!("passed for resource deployment/{}", rendered.name)), "{said}");

@@ -235,7 +235,11 @@ fn the_drain_fits_in_the_grace_period_and_an_update_never_leaves_nobody_serving(
         let deployment = &rendered.one("Deployment")["spec"];
         let grace =
             deployment["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().expect("a grace period");
-        assert!(grace >= drain + 10, "{}: {grace} s for a drain of {drain} s", rendered.name);
+        let notice = container(&deployment["template"])["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64();
+        let notice = notice.expect("a load balancer may notice");
+        let is_agic = rendered.all("Ingress").iter().any(|it| it.to_string().contains("appgw."));
+        assert!(notice >= if is_agic { 90 } else { 10 }, "{}: {notice} s", rendered.name);
+        assert!(grace >= notice + drain + 10, "{}: {grace} s for {notice} and {drain} s", rendered.name);
         assert_eq!(deployment["strategy"]["rollingUpdate"]["maxUnavailable"], 0);
     }
 }

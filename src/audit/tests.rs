@@ -363,6 +363,10 @@ async fn the_refused_fill_half_of_the_queue_at_most() {
             (0..1_000).for_each(|_| flood(&audit));
             assert!((BOUND * 2 / 5..=BOUND / 2).contains(&queued()), "{}", queued());
             let before = queued();
+            let unanswered = || audit.account(&exchange(), &Act::TokenMade("t"), &Outcome::of(CLIENT_GONE));
+            (0..16).for_each(|_| unanswered());
+            assert!(queued() > before, "they may have been made");
+            let before = queued();
             let trails: Vec<_> = (0..16).map(|_| audit.received(&other).unwrap()).collect();
             trails.iter().for_each(|trail| audit.complete(trail, &Outcome::of(200)));
             assert!(

@@ -28,6 +28,7 @@ const RENEWAL_PAUSE: SignedDuration = SignedDuration::from_secs(60);
 const MARGIN: SignedDuration = SignedDuration::from_secs(60);
 /// Two calls that the server answers at the last moment.
 const LONGEST_RENEWAL: Duration = Duration::from_secs(65);
+const LOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// A token and what is known of it.
 pub(super) struct Known {
@@ -238,16 +239,22 @@ impl Cache {
     }
 
     /// Waits for a process that renews the token at this moment, which would otherwise put its new one where ours is, or was.
-    /// Nothing where nobody can write, or where somebody takes the time to sign in: that is a token of its own.
-    pub(super) fn settled(&self, talk: Talk) -> Option<Lock> {
-        let locking = match self.lock_now() {
-            Locking::Busy => {
-                talk.say("Another process is renewing the token. Waiting for it.");
-                self.lock_within(LONGEST_RENEWAL)
+    /// Nothing where nobody can write, or where somebody takes longer to sign in: that is a token of its own.
+    pub(super) async fn settled(&self, talk: Talk) -> Option<Lock> {
+        let mut looks = tokio::time::interval(LOCK_LOOK);
+        let longest = LONGEST_RENEWAL.as_millis() / LOCK_LOOK.as_millis();
+        for look in 0..longest {
+            looks.tick().await;
+            match self.lock_now() {
+                Locking::Held(lock) => return Some(lock),
+                Locking::Impossible(_) => return None,
+                Locking::Busy if look == 0 => {
+                    talk.say("Another process is renewing the token, or signing in. Waiting for it.");
+                }
+                Locking::Busy => {}
             }
-            locking => locking,
-        };
-        if let Locking::Held(lock) = locking { Some(lock) } else { None }
+        }
+        None
     }
 
     fn open_lock(&self) -> io::Result<File> {

@@ -65,7 +65,7 @@ pub(crate) fn login(login: Login) -> Result<(), Failure> {
         };
         let mut token = Known::new(granted, Clock::system().now());
         token.authority = token.authority.or(known);
-        let lock = cache.settled(talk);
+        let lock = cache.settled(talk).await;
         let kept = cache.write(&token);
         drop(lock);
         if let Err(error) = kept {

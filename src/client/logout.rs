@@ -18,9 +18,9 @@ pub(crate) fn logout(
     let (server, talk) = (server.map_or_else(only_one, Server::parse)?, Talk::new());
     let cache = Cache::of(&server)?;
     let kubeconfig = Kubeconfig::find(kubeconfig)?;
-    let _lock = cache.settled(talk);
-    let known = cache.read();
     super::run(async {
+        let _lock = cache.settled(talk).await;
+        let known = cache.read();
         let revoked = match &known {
             Some(known) => {
                 let authority = known.authority.clone().or_else(|| kubeconfig.authority(&server));

@@ -171,8 +171,9 @@ async fn serve_h1<S>(
         // What is half sent cannot be followed by anything else: the connection is closed.
         _ = answers.stalled(limits.stall) => return metrics.stalled(),
     }
-    // After an offer to upgrade, even one that was passed over requests ago, hyper ends without closing, and gives the
-    // connection to whoever would go on with it.
+    // After an offer to upgrade, even one that was passed over requests ago, hyper ends without closing in order, and gives
+    // the connection to whoever would go on with it. (Not after a head that it could not read, and not what it had still to
+    // write to a client that was slow to read: both are lost in hyper 1.12.)
     let left = lock(&upgrade).take().and_then(FutureExt::now_or_never);
     if let Some(Ok(stream)) = left {
         let _gone = Box::pin(TokioIo::new(stream)).shutdown().await;

@@ -23,7 +23,7 @@ use x509_parser::extensions::GeneralName;
 use crate::clock::Clock;
 use crate::config::TlsFiles;
 use crate::metrics::Metrics;
-use crate::reload::Reload;
+use crate::reload::{self, Reload};
 
 /// The present certificates and the TLS settings around them.
 #[derive(Debug)]
@@ -110,9 +110,9 @@ impl Certificates {
     }
 }
 
-/// A pair's name in metrics and logs: `certificate`, `certificate_2`, … in the order of the setting.
+/// A pair's name in metrics and logs, in the order of the setting.
 fn label(index: usize) -> String {
-    if index == 0 { "certificate".to_owned() } else { format!("certificate_{}", index + 1) }
+    reload::numbered("certificate", index)
 }
 
 impl Pairs {

@@ -164,21 +164,25 @@ impl Pool {
 
     /// A connection that another request has done with, or a new one: whichever there is first.
     async fn connect(&self, party: impl Hash) -> Result<Box<Link>, TransportError> {
+        let late = || TransportError::Unreachable("no connection in time".to_owned());
         let connecting = async {
             let turn = tokio::select! {
                 biased;
                 link = self.idle.freed() => return Ok(link),
                 turn = self.dials.take(party, self.connect_timeout) => turn,
             };
+            let Some(turn) = turn else { return Err(late()) };
             let mut dial = pin!(self.dial());
             if let Ok(dialled) = timeout(DIAL_TURN, &mut dial).await {
                 return dialled;
             }
             drop(turn);
-            dial.await
+            tokio::select! {
+                link = self.idle.freed() => Ok(link),
+                dialled = dial => dialled,
+            }
         };
-        let late = |_| TransportError::Unreachable("no connection in time".to_owned());
-        timeout(self.connect_timeout, connecting).await.map_err(late)?
+        timeout(self.connect_timeout, connecting).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// A new connection.

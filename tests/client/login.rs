@@ -215,7 +215,7 @@ async fn a_renewal_under_way_does_not_replace_a_new_sign_in() {
     let mut login = home.login(&["--no-browser"]);
     let address = login.address().await;
     visit(&fake.allow(&address)).await;
-    login.until("Another process is renewing the token").await;
+    login.until("Another process is renewing the token, or signing in").await;
     fake.let_renewals_go();
     let renewed = renewal.ended().await.token();
     login.ended().await.assert(0, "Signed in to prod");

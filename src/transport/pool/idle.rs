@@ -49,7 +49,7 @@ impl Idle {
             let found = self.inner().take_or_wait();
             let link = match found {
                 Ok(link) => link,
-                Err(freed) => match freed.await {
+                Err(receiver) => match (&mut Place { idle: self, receiver }.receiver).await {
                     Ok(link) => link,
                     Err(_) => continue,
                 },
@@ -112,6 +112,21 @@ impl Idle {
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Of one who waits. Who leaves it with a connection that has just come hands that on.
+struct Place<'a> {
+    idle: &'a Idle,
+    receiver: oneshot::Receiver<Box<Link>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.receiver.close();
+        if let Ok(link) = self.receiver.try_recv() {
+            self.idle.put(link);
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 use super::{Mounted, PODS, setting};
-use crate::support::World;
 use crate::support::dashboard::Dashboard;
+use crate::support::{World, eventually};
 
 const HTML: [(&str, &str); 1] = [("accept", "text/html")];
 
@@ -114,13 +114,17 @@ async fn a_dashboard_is_trusted_by_its_own_authority() {
     let listener = Listener::start("127.0.0.1:0".parse().unwrap(), tls, handler).await.unwrap();
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("ca.pem");
-    std::fs::write(&file, ca.pem()).unwrap();
+    let other = directory.path().join("other.pem");
+    for file in [&file, &other] {
+        std::fs::write(file, ca.pem()).unwrap();
+    }
     let world = World::start_with(|raw| {
         let port = raw.public_url.as_deref().unwrap().rsplit(':').next().unwrap();
         let to = listener.addr();
         let mount = |name: &str, rest: &str| format!("https://{name}.localhost:{port}=https://{to}{rest}");
         let trusted = mount("headlamp", &format!(";ca={}", file.display()));
-        raw.mounts = Some(format!("{trusted},{}", mount("pods", "")));
+        let third = mount("third", &format!(";ca={}", other.display()));
+        raw.mounts = Some(format!("{trusted},{},{third}", mount("pods", "")));
     })
     .await;
     let browser = world.signed_in("alice").await;
@@ -134,4 +138,13 @@ async fn a_dashboard_is_trusted_by_its_own_authority() {
     assert_eq!(served.load(Ordering::Relaxed), 0);
     let page = visit("headlamp").await;
     assert_eq!((page.status.as_u16(), page.text().as_str()), (200, "over TLS"));
+
+    // A file that went bad is told of, whatever becomes of another's.
+    let is_current =
+        async |file: &str| world.metric(&format!("entrada_last_reload_successful{{file=\"{file}\"}}")).await;
+    std::fs::write(&other, "rubbish").unwrap();
+    std::fs::write(&file, format!("{}\n", ca.pem())).unwrap();
+    world.advance(std::time::Duration::from_secs(6));
+    eventually("the failure", || async { is_current("mount_ca_3").await == 0.0 }).await;
+    assert_eq!(is_current("mount_ca").await, 1.0);
 }

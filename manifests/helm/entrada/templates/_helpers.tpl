@@ -47,6 +47,17 @@ app.kubernetes.io/name: {{ .Release.Name }}
 {{- if and (ne .Values.store.url "memory") .Values.store.secretName }}true{{ end }}
 {{- end }}
 
+{{/* The settings' name ends in their digest: a change of them rolls the Deployment, and no running pod ever reads others. */}}
+{{- define "entrada.configMap" -}}
+{{ .Release.Name }}-{{ include "entrada.settings" . | sha256sum | trunc 10 }}
+{{- end }}
+
+{{/* Seconds for which a pod that leaves serves on as before, until whatever leads to it has noticed. */}}
+{{- define "entrada.notice" -}}
+{{- $isAgic := and .Values.ingress.enabled (eq .Values.ingress.controller "agic") }}
+{{- if kindIs "invalid" .Values.noticeSeconds }}{{ ternary 90 10 $isAgic }}{{ else }}{{ .Values.noticeSeconds }}{{ end }}
+{{- end }}
+
 {{/* The settings as environment variables: those with a value of their own, then `settings`. */}}
 {{- define "entrada.settings" -}}
 {{- $own := dict
@@ -67,7 +78,7 @@ app.kubernetes.io/name: {{ .Release.Name }}
   {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.settings }}
-  {{- if hasKey $own $name }}
+  {{- if has $name (list "ENTRADA_PUBLIC_URL" "ENTRADA_TLS_CERT_FILE" "ENTRADA_TLS_KEY_FILE" "ENTRADA_DRAIN" "ENTRADA_CLUSTER_NAME" "ENTRADA_TRUSTED_PROXIES" "ENTRADA_MOUNTS" "ENTRADA_STORE" "ENTRADA_STORE_AUTH" "ENTRADA_STORE_USERNAME" "ENTRADA_STORE_PASSWORD_FILE" "ENTRADA_STORE_CA_FILE") }}
     {{- fail (printf "settings.%s: this setting has a value of its own in values.yaml; set that one" $name) }}
   {{- end }}
   {{- $_ := set $own $name $value }}

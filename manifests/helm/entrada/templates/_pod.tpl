@@ -69,7 +69,7 @@ imagePullPolicy: {{ . }}
 {{- end }}
 envFrom:
   - configMapRef:
-      name: {{ .Release.Name }}
+      name: {{ include "entrada.configMap" . }}
 {{- with .Values.env }}
 env:
   {{- toYaml . | nindent 2 }}

@@ -24,13 +24,14 @@ async fn connections_are_made_a_few_at_a_time() {
         came = serve => came,
         _ = &mut requests => panic!("nobody was answered"),
     };
-    let in_second = |second| came.iter().filter(|(_, at)| *at == second).count();
-    assert_eq!([0, 1, 2, 3].map(in_second), [32, 32, 32, 4]);
+    for (already, (_, second)) in came.iter().enumerate() {
+        assert!(*second as usize >= already / DIALS_AT_ONCE, "{already} in second {second}");
+    }
     assert_eq!(requests.await.iter().filter(|answer| answer.is_ok()).count(), 0, "and then each gives up");
     assert_eq!(asked.elapsed(), Duration::from_secs(30), "in the same time as if it had been alone");
 }
 
-/// Who waits for a turn to connect takes the connection that another has done with.
+/// Who waits for a turn to connect, or whose own connection is long in coming, takes the one that another has done with.
 #[tokio::test]
 async fn who_waits_for_a_connection_takes_one_that_becomes_idle() {
     let (server, pool) = Server::start().await;
