@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(crate) const CHART: &str = "manifests/helm/entrada";
 
@@ -26,6 +26,18 @@ impl Rendered {
         let found = self.all(kind);
         assert_eq!(found.len(), 1, "{}: objects of kind {kind}", self.name);
         found[0]
+    }
+
+    /// The settings: of an overlay in a ConfigMap, of the chart in the pods themselves.
+    pub(crate) fn settings(&self) -> Map<String, Value> {
+        if !self.name.starts_with("chart") {
+            return self.one("ConfigMap")["data"].as_object().expect("settings").clone();
+        }
+        let container = &self.one("Deployment")["spec"]["template"]["spec"]["containers"][0];
+        let env = container["env"].as_array().expect("settings").iter();
+        let own = env.filter(|variable| variable["value"].is_string());
+        own.map(|variable| (variable["name"].as_str().expect("a name").to_owned(), variable["value"].clone()))
+            .collect()
     }
 }
 

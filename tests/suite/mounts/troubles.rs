@@ -69,7 +69,7 @@ async fn one_user_never_holds_every_connection_to_a_dashboard() {
     assert_eq!(mounted.world.metric(r#"entrada_limits_hit_total{limit="mount_connections"}"#).await, 1.0);
     drop(open);
     let works = || async { alice.get(&mounted.at("/")).await.unwrap().status == 200 };
-    crate::support::eventually("room", works).await;
+    eventually("room", works).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -47,18 +47,13 @@ app.kubernetes.io/name: {{ .Release.Name }}
 {{- if and (ne .Values.store.url "memory") .Values.store.secretName }}true{{ end }}
 {{- end }}
 
-{{/* The settings' name ends in their digest: a change of them rolls the Deployment, and no running pod ever reads others. */}}
-{{- define "entrada.configMap" -}}
-{{ .Release.Name }}-{{ include "entrada.settings" . | sha256sum | trunc 10 }}
-{{- end }}
-
 {{/* Seconds for which a pod that leaves serves on as before, until whatever leads to it has noticed. */}}
 {{- define "entrada.notice" -}}
 {{- $isAgic := and .Values.ingress.enabled (eq .Values.ingress.controller "agic") }}
 {{- if kindIs "invalid" .Values.noticeSeconds }}{{ ternary 90 10 $isAgic }}{{ else }}{{ .Values.noticeSeconds }}{{ end }}
 {{- end }}
 
-{{/* The settings as environment variables: those with a value of their own, then `settings`. */}}
+{{/* The settings, name by name: those with a value of their own, then `settings`. */}}
 {{- define "entrada.settings" -}}
 {{- $own := dict
   "ENTRADA_PUBLIC_URL" .Values.publicUrl

@@ -67,13 +67,16 @@ image: {{ include "entrada.image" . | quote }}
 {{- with .Values.image.pullPolicy }}
 imagePullPolicy: {{ . }}
 {{- end }}
-envFrom:
-  - configMapRef:
-      name: {{ include "entrada.configMap" . }}
-{{- with .Values.env }}
+# Here, and in no ConfigMap: a pod goes on with the settings that it began with, also when its container starts anew, and
+# `kubectl rollout undo` brings them back.
 env:
+  {{- range $name, $value := include "entrada.settings" . | fromYaml }}
+  - name: {{ $name }}
+    value: {{ $value | replace "$(" "$$(" | quote }}
+  {{- end }}
+  {{- with .Values.env }}
   {{- toYaml . | nindent 2 }}
-{{- end }}
+  {{- end }}
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
