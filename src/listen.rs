@@ -3,6 +3,7 @@
 mod answers;
 mod bounds;
 mod conn;
+mod offered;
 mod phase;
 mod rest;
 mod timeouts;

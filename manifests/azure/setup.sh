@@ -98,8 +98,11 @@ check_arguments() {
     if [ -z "$resource_group" ]; then wrong_usage "--resource-group is missing"; fi
     if [ -z "$cluster" ]; then wrong_usage "--cluster is missing"; fi
     if [ -z "$remove" ]; then
-        [[ "$public_url" =~ ^https://[A-Za-z0-9.-]+(:[0-9]+)?$ ]] ||
-            wrong_usage "--public-url must be https:// and a host, without a path: https://k8s.example.com"
+        # As Entrada sends it to Entra, which compares letter by letter.
+        if ! [[ "$public_url" =~ ^https://[A-Za-z0-9.-]+(:[0-9]+)?$ ]] || [[ "$public_url" == *:443 ]] ||
+            [ "$public_url" != "$(tr '[:upper:]' '[:lower:]' <<<"$public_url")" ]; then
+            wrong_usage "--public-url must be https:// and a host in small letters, without a path and without :443: https://k8s.example.com"
+        fi
     fi
     [[ "$namespace" =~ ^$label$ ]] || wrong_usage "--namespace is no name of a namespace: $namespace"
     [[ "$service_account" =~ ^$label(\.$label)*$ ]] ||

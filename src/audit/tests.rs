@@ -351,9 +351,7 @@ async fn the_refused_fill_half_of_the_queue_at_most() {
         &|audit| audit.account(&exchange(), &Act::AccessRenewed("s"), &over_rate),
         &|audit| audit.account(&exchange(), &Act::TokenMade(""), &Outcome::of(400)),
         &|audit| {
-            if let Ok(trail) = audit.received(&exchange()) {
-                audit.complete(&trail, &over_rate);
-            }
+            let _refused = audit.received(&exchange()).map(|trail| audit.complete(&trail, &over_rate));
         },
     ];
     for strict in [false, true] {
@@ -363,16 +361,13 @@ async fn the_refused_fill_half_of_the_queue_at_most() {
             (0..1_000).for_each(|_| flood(&audit));
             assert!((BOUND * 2 / 5..=BOUND / 2).contains(&queued()), "{}", queued());
             let before = queued();
-            let unanswered = || audit.account(&exchange(), &Act::TokenMade("t"), &Outcome::of(CLIENT_GONE));
-            (0..16).for_each(|_| unanswered());
+            let gone = Outcome::of(CLIENT_GONE);
+            (0..16).for_each(|_| audit.account(&exchange(), &Act::TokenMade("t"), &gone));
             assert!(queued() > before, "they may have been made");
             let before = queued();
             let trails: Vec<_> = (0..16).map(|_| audit.received(&other).unwrap()).collect();
             trails.iter().for_each(|trail| audit.complete(trail, &Outcome::of(200)));
-            assert!(
-                queued() > before + 16 * 500,
-                "another user's events are there, of which the last may not be told yet"
-            );
+            assert!(queued() > before + 16 * 500, "another user's, of which the last may not be told yet");
             drop((release, trails));
             audit.close(PATIENCE).await;
         }

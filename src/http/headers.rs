@@ -62,10 +62,11 @@ fn is_not_for_clients(name: &str) -> bool {
 /// would be HTTP again, out of our sight.
 #[must_use]
 pub(crate) fn is_upgrade(version: Version, headers: &HeaderMap) -> bool {
-    let mut to = list(headers, &UPGRADE).peekable();
+    let offers = |to: &[u8]| list(headers, &UPGRADE).any(|protocol| protocol.eq_ignore_ascii_case(to));
     version == Version::HTTP_11
-        && to.peek().is_some()
-        && !to.any(|protocol| protocol.eq_ignore_ascii_case(b"h2c"))
+        && headers.contains_key(UPGRADE)
+        && list(headers, &UPGRADE).next().is_some()
+        && !offers(b"h2c")
         && list(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
 }
 

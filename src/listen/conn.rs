@@ -2,18 +2,16 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use http::header::{CONNECTION, EXPECT};
 use http::{HeaderValue, Request, StatusCode};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
@@ -22,6 +20,7 @@ use tower::ServiceExt;
 use super::Certificates;
 use super::answers::{AnswerBody, Answers};
 use super::bounds::Admission;
+use super::offered::Offered;
 use super::phase::Phase;
 use super::rest;
 use super::timeouts::{TimeoutStream, Timeouts};
@@ -114,13 +113,10 @@ async fn serve_h1<S>(
     let stream = TimeoutStream::new(stream, admission, phase.clone(), Timeouts::of(limits), true);
     let (answers, stop) = (Answers::default(), shutdown.clone());
     let (sending, serving) = (answers.clone(), phase.clone());
-    let upgrade = Arc::new(Mutex::new(None::<OnUpgrade>));
-    let offered = upgrade.clone();
+    let offered = Offered::default();
+    let offers = offered.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        let offer = request.extensions().get::<OnUpgrade>().map(|offer| {
-            *lock(&offered) = Some(offer.clone());
-            offered.clone()
-        });
+        let offer = offers.note(&request);
         let (busy, phase, sending, stop) = (serving.busy(), serving.clone(), sending.clone(), stop.clone());
         let waits_to_go_on = request.headers().contains_key(EXPECT);
         let has_body = !request.body().is_end_stream();
@@ -141,7 +137,7 @@ async fn serve_h1<S>(
                 }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                     phase.hand_over();
-                    offer.iter().for_each(|taken| *lock(taken) = None);
+                    offer.iter().for_each(Offered::is_taken);
                     return response.map(AnswerBody::of_tunnel);
                 }
                 if closes {
@@ -171,17 +167,7 @@ async fn serve_h1<S>(
         // What is half sent cannot be followed by anything else: the connection is closed.
         _ = answers.stalled(limits.stall) => return metrics.stalled(),
     }
-    // After an offer to upgrade, even one that was passed over requests ago, hyper ends without closing in order, and gives
-    // the connection to whoever would go on with it. (Not after a head that it could not read, and not what it had still to
-    // write to a client that was slow to read: both are lost in hyper 1.12.)
-    let left = lock(&upgrade).take().and_then(FutureExt::now_or_never);
-    if let Some(Ok(stream)) = left {
-        let _gone = Box::pin(TokioIo::new(stream)).shutdown().await;
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    offered.close().await;
 }
 
 async fn serve_h2<S>(

@@ -18,6 +18,7 @@ use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::TransportError;
+use crate::clock::pause;
 use crate::http::unread::InUse;
 
 /// The client's body, our own, or none.
@@ -113,7 +114,7 @@ impl Sent {
     /// Resolves when the body stands still. Its last part, once that was taken, may wait as long to be written.
     pub(super) async fn stands_still(&mut self, stall: Duration) {
         if let Sending::Done = self.wait(stall).await {
-            tokio::time::sleep(stall).await;
+            pause(stall).await;
         }
     }
 }

@@ -88,6 +88,8 @@ fn wrong_arguments_never_reach_azure() {
         &["--public-url", "https://k8s.example.com/path"],
         &["--public-url", "https://k8s.example.com?x"],
         &["--public-url", "https://"],
+        &["--public-url", "https://K8s.example.com"],
+        &["--public-url", "https://k8s.example.com:443"],
         &["--namespace", "Entrada"],
         &["--namespace", "a:b"],
         &["--service-account", "*"],

@@ -8,6 +8,7 @@ use futures_util::future::join_all;
 use http_body_util::Full;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use standin::apiserver::Fault;
+use tokio::io::AsyncReadExt as _;
 
 use super::support::kubectl::Kubectl;
 use super::support::wire::Wire;
@@ -31,7 +32,7 @@ async fn answer(wire: &mut Wire) -> String {
     let head = wire.head().await;
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
     let mut body = vec![0; length.parse().unwrap()];
-    let read = tokio::io::AsyncReadExt::read_exact(&mut wire.0, &mut body);
+    let read = wire.0.read_exact(&mut body);
     tokio::time::timeout(PATIENCE, read).await.expect("the body arrives").unwrap();
     head
 }
@@ -224,4 +225,35 @@ async fn an_upload_whose_answer_is_over_is_bounded_too() {
     eventually("room", || async { world.call(http::Method::GET, "/version", &bob).await.status == 200 })
         .await;
     drop(wire);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_has_room_for_what_all_its_streams_may_send() {
+    // Proves that uploads which nobody reads cannot use up what another request on their connection needs: HTTP/2 counts
+    // bytes for each stream, and once more for all of them together.
+    let world = World::start().await;
+    let mut wire = Wire::open_with(&world, b"h2").await;
+    wire.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    let (mut streams, mut of_stream, mut of_all) = (0, 65_535, 65_535);
+    while of_all == 65_535 {
+        let mut head = [0; 9];
+        let read = wire.0.read_exact(&mut head);
+        tokio::time::timeout(PATIENCE, read).await.expect("a frame").unwrap();
+        let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+        wire.0.read_exact(&mut payload).await.unwrap();
+        let number = |bytes: &[u8]| u64::from(u32::from_be_bytes(bytes.try_into().unwrap()));
+        match (head[3], &head[5..]) {
+            // SETTINGS: 3 is MAX_CONCURRENT_STREAMS, 4 is INITIAL_WINDOW_SIZE.
+            (4, _) => payload.chunks_exact(6).for_each(|setting| match setting[1] {
+                3 => streams = number(&setting[2..]),
+                4 => of_stream = number(&setting[2..]),
+                _ => {}
+            }),
+            // WINDOW_UPDATE of the connection.
+            (8, [0, 0, 0, 0]) => of_all += number(&payload),
+            _ => {}
+        }
+    }
+    assert_eq!(streams, 250);
+    assert!(of_all >= streams * of_stream, "{of_all} for {streams} of {of_stream}");
 }

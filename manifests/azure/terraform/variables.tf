@@ -3,8 +3,8 @@ variable "public_url" {
   type        = string
 
   validation {
-    condition     = can(regex("^https://[A-Za-z0-9.-]+(:[0-9]+)?$", var.public_url))
-    error_message = "https:// and a host, without a path: https://k8s.example.com"
+    condition     = can(regex("^https://[a-z0-9.-]+(:[0-9]+)?$", var.public_url)) && !endswith(var.public_url, ":443")
+    error_message = "https:// and a host in small letters, without a path and without :443: https://k8s.example.com"
   }
 }
 

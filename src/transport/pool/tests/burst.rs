@@ -88,7 +88,7 @@ async fn users_take_turns_to_connect() {
             let tcp = server.listener.accept().await.unwrap().0;
             let acceptor = server.acceptor.clone();
             tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(900)).await;
+                crate::clock::pause(Duration::from_millis(900)).await;
                 let mut peer = Peer(acceptor.accept(tcp).await.unwrap());
                 peer.head().await;
                 // An answer that keeps its connection, as that to a watch does.
@@ -101,7 +101,7 @@ async fn users_take_turns_to_connect() {
         join_all((0..400).map(|_| pool.request(get("/watch"), "a"))).await;
     };
     let other = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        crate::clock::pause(Duration::from_millis(100)).await;
         let asked = Instant::now();
         assert!(pool.request(get("/other"), "b").await.is_ok());
         asked.elapsed()

@@ -185,7 +185,7 @@ async fn the_last_part_of_a_body_has_its_own_time() {
     assert_eq!(began.elapsed(), stall);
     let (body, mut sent, _client) = half_a_body().await;
     let given_up = async {
-        tokio::time::sleep(stall / 10).await;
+        crate::clock::pause(stall / 10).await;
         drop(body);
     };
     tokio::join!(sent.stands_still(stall), given_up);
