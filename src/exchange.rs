@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use hyper::body::{Body as _, Incoming};
 
 use crate::broker::Broker;
@@ -23,7 +23,7 @@ use crate::identity::Authenticator;
 use crate::mounts::Mounts;
 use crate::pages::{Pages, Visit};
 use crate::policy::{self, origin::Origins};
-use crate::problem::{Problem, advise_end, advise_sign_in, panicked};
+use crate::problem::{Asker, Problem, advise_end, advise_sign_in, panicked};
 use crate::quota::Quotas;
 use crate::record::{AUDIT_ID, Record, Sinks, audit_id};
 use crate::route::{Facts, Hosts, Route, Shape, route};
@@ -64,6 +64,19 @@ struct Connection {
     sinks: Arc<Sinks>,
 }
 
+/// A request that has come in, and what is known of it before the first stage.
+struct Arrived {
+    parts: Parts,
+    route: Route,
+    /// What upstream is told of its way here.
+    forwarded_headers: ForwardedHeaders,
+    record: Arc<Record>,
+    /// What the form of an error depends on.
+    asker: Asker,
+    /// The configured origin that it comes from.
+    other_origin: Option<HeaderValue>,
+}
+
 impl Stages {
     /// The application as one connection from `peer` sees it.
     pub(crate) fn serve(self: Arc<Self>, peer: IpAddr) -> HttpService {
@@ -71,14 +84,16 @@ impl Stages {
         let connection = Arc::new(Connection { stages: self, direct, sinks });
         let handle = move |request| {
             let connection = connection.clone();
-            // Boxed here, because each layer would otherwise copy it as it hands it on.
-            Box::pin(async move { connection.stages.exchange(request, &connection).await })
+            // All that the stages then share a reference to. Made before there is a future, because an async function keeps
+            // room twice for what it is given, and boxed, because each layer would otherwise copy it as it hands it on.
+            let (mut arrived, body) = connection.stages.receive(request, &connection);
+            Box::pin(async move { connection.stages.exchange(&mut arrived, body).await })
         };
         layered(handle, panicked)
     }
 
-    /// One request, from its head to its answer's head. Every error becomes an answer here.
-    async fn exchange(&self, request: Request<Incoming>, connection: &Connection) -> Response<Body> {
+    /// Reads the head of a request, and begins its record.
+    fn receive(&self, request: Request<Incoming>, connection: &Connection) -> (Arrived, Incoming) {
         let (mut parts, body) = request.into_parts();
         let other_origin = self.origins.configured(&parts.headers).cloned();
         let route_of = |parts: &Parts| route(parts, &self.hosts, other_origin.is_some());
@@ -89,21 +104,26 @@ impl Stages {
             detach(&mut parts);
             route = route_of(&parts);
         }
-        let is_shared = self.origins.has_configured() && route.is_shared();
         let forwarded_headers = self.forwarded_headers(&route, &connection.direct, &parts.headers);
         let audit_id = audit_id(&mut parts.headers);
         let (client, sinks) = (forwarded_headers.client, connection.sinks.clone());
         let record = Arc::new(Record::begin(&parts, &route, audit_id, client, sinks));
-        let (asker, view) = (self.asker(&route, &mut parts), self.view_of(&route));
-        let (handled, rest) = self.handle(route, parts, body, &forwarded_headers, &record).await;
+        let asker = self.asker(&route, &mut parts);
+        (Arrived { parts, route, forwarded_headers, record, asker, other_origin }, body)
+    }
+
+    /// One request, to its answer's head. Every error becomes an answer here.
+    async fn exchange(&self, arrived: &mut Arrived, body: Incoming) -> Response<Body> {
+        let (handled, rest) = self.handle(arrived, body).await;
+        let Arrived { route, record, asker, other_origin, .. } = arrived;
         let mut refusal = None;
         let mut response = handled.unwrap_or_else(|problem| {
             refusal = Some(problem.refusal());
-            problem.note(&record, &self.sinks.metrics);
-            problem.respond(&asker, view)
+            problem.note(record, &self.sinks.metrics);
+            problem.respond(asker, self.view_of(route))
         });
         response.headers_mut().entry(AUDIT_ID).or_insert_with(|| record.audit_id().clone());
-        if is_shared {
+        if self.origins.has_configured() && route.is_shared() {
             cors::share(response.headers_mut(), other_origin.as_ref());
         }
         if let Some(rest) = rest {
@@ -116,30 +136,28 @@ impl Stages {
     /// The answer, and the request's body where nobody wanted it, or not all of it.
     async fn handle(
         &self,
-        route: Route,
-        mut parts: Parts,
+        arrived: &mut Arrived,
         mut body: Incoming,
-        forwarded_headers: &ForwardedHeaders,
-        record: &Arc<Record>,
     ) -> (Result<Response<Body>, Problem>, Option<Incoming>) {
+        let Arrived { parts, route, forwarded_headers, record, .. } = arrived;
         if !has_one_meaning(&parts.headers) {
-            record.unidentified(&parts);
+            record.unidentified(parts);
             return (Err(Problem::ambiguous_framing()), Some(body));
         }
         match route {
             Route::Page(page) => {
                 // Boxed, so that its large future is not part of every Kubernetes request's.
                 let visit = Visit::new(page.is_shared(), parts, &mut body, forwarded_headers, record);
-                let visit = Box::pin(self.pages.visit(page, visit));
+                let visit = Box::pin(self.pages.visit(page.clone(), visit));
                 (visit.await, Some(body))
             }
             Route::Preflight => (Ok(cors::preflight_answer(&parts.headers)), Some(body)),
-            Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed)), Some(body)),
+            Route::WrongMethod(allowed) => (Err(Problem::wrong_method(allowed.clone())), Some(body)),
             Route::TwoHosts => (Err(Problem::two_hosts()), Some(body)),
-            Route::Mount(at) => Box::pin(self.at_mount(&at, parts, body, forwarded_headers, record)).await,
-            Route::Kubernetes(facts) => match self.prepare(facts, &parts, forwarded_headers, record).await {
+            Route::Mount(at) => Box::pin(self.at_mount(at, parts, body, forwarded_headers, record)).await,
+            Route::Kubernetes(facts) => match self.prepare(facts, parts, forwarded_headers, record).await {
                 Err(problem) => (Err(problem), Some(body)),
-                Ok(reserved) => (self.forward(reserved, &mut parts, body, forwarded_headers).await, None),
+                Ok(reserved) => (self.forward(reserved, parts, body, forwarded_headers).await, None),
             },
         }
     }
@@ -147,7 +165,7 @@ impl Stages {
     /// Identify, permit, admit, delegate, reserve.
     async fn prepare(
         &self,
-        facts: Facts,
+        facts: &Arc<Facts>,
         parts: &Parts,
         forwarded_headers: &ForwardedHeaders,
         record: &Arc<Record>,
@@ -157,7 +175,7 @@ impl Stages {
         record.identified(identity.credential(), identity.session());
         record.received(parts)?;
         self.sinks.metrics.credential_lookups.count(identity.was_known());
-        let permit = policy::permit(identity, facts, parts, &self.origins)?;
+        let permit = policy::permit(identity, facts.clone(), parts, &self.origins)?;
         let admitted = self.quotas.admit(permit).await?;
         self.authenticator.note_use(admitted.identity(), forwarded_headers.client);
         let delegated = self.broker.delegate(admitted).await?;

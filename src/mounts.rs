@@ -10,8 +10,10 @@ mod head;
 
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -151,7 +153,8 @@ impl Mount {
     pub(crate) async fn forward(
         &self,
         admitted: AdmittedPassage,
-        mut request: Request<Incoming>,
+        parts: &mut Parts,
+        body: Incoming,
         forwarded_headers: &ForwardedHeaders,
         record: &Arc<Record>,
     ) -> Result<Response<Body>, MountError> {
@@ -165,12 +168,11 @@ impl Mount {
         };
         let user = &identity.credential().user;
         let lease = self.transport.lease(user, (share, record.clone())).await.map_err(broke)?;
-        let client = passage.is_upgrade().then(|| hyper::upgrade::on(&mut request));
-        let (mut parts, body) = request.into_parts();
+        let client = parts.extensions.remove::<OnUpgrade>().filter(|_| passage.is_upgrade());
         let (body, sent) = Outgoing::from_client(body, parts.extensions.remove::<InUse>());
         let authorization = self.authorization(identity);
         let head = || {
-            let mut head = head::for_dashboard(&parts, passage.is_upgrade(), &self.url)?;
+            let mut head = head::for_dashboard(parts, passage.is_upgrade(), &self.url)?;
             forwarded_headers.set(&mut head.headers);
             head.headers.insert(http::header::AUTHORIZATION, authorization.clone());
             record.sending(&mut head.headers, self.transport.authority());

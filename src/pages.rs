@@ -94,7 +94,7 @@ pub(crate) struct PageSettings {
 /// A request to a page.
 #[derive(Debug)]
 pub(crate) struct Visit<'a> {
-    parts: Parts,
+    parts: &'a Parts,
     /// Whether pages of configured origins may use this page.
     is_shared: bool,
     body: &'a mut Incoming,
@@ -108,7 +108,7 @@ impl<'a> Visit<'a> {
     #[must_use]
     pub(crate) fn new(
         is_shared: bool,
-        parts: Parts,
+        parts: &'a Parts,
         body: &'a mut Incoming,
         forwarded_headers: &'a ForwardedHeaders,
         record: &'a Record,
@@ -224,7 +224,7 @@ impl Pages {
     fn guard(&self, visit: &Visit<'_>) -> Result<(), Problem> {
         let origins = if visit.is_shared { &self.origins } else { &self.own_origin };
         let passes = if visit.parts.method.is_safe() {
-            origins.tolerate(&visit.parts)
+            origins.tolerate(visit.parts)
         } else {
             origins.prove(visit.headers())
         };

@@ -3,6 +3,8 @@
 
 pub(crate) mod origin;
 
+use std::sync::Arc;
+
 use http::request::Parts;
 use thiserror::Error;
 
@@ -15,7 +17,7 @@ use crate::route::{Facts, Shape};
 #[derive(Debug)]
 pub(crate) struct Permit {
     /// Boxed, because each stage hands it on to the next one.
-    permitted: Box<(Identity, Facts)>,
+    permitted: Box<(Identity, Arc<Facts>)>,
 }
 
 /// Why a request was not permitted.
@@ -55,7 +57,7 @@ impl Permit {
 /// Which guard refused it.
 pub(crate) fn permit(
     identity: Identity,
-    facts: Facts,
+    facts: Arc<Facts>,
     parts: &Parts,
     origins: &Origins,
 ) -> Result<Permit, Denied> {

@@ -45,7 +45,7 @@ pub(crate) struct Record {
     uri: Uri,
     client: IpAddr,
     /// `None` for a page of ours.
-    facts: Option<Facts>,
+    facts: Option<Arc<Facts>>,
     user: OnceLock<(Arc<Credential>, Arc<Session>)>,
     /// The page's name; empty where it is none.
     page: &'static str,
@@ -138,7 +138,7 @@ impl Record {
             uri: question.uri.clone(),
             client: self.client,
             recording: Recording::begin(&self.sinks.audit, question, self.client, false),
-            facts: Some(Facts::of(question)),
+            facts: Some(Arc::new(Facts::of(question))),
             user: OnceLock::new(),
             page: "",
             mount: None,

@@ -4,6 +4,8 @@ mod facts;
 mod hosts;
 mod reading;
 
+use std::sync::Arc;
+
 use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, HeaderMap};
 use http::request::Parts;
@@ -27,7 +29,7 @@ pub(crate) enum Route {
     /// It names two hosts, one of them a mounted dashboard's.
     TwoHosts,
     /// Everything else: the API server, as it came.
-    Kubernetes(Facts),
+    Kubernetes(Arc<Facts>),
 }
 
 impl Route {
@@ -197,7 +199,11 @@ fn at_public_url(parts: &Parts) -> Route {
     let method = if parts.method == Method::HEAD { &Method::GET } else { &parts.method };
     if path == "/" {
         let portal = *method == Method::GET && wants_page(&parts.headers) && !bears(&parts.headers);
-        return if portal { Route::Page(Page::Portal) } else { Route::Kubernetes(Facts::of(parts)) };
+        return if portal {
+            Route::Page(Page::Portal)
+        } else {
+            Route::Kubernetes(Arc::new(Facts::of(parts)))
+        };
     }
     if let Some((_, methods)) = TABLE.iter().find(|(own, _)| *own == path) {
         let page = methods.iter().find(|(own, _)| own == method);
@@ -215,7 +221,7 @@ fn at_public_url(parts: &Parts) -> Route {
     if path.starts_with("/device/") || path.starts_with("/cli/") {
         return Route::Page(Page::Reserved);
     }
-    Route::Kubernetes(Facts::of(parts))
+    Route::Kubernetes(Arc::new(Facts::of(parts)))
 }
 
 /// Of a request from a page of a configured origin. Where such a page may use what it asks about, its preflight is ours

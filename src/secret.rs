@@ -205,7 +205,7 @@ impl CredentialSecret {
 
     fn with_prefix(prefix: &str) -> Self {
         let mut text = format!("{prefix}{}", random_base62(RANDOM_CHARS));
-        text.push_str(&checksum(&text));
+        text.extend(checksum(&text).map(char::from));
         Self::new(text)
     }
 }
@@ -234,7 +234,7 @@ fn well_formed(presented: &str, prefix: usize) -> Option<CredentialKey> {
     {
         return None;
     }
-    (checksum(&presented[..body]) == presented[body..])
+    (checksum(&presented[..body]) == presented.as_bytes()[body..])
         .then(|| CredentialKey::new(presented, &presented[prefix..body]))
 }
 
@@ -266,14 +266,14 @@ pub fn number(digits: &str) -> Option<i64> {
 
 /// Six base62 digits of the CRC-32 of a text.
 #[must_use]
-pub fn checksum(text: &str) -> String {
+pub fn checksum(text: &str) -> [u8; CHECKSUM_CHARS] {
     let mut rest = crc32fast::hash(text.as_bytes());
     let mut digits = [b'0'; CHECKSUM_CHARS];
     for digit in digits.iter_mut().rev() {
         *digit = BASE62[(rest % 62) as usize];
         rest /= 62;
     }
-    digits.iter().map(|digit| char::from(*digit)).collect()
+    digits
 }
 
 #[cfg(test)]

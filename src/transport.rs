@@ -183,12 +183,15 @@ impl Transport {
         let first = head()?;
         let may_repeat =
             body.is_empty() && matches!(first.method, Method::GET | Method::HEAD) && shape != Shape::Upgrade;
-        let mut result = self.attempt(Request::from_parts(first, body), party, &mut sent, shape).await;
+        let exchange = pin!(self.pool.request(Request::from_parts(first, body), party));
+        let mut result = self.in_time(exchange, &mut sent, shape).await;
         // As Go's own client does: the server may have closed a pooled connection just as it was used.
         if may_repeat && matches!(result, Err(TransportError::HungUp(_))) {
             let again = Request::from_parts(head()?, Outgoing::Empty);
+            // Boxed, because it is rare: each request's future would have room for it.
+            let mut exchange = Box::pin(self.pool.request(again, party));
             let mut nothing = Sent::NOTHING;
-            result = self.attempt(again, party, &mut nothing, shape).await;
+            result = self.in_time(exchange.as_mut(), &mut nothing, shape).await;
         }
         let mut response = result?;
         self.send_apart(&mut response, sent, &lease);
@@ -213,26 +216,16 @@ impl Transport {
         });
     }
 
-    /// The answer's head must come in time, counted from the end of the request's body.
-    async fn attempt(
-        &self,
-        request: Request<Outgoing>,
-        party: impl Hash,
-        sent: &mut Sent,
-        shape: Shape,
-    ) -> Result<Response<Received>, TransportError> {
-        let exchange = pin!(self.pool.request(request, party));
-        match shape {
-            Shape::Plain => self.in_time(exchange, sent).await,
-            _ => exchange.await,
-        }
-    }
-
+    /// The head of a plain answer must come in time, counted from the end of the request's body.
     async fn in_time(
         &self,
         mut exchange: Pin<&mut impl Future<Output = Result<Response<Received>, TransportError>>>,
         sent: &mut Sent,
+        shape: Shape,
     ) -> Result<Response<Received>, TransportError> {
+        if shape != Shape::Plain {
+            return exchange.await;
+        }
         if !sent.is_done() {
             tokio::select! {
                 biased;

@@ -133,14 +133,18 @@ impl Upstream {
         let exchange = self.send_with_renewal(lease, delegated, parts, body, forwarded_headers, &record);
         let mut leased = match &stream {
             None => exchange.await?,
-            // The answer's head may be long in coming, and the credential may end meanwhile.
-            Some(stream) => tokio::select! {
-                exchanged = exchange => exchanged.inspect_err(|_| stream.ended_by(EndedBy::Upstream))?,
-                over = stream.over() => return Err(match over {
-                    Over::Credential(fate) => UpstreamError::Ended(Refused::ended(kind, fate)),
-                    Over::Stopping => UpstreamError::Stopping,
-                }),
-            },
+            // The answer's head may be long in coming, and the credential may end meanwhile. Boxed, so that an ordinary
+            // request's future has no room for it.
+            Some(stream) => Box::pin(async {
+                tokio::select! {
+                    exchanged = exchange => Ok(exchanged.inspect_err(|_| stream.ended_by(EndedBy::Upstream))?),
+                    over = stream.over() => Err(match over {
+                        Over::Credential(fate) => UpstreamError::Ended(Refused::ended(kind, fate)),
+                        Over::Stopping => UpstreamError::Stopping,
+                    }),
+                }
+            })
+            .await?,
         };
         let response = leased.response_mut();
         let refused_user = response.status() == StatusCode::UNAUTHORIZED && !pod_answers;
@@ -214,16 +218,16 @@ impl Upstream {
         if leased.response().status() != StatusCode::UNAUTHORIZED || has_body {
             return Ok(leased);
         }
-        match self.broker.renewed_after_401(delegated).await {
-            None => Ok(leased),
-            Some(renewed) => {
-                let lease = leased.give_up();
-                let nothing = (Outgoing::Empty, Sent::NOTHING);
-                let (user, began) = (&renewed.identity().credential().user, Instant::now());
-                let leased = self.transport.send(lease, user, || head(&renewed), nothing, shape).await?;
-                record.upstream_took(began.elapsed());
-                Ok(leased)
-            }
-        }
+        // Rare, and boxed therefore, too.
+        let again = Box::pin(async {
+            let Some(renewed) = self.broker.renewed_after_401(delegated).await else { return Ok(leased) };
+            let lease = leased.give_up();
+            let nothing = (Outgoing::Empty, Sent::NOTHING);
+            let (user, began) = (&renewed.identity().credential().user, Instant::now());
+            let leased = self.transport.send(lease, user, || head(&renewed), nothing, shape).await?;
+            record.upstream_took(began.elapsed());
+            Ok(leased)
+        });
+        again.await
     }
 }

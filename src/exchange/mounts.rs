@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Response};
 use hyper::body::{Body as _, Incoming};
 
 use super::Stages;
@@ -63,7 +63,7 @@ impl Stages {
     pub(super) async fn at_mount(
         &self,
         at: &AtMount,
-        parts: Parts,
+        parts: &mut Parts,
         mut body: Incoming,
         forwarded_headers: &ForwardedHeaders,
         record: &Arc<Record>,
@@ -76,15 +76,14 @@ impl Stages {
                 let visit = Visit::new(false, parts, &mut body, forwarded_headers, record);
                 (self.pages.enter_mount(mount, &visit).await, Some(body))
             }
-            MountPath::Dashboard => match self.prepare_passage(mount, &parts, record).await {
-                Err(problem) if problem.leads_to_sign_in() && is_top_navigation(&parts) => {
-                    (Ok(self.pages.to_sign_in(mount, &parts)), Some(body))
+            MountPath::Dashboard => match self.prepare_passage(mount, parts, record).await {
+                Err(problem) if problem.leads_to_sign_in() && is_top_navigation(parts) => {
+                    (Ok(self.pages.to_sign_in(mount, parts)), Some(body))
                 }
                 Err(problem) => (Err(problem), Some(body)),
                 Ok(admitted) => {
                     let has_body = !body.is_end_stream();
-                    let request = Request::from_parts(parts, body);
-                    let forwarded = mount.forward(admitted, request, forwarded_headers, record).await;
+                    let forwarded = mount.forward(admitted, parts, body, forwarded_headers, record).await;
                     let closing = |error| Problem::from(error).closing_connection_if(has_body);
                     (forwarded.map_err(closing), None)
                 }

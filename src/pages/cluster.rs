@@ -90,8 +90,8 @@ impl Pages {
         let identity = self.authenticator.identify(visit.headers()).await.map_err(|_| None)?;
         record.identified(identity.credential(), identity.session());
         record.received(question).map_err(|_| None)?;
-        let permit =
-            policy::permit(identity, Facts::of(question), question, &self.origins).map_err(|_| None)?;
+        let permit = policy::permit(identity, Arc::new(Facts::of(question)), question, &self.origins)
+            .map_err(|_| None)?;
         let admitted = self.quotas.admit(permit).await.map_err(|_| None)?;
         self.broker.delegate(admitted).await.map_err(|error| match error {
             BrokerError::SessionEnded => Some(error.into()),

@@ -90,7 +90,7 @@ impl Pages {
             return Ok(None);
         }
         let request = self.request(&fields)?;
-        if !is_top_navigation(&visit.parts) {
+        if !is_top_navigation(visit.parts) {
             return Err(Denied::CrossOrigin.into());
         }
         match self.browser(visit).await {
@@ -175,7 +175,7 @@ impl Pages {
         mount: &Mount,
         visit: &Visit<'_>,
     ) -> Result<Response<Body>, Problem> {
-        let state = fields.get("state").filter(|_| is_top_navigation(&visit.parts)).unwrap_or_default();
+        let state = fields.get("state").filter(|_| is_top_navigation(visit.parts)).unwrap_or_default();
         let entry = Entry::find(visit.headers(), state, self.clock.now());
         // Without a verifier nothing fits, and the code ends as with a wrong one.
         let verifier = entry.as_ref().map_or("", Entry::verifier);

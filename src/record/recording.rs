@@ -121,7 +121,7 @@ impl Record {
                 session: of_session(session),
                 credential: Some(&of_credential(credential).audit),
             }),
-            object: self.facts.as_ref().and_then(object),
+            object: self.facts.as_deref().and_then(object),
             source_ips: &recording.sources,
             received: recording.received,
         }

@@ -140,8 +140,10 @@ impl Home {
         let name = ptsname(&master, Vec::new()).unwrap().into_string().unwrap();
         let terminal = fs::File::options().read(true).write(true).open(name).unwrap();
         let program = program.to_str().unwrap();
-        let mut command =
-            self.command(Path::new("setsid"), &[&["--ctty", "--wait", program], arguments].concat());
+        // Ctrl-C does what it does for a person, also where a shell has begun the tests in its background and has them
+        // ignore it.
+        let fresh = ["--default-signal=INT", "setsid", "--ctty", "--wait", program];
+        let mut command = self.command(Path::new("env"), &[&fresh, arguments].concat());
         let child = command.stdin(terminal.try_clone().unwrap()).stderr(terminal).spawn().unwrap();
         // Ours are closed, so that the end is seen.
         drop(command);

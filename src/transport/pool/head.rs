@@ -19,8 +19,10 @@ use crate::http::headers::list;
 /// Of an answer's head. Each of the API server's has less than 2 KiB.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
-/// Most heads of requests fit.
-const USUAL_HEAD_BYTES: usize = 1024;
+/// Of a request: the words of its first line, and what frames its body.
+const OTHER_HEAD_BYTES: usize = 64;
+/// Of an answer: those that we add, mostly.
+const ADDED_HEADERS: usize = 2;
 
 /// An answer's head, and what follows it on the connection.
 #[derive(Debug)]
@@ -37,10 +39,13 @@ pub(super) struct Head {
 /// # Errors
 /// When it says a length that is none, or that of a body which it does not have.
 pub(super) fn write(head: &Parts, body: &Outgoing) -> Result<(Vec<u8>, Framing), TransportError> {
-    let mut text = Vec::with_capacity(USUAL_HEAD_BYTES);
+    let target = head.uri.path_and_query().map_or("/", |target| target.as_str());
+    let of_headers = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    // An AKS token alone has 2 KB.
+    let mut text = Vec::with_capacity(OTHER_HEAD_BYTES + target.len() + of_headers.sum::<usize>());
     text.extend_from_slice(head.method.as_str().as_bytes());
     text.push(b' ');
-    text.extend_from_slice(head.uri.path_and_query().map_or("/", |target| target.as_str()).as_bytes());
+    text.extend_from_slice(target.as_bytes());
     text.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &head.headers {
         if name != TRANSFER_ENCODING {
@@ -108,7 +113,7 @@ impl Head {
         let mut response = Response::new(());
         *response.status_mut() = status;
         let said = response.headers_mut();
-        said.reserve(parsed.headers.len());
+        said.reserve(parsed.headers.len() + ADDED_HEADERS);
         for header in parsed.headers.iter() {
             let name = HeaderName::from_bytes(header.name.as_bytes());
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value));
