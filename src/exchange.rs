@@ -79,7 +79,7 @@ struct Arrived {
 
 impl Stages {
     /// The application as one connection from `peer` sees it.
-    pub(crate) fn serve(self: Arc<Self>, peer: IpAddr) -> HttpService {
+    pub(crate) fn serve(self: Arc<Self>, peer: IpAddr) -> impl HttpService {
         let (direct, sinks) = (self.forwarding.direct(peer), self.sinks.of_connection());
         let connection = Arc::new(Connection { stages: self, direct, sinks });
         let handle = move |request| {

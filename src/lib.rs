@@ -140,6 +140,8 @@ mod outbox;
 mod reload;
 pub mod secret;
 #[cfg(unix)]
+mod seldom;
+#[cfg(unix)]
 mod shutdown;
 mod tls;
 #[cfg(unix)]

@@ -67,7 +67,7 @@ impl Listener {
     }
 
     /// Accepts until the soft stop. `serve` makes the application for a connection from an address.
-    pub(crate) async fn run(self, serve: impl Fn(IpAddr) -> HttpService + Send + 'static) {
+    pub(crate) async fn run<S: HttpService>(self, serve: impl Fn(IpAddr) -> S + Send + 'static) {
         self.metrics.connections_max.set(i64::try_from(self.max_connections).unwrap_or(i64::MAX));
         let bounds = Bounds::new(self.max_connections, self.limits.connections_per_address, &self.metrics);
         loop {

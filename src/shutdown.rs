@@ -11,6 +11,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::seldom::seldom;
+
 /// The two stops and the tracker. Cloning gives another handle to the same.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Shutdown {
@@ -106,12 +108,16 @@ fn contain(
     // Boxed, because a future that is handed on by value is stored again at each step: a connection's would be held
     // three times over for as long as it lives.
     let guarded = AssertUnwindSafe(Box::pin(task)).catch_unwind();
+    let stopped = seldom(hard.cancelled_owned());
     async move {
-        if let Some(Err(_)) = hard.run_until_cancelled(guarded).await {
-            tracing::error!(task = name, "a task crashed");
-            return Err(Crashed);
+        tokio::select! {
+            biased;
+            () = stopped => Ok(()),
+            ended = guarded => ended.map_err(|_| {
+                tracing::error!(task = name, "a task crashed");
+                Crashed
+            }),
         }
-        Ok(())
     }
 }
 

@@ -28,6 +28,7 @@ use crate::config::Limits;
 use crate::http::layers::HttpService;
 use crate::http::unread::{InUse, Unread};
 use crate::metrics::Metrics;
+use crate::seldom::seldom;
 use crate::shutdown::Shutdown;
 
 /// Shorter than the four minutes after which Azure's load balancer forgets a silent connection.
@@ -48,17 +49,17 @@ const H2_LARGEST_WINDOW_BYTES: u32 = (1 << 31) - 1;
 /// What waits for one slow reader in our memory.
 const H2_SEND_BUFFER_BYTES: usize = 64 * 1024;
 
-pub(super) struct Connection {
+pub(super) struct Connection<S> {
     pub(super) stream: TcpStream,
     pub(super) certificates: Option<Arc<Certificates>>,
-    pub(super) service: HttpService,
+    pub(super) service: S,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) shutdown: Shutdown,
     pub(super) metrics: Arc<Metrics>,
 }
 
-impl Connection {
+impl<S: HttpService> Connection<S> {
     pub(super) async fn serve(self) {
         let Self { stream, certificates, service, limits, admission, shutdown, metrics } = self;
         prepare(&stream);
@@ -99,16 +100,14 @@ fn prepare(stream: &TcpStream) {
 
 /// At the soft stop this connection is not closed at once: its client may have sent the next request already. Each answer
 /// says from then on that it is the last one, and a connection on which nothing more comes is closed after a moment.
-async fn serve_h1<S>(
-    stream: S,
+async fn serve_h1(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     admission: Admission,
-    service: HttpService,
+    service: impl HttpService,
     limits: &Limits,
     shutdown: &Shutdown,
     metrics: &Metrics,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let phase = Phase::default();
     let stream = TimeoutStream::new(stream, admission, phase.clone(), Timeouts::of(limits), true);
     let (answers, stop) = (Answers::default(), shutdown.clone());
@@ -161,25 +160,23 @@ async fn serve_h1<S>(
             () = async { shutdown.begun().await; phase.unused(IDLE_WHILE_STOPPING).await } => {}
         }
     };
-    let ends = until(connection.as_mut(), unused, |c| c.graceful_shutdown(), std::future::pending());
+    let ends = until(connection.as_mut(), seldom(unused), |c| c.graceful_shutdown(), std::future::pending());
     tokio::select! {
         () = ends => {}
         // What is half sent cannot be followed by anything else: the connection is closed.
-        _ = answers.stalled(limits.stall) => return metrics.stalled(),
+        _ = seldom(answers.stalled(limits.stall)) => return metrics.stalled(),
     }
     offered.close().await;
 }
 
-async fn serve_h2<S>(
-    stream: S,
+async fn serve_h2(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     admission: Admission,
-    service: HttpService,
+    service: impl HttpService,
     limits: &Limits,
     shutdown: &Shutdown,
     metrics: &Metrics,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     // For a client that negotiates HTTP/2 and then sends nothing: hyper sends PINGs only after the client's preface.
     let phase = Phase::default();
     let stream = TimeoutStream::new(stream, admission, phase.clone(), Timeouts::of(limits), false);
@@ -223,8 +220,9 @@ async fn serve_h2<S>(
     };
     // One that stays all the same, although none of its streams is served any more, is closed.
     let stays = phase.unused(limits.head);
+    let asked_to_leave = seldom(asked_to_leave);
     let ends = until(connection.as_mut(), asked_to_leave, |connection| connection.graceful_shutdown(), stays);
-    let gives_up = answers.look_after(limits.stall, &deaf, || metrics.stalled());
+    let gives_up = seldom(answers.look_after(limits.stall, &deaf, || metrics.stalled()));
     tokio::select! {
         () = ends => {}
         () = gives_up => tracing::debug!("a client that does not take the end of its answers was left"),

@@ -45,6 +45,9 @@ pub(super) struct TimeoutStream<S, G> {
     timeouts: Timeouts,
     /// Runs out with the time for a head, and after our last byte with the time to linger.
     timer: Pin<Box<Sleep>>,
+    /// The timer was set for the head that is awaited. It is set only once more bytes of that have to be waited for: most
+    /// heads come in one piece.
+    is_timing: bool,
     /// Whether a slow head gets a 408: on HTTP/1.1 only, because it is written as HTTP/1.1 text.
     sends_408: bool,
     /// The client has sent all that it will.
@@ -71,6 +74,7 @@ impl<S, G> TimeoutStream<S, G> {
             phase,
             timeouts,
             timer,
+            is_timing: true,
             sends_408,
             has_ended: false,
             lingers_until: None,
@@ -135,12 +139,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin, G: Unpin> AsyncRead for TimeoutStream<S,
             Doing::Nothing => {
                 if buf.filled().len() > before {
                     this.phase.head_begins();
-                    this.timer.as_mut().reset(Instant::now() + this.timeouts.head);
+                    this.is_timing = false;
                 }
                 return read;
             }
             Doing::AwaitingHead if read.is_ready() => return read,
-            Doing::AwaitingHead => ready!(this.timer.as_mut().poll(cx)),
+            Doing::AwaitingHead => {
+                if !this.is_timing {
+                    this.timer.as_mut().reset(Instant::now() + this.timeouts.head);
+                    this.is_timing = true;
+                }
+                ready!(this.timer.as_mut().poll(cx));
+            }
         }
         if this.sends_408 {
             // A client that does not read may not get it all; we do not wait for that.
