@@ -14,7 +14,8 @@ use futures_util::stream::FuturesUnordered;
 /// It is moved to the heap, so that whoever awaits it does not grow with it.
 pub(crate) fn seldom<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let mut alone = FuturesUnordered::new();
-    alone.push(future);
+    // Boxed, because each set of futures has room for one more.
+    alone.push(Box::pin(future));
     async move {
         match alone.next().await {
             Some(output) => output,
