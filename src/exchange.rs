@@ -84,8 +84,8 @@ impl Stages {
         let connection = Arc::new(Connection { stages: self, direct, sinks });
         let handle = move |request| {
             let connection = connection.clone();
-            // All that the stages then share a reference to. Made before there is a future, because an async function keeps
-            // room twice for what it is given, and boxed, because each layer would otherwise copy it as it hands it on.
+            // Put together before there is a future: an async function has room twice for each value that it is given, and
+            // none for what it borrows. Boxed, because each layer around would otherwise copy it as it hands it on.
             let (mut arrived, body) = connection.stages.receive(request, &connection);
             Box::pin(async move { connection.stages.exchange(&mut arrived, body).await })
         };
