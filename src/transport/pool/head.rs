@@ -126,8 +126,12 @@ impl Head {
         {
             response.extensions_mut().insert(reason);
         }
-        let closes = parsed.version != Some(1) || closes(response.headers());
+        let is_old = parsed.version != Some(1);
+        let closes = is_old || closes(response.headers());
         let length = length(status, response.headers_mut(), to_head)?;
+        if is_old && length == Length::Chunked {
+            return Err(broken("HTTP/1.0 has no chunks"));
+        }
         let keeps_open = !closes && length != Length::UntilClosed;
         Ok(Some((Self { response, length, keeps_open }, end)))
     }
