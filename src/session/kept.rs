@@ -31,6 +31,11 @@ impl Kept {
         self.0.get_or_init(|| find()).downcast_ref().expect("one place, one type")
     }
 
+    /// Reads a word of what is kept here.
+    pub(super) fn word(&self) -> usize {
+        self.0.get().map_or(0, Arc::strong_count)
+    }
+
     /// The same, to be held on its own.
     ///
     /// # Panics

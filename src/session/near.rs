@@ -66,6 +66,7 @@ impl Near {
     /// A credential that is known for certain: the path of almost every request.
     pub(super) fn known(&self, digest: &Digest) -> Option<Found> {
         let entry = self.found.get(digest)?;
+        entry.found.fetch();
         let now = self.channel.now();
         if !self.is_fresh_at(&entry.user, now) {
             return None;
