@@ -52,6 +52,9 @@ pub(crate) fn chosen(shared: &Shared, parts: &Parts, body: &[u8]) -> anyhow::Res
     answer(shared, parts, form.get("request").unwrap_or_default(), Some(choice))
 }
 
+/// On the chooser: with thousands of users, the page would be most of what a sign-in costs.
+const MAX_LISTED: usize = 50;
+
 /// `choice`: what the chooser's form said, `""` for cancelled; `None` when the browser comes from the app.
 fn answer(
     shared: &Shared,
@@ -157,7 +160,8 @@ fn show_chooser(shared: &Shared, state: &State, query: &str, ask: &Ask) -> anyho
         label: format!("{} ({})", user.display_name, user.username),
         preselected: hint.is_some_and(|hint| user.answers_to(hint)),
     };
-    let choices: Vec<Choice> = state.users.iter().map(choice).collect();
+    let newest = state.users.len().saturating_sub(MAX_LISTED);
+    let choices: Vec<Choice> = state.users.iter().skip(newest).map(choice).collect();
     let notice = if needs_mfa(state, ask) {
         "Picking an account also approves the second factor that this application demands."
     } else {
