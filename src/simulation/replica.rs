@@ -1,6 +1,6 @@
 //! One replica: the real store, broker, streams and authenticator, wired as `app` wires them.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use super::Broken;
@@ -9,6 +9,7 @@ use crate::audit::Audit;
 use crate::broker::{Broker, Minter};
 use crate::clock::Clock;
 use crate::identity::{Authenticator, Identity, Refused};
+use crate::metrics::Metrics;
 use crate::quota::Quotas;
 use crate::session::{Endings, Opener, SealedStore, Uses};
 use crate::shutdown::Shutdown;
@@ -17,6 +18,9 @@ use crate::upkeep::Upkeep;
 
 /// As `ENTRADA_STORE_STALENESS`, but shorter, so that schedules reach it.
 pub(super) const STALENESS: Duration = Duration::from_secs(10);
+
+/// Nobody reads them: to make them anew for each replica would be a seventh of the work.
+static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(Arc::default);
 
 pub(super) struct Replica {
     pub(super) store: Arc<SealedStore<Wire>>,
@@ -37,7 +41,7 @@ impl Replica {
         let (shutdown, endings) = (Shutdown::default(), Endings::default());
         let wire = Wire { net: net.clone(), replica };
         let store = Arc::new(SealedStore::new(wire, endings.clone(), STALENESS));
-        let streams = Streams::new(1_000, clock.clone(), shutdown.clone(), Duration::ZERO, Arc::default());
+        let streams = Streams::new(1_000, clock.clone(), shutdown.clone(), Duration::ZERO, METRICS.clone());
         if broken.no_recheck {
             streams.skip_recheck();
         }
