@@ -53,7 +53,7 @@ pub(crate) fn chosen(shared: &Shared, parts: &Parts, body: &[u8]) -> anyhow::Res
 }
 
 /// On the chooser: with thousands of users, the page would be most of what a sign-in costs.
-const MAX_LISTED: usize = 50;
+const MAX_LISTED: usize = 200;
 
 /// `choice`: what the chooser's form said, `""` for cancelled; `None` when the browser comes from the app.
 fn answer(
