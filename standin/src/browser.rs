@@ -13,7 +13,7 @@ mod page;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
 use http::header::{ACCEPT, COOKIE, HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request};
@@ -33,6 +33,8 @@ use navigation::Navigation;
 
 /// Longest chain of redirects that a navigation follows.
 const HOPS_MAX: usize = 20;
+/// What Entra says of an account that the tenant does not have.
+const UNKNOWN_ACCOUNT: &str = "AADSTS50034";
 
 /// A browser with a cookie jar of its own. Each request opens a connection of its own.
 pub struct Browser {
@@ -168,24 +170,24 @@ impl Browser {
     /// Opens `{entrada_url}/login`, picks the user on the stand-in Entra's page (if it asks), and ends where that leads.
     ///
     /// # Errors
-    /// When the chooser does not list the user, and as [`Browser::navigate`].
+    /// When there is no such user, and as [`Browser::navigate`].
     pub async fn sign_in(&self, entrada_url: &str, user: &str) -> anyhow::Result<Page> {
         let page = self.navigate(&format!("{}/login", entrada_url.trim_end_matches('/'))).await?;
         self.choose(page, user).await
     }
 
-    /// Picks the user, if the page is the stand-in Entra's chooser; returns any other page as it is.
+    /// Picks the user, listed or not, if the page is the stand-in Entra's chooser; returns any other page as it is.
     ///
     /// # Errors
-    /// When the chooser does not list the user, and as [`Browser::navigate`].
+    /// When there is no such user, and as [`Browser::navigate`].
     pub async fn choose(&self, page: Page, user: &str) -> anyhow::Result<Page> {
-        let Some(form) = form::all(&page.text()).into_iter().find(|form| form.is_chooser()) else {
+        if !form::all(&page.text()).iter().any(PageForm::is_chooser) {
             return Ok(page);
-        };
-        if !form.users.iter().any(|listed| listed == user) {
-            bail!("the chooser lists {:?}, not {user}", form.users);
         }
-        self.submit(&page, &[("user", user)]).await
+        let page = self.submit(&page, &[("user", user)]).await?;
+        // A mistake in a test must not look like a refusal of the app's.
+        ensure!(!page.text().contains(UNKNOWN_ACCOUNT), "the stand-in Entra knows no {user}");
+        Ok(page)
     }
 
     /// Loads what a page holds in frames, as a browser does by itself: with frame headers, from another site, and so

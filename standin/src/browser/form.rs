@@ -5,8 +5,6 @@ pub(crate) struct PageForm {
     pub(crate) action: String,
     /// Names and values of its hidden fields.
     pub(crate) hidden: Vec<(String, String)>,
-    /// Values of the buttons named `user`.
-    pub(crate) users: Vec<String>,
 }
 
 impl PageForm {
@@ -25,17 +23,14 @@ pub(crate) fn all(html: &str) -> Vec<PageForm> {
 fn one(text: &str) -> Option<PageForm> {
     let (opening, inside) = text.split_once('>')?;
     let action = attribute(opening, "action").unwrap_or_default();
-    let (mut hidden, mut users) = (Vec::new(), Vec::new());
+    let mut hidden = Vec::new();
     for tag in inside.split('<').filter_map(|piece| piece.split_once('>').map(|(tag, _)| tag)) {
         let Some(name) = attribute(tag, "name") else { continue };
-        let value = attribute(tag, "value").unwrap_or_default();
         if tag.starts_with("input") && attribute(tag, "type").as_deref() == Some("hidden") {
-            hidden.push((name, value));
-        } else if tag.starts_with("button") && name == "user" {
-            users.push(value);
+            hidden.push((name, attribute(tag, "value").unwrap_or_default()));
         }
     }
-    Some(PageForm { action, hidden, users })
+    Some(PageForm { action, hidden })
 }
 
 /// The sources of a page's frames.
@@ -58,15 +53,14 @@ fn unescape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn a_form_gives_action_hidden_fields_and_users() {
+    fn a_form_gives_action_and_hidden_fields() {
         // Entities in attributes are decoded.
         let html = "<form method=\"post\" action=\"/t/login\"><input type=\"hidden\" name=\"request\" \
-                    value=\"a=1&amp;b=&quot;2&quot;\"><button name=\"user\" value=\"alice\">A</button></form><form action='x'></form><form method=\"post\" action=\"/two\"></form>";
+                    value=\"a=1&amp;b=&quot;2&quot;\"></form><form action='x'></form><form method=\"post\" action=\"/two\"></form>";
         let forms = super::all(html);
         let form = &forms[0];
         assert!(form.is_chooser());
         assert_eq!(form.hidden, [("request".to_owned(), "a=1&b=\"2\"".to_owned())]);
-        assert_eq!(form.users, ["alice"]);
         assert_eq!((forms.len(), forms[2].action.as_str()), (3, "/two"));
     }
 }

@@ -52,8 +52,9 @@ pub(crate) fn chosen(shared: &Shared, parts: &Parts, body: &[u8]) -> anyhow::Res
     answer(shared, parts, form.get("request").unwrap_or_default(), Some(choice))
 }
 
-/// On the chooser: with thousands of users, the page would be most of what a sign-in costs.
-const MAX_LISTED: usize = 200;
+/// On the chooser, the newest: with thousands of users, the page would be most of what a sign-in costs. Others may be named
+/// all the same.
+const MAX_LISTED: usize = 50;
 
 /// `choice`: what the chooser's form said, `""` for cancelled; `None` when the browser comes from the app.
 fn answer(
