@@ -16,6 +16,7 @@
 mod actors;
 mod browsers;
 mod entra;
+mod fate;
 mod net;
 mod records;
 mod replica;

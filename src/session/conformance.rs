@@ -13,8 +13,7 @@ pub(super) use self::mounts::*;
 pub(super) use self::succession::*;
 use super::{
     AddTokenError, Arming, Credential, CredentialId, CredentialKind, Ended, Ending, Endings, Fate, Grant,
-    LastUse, MAX_TOKENS_PER_USER, NewSession, Opener, Places, Session, SessionId, SessionStore, Use, UserKey,
-    Wait,
+    LastUse, NewSession, Opener, Places, Session, SessionId, SessionStore, Use, UserKey, Wait,
 };
 use crate::clock::{Clock, after};
 use crate::secret::{CredentialKey, CredentialSecret, Digest, RefreshToken};
@@ -44,7 +43,6 @@ macro_rules! suite {
             of_two_grants_the_newer_stays_and_an_ended_session_takes_none
             the_newest_use_is_kept_and_survives_a_move
             a_sweep_ends_what_has_expired_and_remembers_it_for_a_day
-            a_user_has_a_bounded_number_of_tokens
             of_sign_ins_at_once_in_a_browser_the_last_one_stays
             a_browser_that_changes_hands_has_one_session
             a_superseded_cookie_leads_to_its_successor_for_a_day
@@ -105,7 +103,7 @@ pub(crate) fn new_session(name: &str, now: Timestamp) -> (NewSession, Opener) {
     (NewSession { opener: opener.clone(), grant: grant("first", now), supersedes: None }, opener)
 }
 
-fn credential(
+pub(super) fn credential(
     kind: CredentialKind,
     name: &str,
     now: Timestamp,
@@ -346,16 +344,4 @@ pub(super) async fn a_sweep_ends_what_has_expired_and_remembers_it_for_a_day(wor
     world.store.sweep(now + SignedDuration::from_hours(30)).await.unwrap();
     assert_eq!((opens(&world, &short).await, opens(&world, &cookie).await), (None, None));
     assert_eq!(opens(&world, &long).await, Some(None));
-}
-
-pub(super) async fn a_user_has_a_bounded_number_of_tokens(world: World) {
-    let now = world.now;
-    let opener = begin(&*world.store, "alice", now).await;
-    for _ in 0..MAX_TOKENS_PER_USER {
-        add_token(&*world.store, &opener, now, 60).await.unwrap();
-    }
-    let refused = add_token(&*world.store, &opener, now, 60).await;
-    assert_eq!(refused.unwrap_err(), AddTokenError::TooMany);
-    // Expired ones make room.
-    add_token(&*world.store, &opener, now + SignedDuration::from_secs(61), 60).await.unwrap();
 }

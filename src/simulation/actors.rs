@@ -8,7 +8,8 @@ use tokio::time::Instant;
 
 use super::browsers::Browsers;
 use super::entra::SimulatedEntra;
-use super::net::{Faults, Net, pause};
+use super::fate::Faults;
+use super::net::{Net, pause};
 use super::records::{as_elsewhere, credential, new_session};
 use super::replica::{Replica, STALENESS};
 use super::rng::Rng;

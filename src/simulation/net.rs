@@ -13,6 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
 
 use super::Broken;
+use super::fate::{Fate, Faults};
 use super::rng::Rng;
 use crate::secret::Digest;
 use crate::session::backend::{Backend, Events, Lease, Memory, Stored, StoredGrant, Swap, UsesOf, Version};
@@ -20,21 +21,18 @@ use crate::session::{SessionId, StoreError, UserTag};
 
 /// As the Redis backend's own: after it, nobody waits any more.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How soon a replica notices that its connection is down or back.
-const NOTICE: Duration = Duration::from_millis(250);
-
-/// How often what goes wrong, in a hundred.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Faults {
-    pub(super) calls: u64,
-    pub(super) lost_messages: u64,
-}
+/// How long it takes a replica at most to notice that its connection is down.
+const NOTICE_MILLIS: u64 = 250;
+/// As the Redis backend's own: how often a silent connection is seen to be alive.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// What a message says.
 #[derive(Clone, Debug)]
 enum Message {
     Changed(UserTag, Version),
     Renewed(SessionId),
+    /// The connection is down.
+    Cut,
 }
 
 /// A lease: its holder, or the failure that was left, and until when.
@@ -67,21 +65,6 @@ pub(super) struct Wire {
     pub(super) replica: usize,
 }
 
-/// What becomes of a call.
-enum Fate {
-    Good,
-    /// It never arrives.
-    Lost,
-    /// It does what it shall, but nobody hears of it.
-    Unheard,
-    /// It arrives long after its caller has given up.
-    Late(Duration),
-    /// It arrives once more, later.
-    Twice(Duration),
-    /// It is sent again at once, because the first answer was lost, and the second answer counts.
-    Resent,
-}
-
 impl Net {
     pub(super) fn new(seed: u64, faults: Faults, broken: Broken) -> Arc<Self> {
         Arc::new(Self {
@@ -104,6 +87,9 @@ impl Net {
     /// Cuts a replica off for a while.
     pub(super) fn cut(&self, replica: usize, lasts: Duration) {
         self.down.lock().unwrap().insert(replica, Instant::now() + lasts);
+        if let Some(inbox) = self.inboxes.lock().unwrap().get(&replica) {
+            let _gone = inbox.send(Message::Cut);
+        }
     }
 
     /// From here on nothing goes wrong any more.
@@ -113,20 +99,6 @@ impl Net {
 
     fn down_until(&self, replica: usize) -> Option<Instant> {
         self.down.lock().unwrap().get(&replica).copied().filter(|until| *until > Instant::now())
-    }
-
-    fn fate(&self) -> Fate {
-        let (faults, mut rng) = (self.faults.calls, self.rng());
-        if !rng.percent(faults) {
-            return Fate::Good;
-        }
-        match rng.below(5) {
-            0 => Fate::Lost,
-            1 => Fate::Unheard,
-            2 => Fate::Late(rng.millis(1_000, 20_000)),
-            3 => Fate::Resent,
-            _ => Fate::Twice(rng.millis(1, 20_000)),
-        }
     }
 
     /// Messages come in any order, twice, or (where the schedule says so) not at all.
@@ -230,7 +202,8 @@ impl Wire {
             return Err(StoreError);
         }
         pause(there).await;
-        match self.net.fate() {
+        let fate = Fate::draw(self.net.faults.calls, &mut self.net.rng());
+        match fate {
             Fate::Good => {
                 let result = effect(&self.net);
                 pause(back).await;
@@ -271,21 +244,23 @@ impl Wire {
     }
 
     async fn hear(&self, inbox: &mut UnboundedReceiver<Message>, events: &dyn Events) {
-        let mut notice = tokio::time::interval(NOTICE);
+        let mut beat = tokio::time::interval(BEAT_EVERY);
         loop {
             tokio::select! {
                 biased;
                 message = inbox.recv() => match message {
                     Some(Message::Changed(user, version)) => events.changed(user, version),
                     Some(Message::Renewed(session)) => events.renewed(session),
+                    Some(Message::Cut) => {
+                        let noticed_after = self.net.rng().millis(0, NOTICE_MILLIS);
+                        pause(noticed_after).await;
+                        if self.net.down_until(self.replica).is_some() {
+                            return;
+                        }
+                    }
                     None => return,
                 },
-                _ = notice.tick() => {
-                    if self.net.down_until(self.replica).is_some() {
-                        return;
-                    }
-                    events.alive();
-                }
+                _ = beat.tick() => events.alive(),
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The conformance suite over both backends, and what a thief or a forger of the store would have.
 
+mod bounds;
 mod handovers;
 mod outages;
 mod succession;

@@ -29,6 +29,9 @@ pub(crate) type Common = Mutex<Option<Arc<SigningKey>>>;
 /// The key that is published beside the one that signs. It never signs, so tenants may share it.
 static STANDBY: Common = Mutex::new(None);
 
+/// Keys that signed for tenants that are gone, and may sign for the next ones: no two tenants at a time have the same.
+static SPARE: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(Vec::new());
+
 /// The tenant's keys: all that are published, one of which signs.
 pub(crate) struct KeyRing {
     published: Vec<Arc<SigningKey>>,
@@ -108,8 +111,9 @@ impl KeyRing {
     /// Two keys: one on standby, one that signs.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let name = "accounts.accesscontrol.standin.example";
-        let published = vec![SigningKey::common(&STANDBY, name)?, Arc::new(SigningKey::generate(name)?)];
-        Ok(Self { published, active: 1 })
+        let spare = SPARE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let signs = spare.map_or_else(|| SigningKey::generate(name).map(Arc::new), Ok)?;
+        Ok(Self { published: vec![SigningKey::common(&STANDBY, name)?, signs], active: 1 })
     }
 
     pub(crate) fn active(&self) -> Arc<SigningKey> {
@@ -123,6 +127,12 @@ impl KeyRing {
 
     fn find(&self, kid: &str) -> Option<DecodingKey> {
         self.published.iter().find(|key| key.kid == kid)?.decoding_key()
+    }
+}
+
+impl Drop for KeyRing {
+    fn drop(&mut self) {
+        SPARE.lock().unwrap_or_else(PoisonError::into_inner).push(self.active());
     }
 }
 

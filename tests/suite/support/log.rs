@@ -1,5 +1,6 @@
 //! Everything that was logged, and the search for secrets in it.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
 
@@ -7,7 +8,7 @@ use aho_corasick::AhoCorasick;
 use tracing_subscriber::EnvFilter;
 
 static LOG: Mutex<Vec<u8>> = Mutex::new(Vec::new());
-static SECRETS: LazyLock<Mutex<Vec<String>>> = LazyLock::new(Mutex::default);
+static SECRETS: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 static INIT: Once = Once::new();
 
 /// Of a secret, this much is searched for: more than chance could bring, and a shortened one is found too.
@@ -45,7 +46,7 @@ pub(crate) fn lines_with(mark: usize, text: &str) -> Vec<String> {
 
 /// Searches all that was ever logged for the new secrets, and all that was logged since `mark` for all of them.
 pub(crate) fn assert_no_secrets(new: Vec<String>, mark: usize) {
-    let new: Vec<String> = new.iter().map(|secret| telling(secret).to_owned()).collect();
+    let new: HashSet<String> = new.iter().map(|secret| telling(secret).to_owned()).collect();
     let log = lock(&LOG);
     assert_absent(&new, &log);
     let mut all = lock(&SECRETS);
@@ -53,7 +54,7 @@ pub(crate) fn assert_no_secrets(new: Vec<String>, mark: usize) {
     assert_absent(&all, &log[mark..]);
 }
 
-fn assert_absent(secrets: &[String], log: &[u8]) {
+fn assert_absent(secrets: &HashSet<String>, log: &[u8]) {
     let searcher = AhoCorasick::new(secrets).unwrap();
     if let Some(found) = searcher.find(log) {
         let line = log[..found.start()].iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);

@@ -7,9 +7,7 @@ use crate::secret::{AksToken, RefreshToken};
 use crate::session::CredentialKind;
 use crate::session::backend::{Stored, Swap, Version};
 use crate::session::conformance::{ORIGIN, add_token, begin, enter, new_session};
-use crate::session::{
-    AksGrant, EXPIRED_IS_KNOWN_FOR, Grant, MAX_TOKENS_PER_USER, NewSession, Opener, UserTag, Wait,
-};
+use crate::session::{AksGrant, EXPIRED_IS_KNOWN_FOR, Grant, NewSession, Opener, UserTag, Wait};
 
 const REFRESH_TOKEN: &str = "0.refresh-token-of-alice";
 const AKS_TOKEN: &str = "eyJ.aks-token-of-alice";
@@ -229,20 +227,4 @@ async fn fields_of_a_newer_version_survive_a_change() {
     let after: serde_json::Value = serde_json::from_str(&document(&store.backend, user).await.1).unwrap();
     assert_eq!(after["news"]["a"], 1);
     assert_eq!(after["sessions"][cookie.session.id.as_str()]["device"], "laptop");
-}
-
-/// Expired tokens are kept for a day, but only while there is room; afterwards nothing at all is left, nor known.
-#[tokio::test]
-async fn a_sweep_leaves_nothing_behind_after_a_day() {
-    let (store, _task) = running(Memory::default(), &Endings::default()).await;
-    let now = crate::clock::Clock::system().now();
-    let opener = begin(&*store, "alice", now).await;
-    for seconds in 0..MAX_TOKENS_PER_USER + 20 {
-        let at = now + SignedDuration::from_secs(i64::try_from(seconds * 2).unwrap());
-        add_token(&*store, &opener, at, 1).await.unwrap();
-    }
-    assert_eq!(store.backend.credentials(), MAX_TOKENS_PER_USER + 1);
-    store.sweep(now + SignedDuration::from_hours(30)).await.unwrap();
-    assert!(store.backend.is_empty());
-    assert_eq!(store.near.sizes().1, 0);
 }
