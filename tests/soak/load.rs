@@ -162,8 +162,13 @@ impl Record {
 
     /// Those that were not served.
     pub(crate) fn failures(&self) -> Vec<&Asked> {
-        let is_good = |asked: &&Asked| asked.outcome.as_ref().is_ok_and(|told| told.status == 200);
-        self.all.iter().filter(|asked| !is_good(asked)).collect()
+        self.other_than(&[200])
+    }
+
+    /// Those that were not answered with one of these statuses.
+    pub(crate) fn other_than(&self, statuses: &[u16]) -> Vec<&Asked> {
+        let is_one = |told: &Told| statuses.contains(&told.status);
+        self.all.iter().filter(|asked| !asked.outcome.as_ref().is_ok_and(is_one)).collect()
     }
 
     /// How long those took that were due in this time, whatever their answer.

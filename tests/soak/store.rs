@@ -209,7 +209,7 @@ async fn loses_all(scenario: &str, promised: Duration, lose: impl AsyncFnOnce(&m
         format!("{:.1} s", took.as_secs_f64()),
     );
     print(scenario, "meanwhile: 200, 401, 503, others, none", record.summary());
-    assert_eq!(record.all.len(), record.told(200) + record.told(401), "{}", record.summary());
+    assert_eq!(record.all.len(), record.told(200) + record.told(401), "{:?}", record.other_than(&[200, 401]));
     world.upstream.assert_nobody_was_taken_for_another();
 }
 

@@ -64,6 +64,8 @@ pub(crate) async fn through<T: AsyncRead + AsyncWrite + Send + 'static>(tunnel: 
     if let (Ok(_), Ok(digest)) = (sent, got) {
         let _gone = write.write_all(digest.as_ref()).await;
         let _gone = write.shutdown().await;
+        // A socket that is closed with bytes unread, such as the client's farewell, is reset, and the digest with it.
+        let _ended = tokio::io::copy(&mut read, &mut tokio::io::sink()).await;
     }
 }
 

@@ -53,8 +53,10 @@ pub(super) struct Link {
     /// Names this replica in its beats.
     replica: String,
     current: ArcSwapOption<Connection>,
-    /// An answer said that this is the wrong server, or one without its records.
+    /// An answer said that this is the wrong server.
     renew: Notify,
+    /// The store has lost its records.
+    lost: Notify,
     /// Whether the next failed command is worth a line in the log.
     quiet: AtomicBool,
     /// What the store was marked with when it was last seen.
@@ -63,9 +65,10 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn new(config: RedisConfig, login: Login) -> Self {
-        let (current, renew, quiet) = (ArcSwapOption::empty(), Notify::new(), AtomicBool::new(false));
+        let (current, quiet) = (ArcSwapOption::empty(), AtomicBool::new(false));
+        let (renew, lost) = (Notify::new(), Notify::new());
         let (replica, mark) = (random_base62(12), Mutex::default());
-        Self { config, login, replica, current, renew, quiet, mark }
+        Self { config, login, replica, current, renew, lost, quiet, mark }
     }
 
     /// The present connection.
@@ -173,7 +176,13 @@ impl Link {
                     }
                 },
                 never = &mut beats => match never {},
-                () = self.renew.notified() => return "it is not the store that it was",
+                () = self.renew.notified() => return "its server is no master any more",
+                // Nothing that was heard counts any more: everybody who is known here is looked up again. The connection
+                // is as good as it was.
+                () = self.lost.notified(), if is_up => {
+                    events.disconnected();
+                    events.connected();
+                }
                 _ = look.tick() => {
                     if heard_at.elapsed() > SILENCE {
                         return "it is silent";
@@ -225,8 +234,7 @@ impl Link {
                 "the store has lost its records (wiped, evicted, or a failover without its data): sessions that were in \
                  it are gone, and people have to sign in again"
             );
-            // A new connection, with which everybody who is known here is looked up again.
-            self.renew.notify_one();
+            self.lost.notify_one();
         }
         *seen = Some(mark);
     }

@@ -186,6 +186,18 @@ async fn a_wiped_server_has_no_half_sessions() {
     assert!(world.one.find(&bob.key).await.unwrap().is_none());
 }
 
+/// A server that has lost everything still answers: whoever is not known is told so, and not to try again.
+#[tokio::test]
+async fn a_wiped_server_is_not_away() {
+    let world = replicas().await;
+    world.alice().await;
+    let stranger = CredentialSecret::new_token().key();
+    world.server.run(&["FLUSHALL"]).unwrap();
+    while world.ended_at_two.lock().unwrap().is_empty() {
+        assert!(world.two.find(&stranger).await.unwrap().is_none());
+    }
+}
+
 /// Of two replicas only one has the turn; the other sees the result, or a failure, or takes over from one that died.
 #[tokio::test]
 async fn one_replica_renews_and_the_others_see_what_came_of_it() {
