@@ -104,6 +104,10 @@ async fn two_people_are_each_themselves() {
     alices.open(&mounted.at("headlamp", "/?namespace=team-a&again")).await;
     alices.sees(&format!("signed in as {}", kubernetes_name(&mounted, "alice"))).await;
     alices.sees("pods: web.").await;
+    // All that the pages ask for has arrived, so that it is known from whom it came.
+    alices.sees("watching:").await;
+    alices.sees("hello from exec").await;
+    bobs.sees("watching:").await;
     assert_eq!(mounted.dashboard("headlamp").bearers().len(), 2);
     let names = ["alice", "bob"].map(|user| kubernetes_name(&mounted, user));
     mounted.world.api.assert_only_users(&[&names[0], &names[1]]);
