@@ -213,16 +213,18 @@ impl<B: Backend> SessionStore for SealedStore<B> {
             // The store may be away: what could be served all the same waits for it only a moment, and not behind others.
             let is_under_way = user.state.try_lock().is_err();
             let patience = if is_under_way { Duration::ZERO } else { PATIENCE };
-            tokio::time::timeout(patience, self.look_up(key)).await.unwrap_or(Err(StoreError))
+            tokio::time::timeout(patience, self.look_up(key)).await.ok()
         } else {
-            self.look_up(key).await
+            Some(self.look_up(key).await)
         };
-        match found {
-            Err(error) => match self.near.last_seen(key.digest()) {
-                Some((found, user)) if self.near.may_be_served(&user, self.staleness) => Ok(Some(found)),
-                _ => Err(error),
-            },
-            found => found,
+        if let Some(Ok(found)) = found {
+            return Ok(found);
+        }
+        match (self.near.last_seen(key.digest()), found) {
+            (Some((last, user)), _) if self.near.may_be_served(&user, self.staleness) => Ok(Some(last)),
+            (_, Some(found)) => found,
+            // Who was impatient, and has nothing to serve any more because a look came to its end meanwhile.
+            (_, None) => self.look_up(key).await,
         }
     }
 
