@@ -223,7 +223,7 @@ impl<B: Backend> SessionStore for SealedStore<B> {
         match (self.near.last_seen(key.digest()), found) {
             (Some((last, user)), _) if self.near.may_be_served(&user, self.staleness) => Ok(Some(last)),
             (_, Some(found)) => found,
-            // Who was impatient, and has nothing to serve any more because a look came to its end meanwhile.
+            // Who would not wait has nothing to serve any more: a look that was under way has taken it away.
             (_, None) => self.look_up(key).await,
         }
     }

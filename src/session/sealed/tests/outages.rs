@@ -2,6 +2,8 @@
 
 use std::sync::Mutex;
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::clock::Clock;
 use crate::secret::{CredentialSecret, RefreshToken};
@@ -196,6 +198,28 @@ async fn a_wiped_server_is_not_away() {
     while world.ended_at_two.lock().unwrap().is_empty() {
         assert!(world.two.find(&stranger).await.unwrap().is_none());
     }
+}
+
+/// Who finds a look under way is served what is known instead of waiting; where that look takes it away meanwhile, the store
+/// is asked.
+#[tokio::test(start_paused = true)]
+async fn what_a_look_under_way_takes_away_is_asked_for_again() {
+    let (store, _task) = running(Memory::default(), &Endings::default()).await;
+    let cookie = begin(&*store, "alice", Clock::system().now()).await;
+    let digest = cookie.key.digest();
+    assert!(store.find(&cookie.key).await.unwrap().is_some());
+    let user = store.near.user(cookie.session.user.tag());
+    let look = user.state.lock().await;
+    store.near.distrust(&user);
+    assert!(store.find(&cookie.key).await.unwrap().is_some(), "nobody waits for the look of another");
+    // Timers go by whole milliseconds: the rest of this one is how long it takes them to say so.
+    tokio::time::advance(Duration::from_micros(500)).await;
+    let mut asked = std::pin::pin!(store.find(&cookie.key));
+    assert!(asked.as_mut().now_or_never().is_none());
+    store.backend.forget(&[*digest]).await;
+    store.near.update(digest, |_| None);
+    assert!(asked.await.unwrap().is_none(), "told that it is not known, and not to try again");
+    drop(look);
 }
 
 /// Of two replicas only one has the turn; the other sees the result, or a failure, or takes over from one that died.
