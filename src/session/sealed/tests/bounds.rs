@@ -8,42 +8,52 @@ use crate::clock::Clock;
 use crate::session::conformance::credential;
 use crate::session::{AddTokenError, CredentialKind, MAX_TOKENS_PER_USER, Opener};
 
-/// Gives a user as many tokens as they may have, each `seconds` younger than the one before and valid for a minute. In one
-/// change: one by one, each would cost as much as all before it.
-async fn fill<B: Backend>(store: &SealedStore<B>, opener: &Opener, now: Timestamp, seconds: i64) {
-    let (user, tag) = (&opener.session.user, opener.session.user.tag());
+/// A user who has as many tokens as they may have, each `seconds` younger than the one before and valid for a minute. They are
+/// made in one change: one by one, each would cost as much as all before it.
+async fn full<B: Backend>(store: &SealedStore<B>, seconds: i64) -> (Opener, Timestamp) {
+    let now = Clock::system().now();
+    let opener = begin(store, "alice", now).await;
+    let tag = opener.session.user.tag();
     let tokens: Vec<_> = (0..i64::try_from(MAX_TOKENS_PER_USER).unwrap())
         .map(|number| now + SignedDuration::from_secs(number * seconds))
-        .map(|created_at| credential(CredentialKind::Token, &user.oid, created_at, 60))
+        .map(|created_at| credential(CredentialKind::Token, "alice", created_at, 60))
         .collect();
     let added = store.change(tag, |records| {
         for (token, key) in &tokens {
-            records.add_token(tag, opener, token, key)?;
+            records.add_token(tag, &opener, token, key)?;
         }
         Ok::<_, AddTokenError>(Changed::Yes(()))
     });
     added.await.unwrap();
+    (opener, now)
 }
 
-#[tokio::test]
-async fn a_user_has_a_bounded_number_of_tokens() {
-    let (store, _task) = running(Memory::default(), &Endings::default()).await;
-    let now = Clock::system().now();
-    let opener = begin(&*store, "alice", now).await;
-    fill(&store, &opener, now, 0).await;
+async fn a_user_has_a_bounded_number_of_tokens<B: Backend>(backend: B) {
+    let (store, _task) = running(backend, &Endings::default()).await;
+    let (opener, now) = full(&store, 0).await;
     let refused = add_token(&*store, &opener, now, 60).await;
     assert_eq!(refused.unwrap_err(), AddTokenError::TooMany);
     // Expired ones make room.
     add_token(&*store, &opener, now + SignedDuration::from_secs(61), 60).await.unwrap();
 }
 
+#[tokio::test]
+async fn a_user_has_a_bounded_number_of_tokens_in_memory() {
+    a_user_has_a_bounded_number_of_tokens(Memory::default()).await;
+}
+
+#[tokio::test]
+async fn a_user_has_a_bounded_number_of_tokens_in_redis() {
+    let directory = TempDir::new().unwrap();
+    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    a_user_has_a_bounded_number_of_tokens(at(&server)).await;
+}
+
 /// Expired tokens are kept for a day, but only while there is room; afterwards nothing at all is left, nor known.
 #[tokio::test]
 async fn a_sweep_leaves_nothing_behind_after_a_day() {
     let (store, _task) = running(Memory::default(), &Endings::default()).await;
-    let now = Clock::system().now();
-    let opener = begin(&*store, "alice", now).await;
-    fill(&store, &opener, now, 1).await;
+    let (opener, now) = full(&store, 1).await;
     let later = now + SignedDuration::from_secs(i64::try_from(MAX_TOKENS_PER_USER).unwrap());
     for _ in 0..20 {
         add_token(&*store, &opener, later, 60).await.unwrap();
