@@ -127,19 +127,18 @@ impl Pages {
     /// `POST /tokens` by a form that stands for deleting all of them.
     async fn revoke_all(&self, identity: &Identity, visit: &Visit<'_>) -> Result<Response<Body>, Problem> {
         let user = &identity.session().user;
-        for token in self.store.listed(user, CredentialKind::Token).await? {
+        let failed = |act: &Act<'_>, error| {
+            let problem = Problem::from(error);
+            visit.record.tell_act(act, &problem.refusal().outcome());
+            problem
+        };
+        let listed = self.store.listed(user, CredentialKind::Token).await;
+        for token in listed.map_err(|error| failed(&Act::TokenRevoked(""), error))? {
             let id = &token.credential.id;
-            let (act, revoked) = (Act::TokenRevoked(id.as_str()), self.store.revoke(user, id).await);
-            match revoked.map_err(Problem::from) {
-                Ok(true) => {
-                    visit.record.tell_act(&act, &Outcome::of(303));
-                    tracing::info!(user = %user.oid, credential = %id, "token revoked");
-                }
-                Ok(false) => {}
-                Err(problem) => {
-                    visit.record.tell_act(&act, &problem.refusal().outcome());
-                    return Err(problem);
-                }
+            let act = Act::TokenRevoked(id.as_str());
+            if self.store.revoke(user, id).await.map_err(|error| failed(&act, error))? {
+                visit.record.tell_act(&act, &Outcome::of(303));
+                tracing::info!(user = %user.oid, credential = %id, "token revoked");
             }
         }
         Ok(self.home("#revoked"))

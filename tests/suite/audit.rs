@@ -317,3 +317,27 @@ async fn a_session_that_was_signed_out_is_not_ended_again() {
     let causes: Vec<_> = ends.map(|event| &event["annotations"]["entrada.io/cause"]).collect();
     assert_eq!(causes, ["sign_out"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_of_all_that_fails_is_told_as_that() {
+    // Proves that the log does not take it for an attempt to make a token, which comes to the same address.
+    let (log, directory) = (AuditLog::new(), tempfile::TempDir::new().unwrap());
+    let mut redis = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let world = World::start_with(|raw| {
+        raw.audit = Some(log.setting());
+        raw.store = Some(format!("redis://{}", redis.address()));
+    })
+    .await;
+    let browser = world.signed_in("alice").await;
+    world.token(&browser).await;
+    redis.kill();
+    eventually("the loss", || async { world.admin("/readyz").await.1.contains("[!] store: away") }).await;
+    let origin = [("origin", world.url.as_str())];
+    let page = browser.post_form(&world.at("/tokens"), &[("_method", "delete")], &origin).await.unwrap();
+    assert_eq!((page.status.as_u16(), page.header("entrada-reason")), (503, "store_unavailable"));
+    world.entrada.kill().await;
+    let events = log.events();
+    let told = events.iter().filter(|event| event["responseStatus"]["code"] == 503);
+    let told: Vec<_> = told.map(|event| (&event["verb"], &event["objectRef"]["resource"])).collect();
+    assert_eq!(told, [(&json!("delete"), &json!("tokens"))]);
+}

@@ -82,11 +82,17 @@ impl World {
 
     /// Moves everybody's clock; the kubelet keeps our projected token fresh meanwhile.
     pub(crate) fn advance(&self, by: Duration) {
-        self.advance_without_kubelet(by);
-        // Replaced as a whole, as the kubelet does it: a renewal that is under way reads the old one or the new one.
+        // Before the clocks move, and good until an hour after that: a renewal that is under way just then is refused for the
+        // old one, and finds one that works when it reads the file again.
+        let later = i64::try_from(by.as_secs()).unwrap();
+        let assertion = self.entra.assertion_with(|claims| {
+            claims["exp"] = json!(claims["exp"].as_i64().unwrap() + later);
+        });
+        // Replaced as a whole, as the kubelet does it.
         let (file, newer) = (self.dir.path().join("assertion"), NamedTempFile::new_in(&self.dir).unwrap());
-        std::fs::write(&newer, self.entra.assertion()).unwrap();
+        std::fs::write(&newer, assertion).unwrap();
         newer.persist(file).unwrap();
+        self.advance_without_kubelet(by);
     }
 
     pub(crate) fn advance_without_kubelet(&self, by: Duration) {
