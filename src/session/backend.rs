@@ -112,6 +112,9 @@ pub(crate) trait Events: Send + Sync {
 /// Keeps sealed bytes. Every call may fail, which says nothing about what it asked for.
 #[async_trait]
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
+    /// Whether other replicas write to it, too. What they tell of that can be lost on its way here.
+    const IS_SHARED: bool;
+
     /// Runs for ever: keeps the connection, and tells what happens.
     async fn run(&self, events: &dyn Events);
 

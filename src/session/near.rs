@@ -4,7 +4,7 @@
 //! An entry counts only while it is known to be true: the store tells of every change as long as its channel is up, and
 //! each loss of the channel begins a new *generation*, in which every user is looked up once more before its next
 //! request. Beside that, each user is looked up every [`RECHECK_EVERY`], in case a message was lost on the way, and what was
-//! not looked up for twice that time does not count.
+//! not looked up for twice that time does not count. A store that nobody else writes to tells nothing that could be lost.
 
 mod channel;
 mod user;
@@ -47,6 +47,8 @@ pub(super) struct Near {
     changed: Mutex<HashSet<UserTag>>,
     news: Notify,
     channel: Channel,
+    /// Whether a change by others may go unnoticed.
+    may_miss: bool,
 }
 
 #[derive(Debug)]
@@ -56,11 +58,11 @@ struct Entry {
 }
 
 impl Near {
-    /// Nothing is known yet.
-    pub(super) fn new() -> Self {
+    /// Nothing is known yet. `may_miss`: others write to the store, too, and what it tells of that may be lost.
+    pub(super) fn new(may_miss: bool) -> Self {
         let (found, users, renewals) = (DashMap::new(), DashMap::new(), DashMap::new());
         let (changed, news, channel) = (Mutex::default(), Notify::new(), Channel::new());
-        Self { found, users, renewals, changed, news, channel }
+        Self { found, users, renewals, changed, news, channel, may_miss }
     }
 
     /// A credential that is known for certain: the path of almost every request.
@@ -124,7 +126,8 @@ impl Near {
         let age = now.saturating_sub(user.looked_up.load(Ordering::Acquire));
         let generation = self.channel.generation();
         let heard = generation != 0 && user.generation.load(Ordering::Acquire) == generation;
-        age < millis(if heard { 2 * RECHECK_EVERY } else { TRUSTED_FOR })
+        let is_certain = heard && !self.may_miss;
+        is_certain || age < millis(if heard { 2 * RECHECK_EVERY } else { TRUSTED_FOR })
     }
 
     /// Before the store is asked about a user: what must be handed to [`Near::looked_up`] after it.
@@ -195,6 +198,9 @@ impl Near {
     /// Users to look up although nobody asks for them, for their open streams may have to end: those of whom a change could
     /// not be looked up yet, all when the channel has come up, and those not looked up for [`RECHECK_EVERY`].
     pub(super) fn due(&self) -> Vec<Arc<User>> {
+        if !self.may_miss {
+            return Vec::new();
+        }
         let (now, generation) = (self.channel.now(), self.channel.generation());
         let is_due = |user: &User| {
             let age = now.saturating_sub(user.looked_up.load(Ordering::Relaxed));
@@ -317,7 +323,7 @@ mod tests {
     /// Of changes of our own in a row the messages come late: they are no reason to ask the store again. Another replica's is.
     #[test]
     fn a_late_message_of_an_own_change_is_no_news() {
-        let near = Near::new();
+        let near = Near::new(true);
         let tag = UserKey { tid: "tenant".into(), oid: "alice".into() }.tag();
         let (user, version) = (near.user(tag), |name: &str| Version(name.to_owned()));
         for own in ["1", "2", "3"] {
@@ -328,5 +334,23 @@ mod tests {
         assert!(!near.has_changed(&user));
         near.changed(tag, version("4"));
         assert!(near.has_changed(&user));
+    }
+
+    /// Who was looked up is looked up again for fear of a lost message, but not where none can be lost.
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_else_changes_is_not_looked_at_again() {
+        for may_miss in [false, true] {
+            let near = Near::new(may_miss);
+            near.connected();
+            let user = near.user(UserKey { tid: "tenant".into(), oid: "alice".into() }.tag());
+            let look = near.before_look(&user);
+            assert!(near.looked_up(&user, look, &Version("1".to_owned())));
+            tokio::time::advance(RECHECK_EVERY).await;
+            assert_eq!((near.is_fresh(&user), near.due().len()), (true, usize::from(may_miss)));
+            tokio::time::advance(RECHECK_EVERY).await;
+            assert_eq!(near.is_fresh(&user), !may_miss);
+            near.distrust(&user);
+            assert!(!near.is_fresh(&user));
+        }
     }
 }

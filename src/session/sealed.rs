@@ -68,7 +68,7 @@ impl<B: Backend> SealedStore<B> {
     #[must_use]
     pub(crate) fn new(backend: B, endings: Endings, staleness: Duration) -> Self {
         let (grants, unsent) = (DashMap::new(), DashMap::new());
-        Self { backend, near: Near::new(), endings, staleness, grants, unsent }
+        Self { backend, near: Near::new(B::IS_SHARED), endings, staleness, grants, unsent }
     }
 
     /// Whether what is known may still be served although the backend does not answer.

@@ -268,6 +268,8 @@ impl Wire {
 
 #[async_trait]
 impl Backend for Wire {
+    const IS_SHARED: bool = true;
+
     async fn run(&self, events: &dyn Events) {
         loop {
             let (sender, mut inbox) = unbounded_channel();

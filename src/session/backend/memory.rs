@@ -72,6 +72,8 @@ impl Memory {
 
 #[async_trait]
 impl Backend for Memory {
+    const IS_SHARED: bool = false;
+
     async fn run(&self, events: &dyn Events) {
         events.connected();
         std::future::pending().await

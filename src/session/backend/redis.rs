@@ -97,6 +97,8 @@ impl Redis {
 
 #[async_trait]
 impl Backend for Redis {
+    const IS_SHARED: bool = true;
+
     async fn run(&self, events: &dyn Events) {
         self.link.run(events).await;
     }
