@@ -112,7 +112,9 @@ pub(crate) trait Events: Send + Sync {
 /// Keeps sealed bytes. Every call may fail, which says nothing about what it asked for.
 #[async_trait]
 pub(crate) trait Backend: fmt::Debug + Send + Sync + 'static {
-    /// Whether other replicas write to it, too. What they tell of that can be lost on its way here.
+    /// Whether other replicas write to it, too. What they tell of that can be lost on its way here, and so can an answer:
+    /// then only another look shows what has changed. Where not, each call has been made when it was first polled, so that
+    /// nobody who leaves can leave a change half-made.
     const IS_SHARED: bool;
 
     /// Runs for ever: keeps the connection, and tells what happens.

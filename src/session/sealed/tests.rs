@@ -37,11 +37,17 @@ mod redis {
     use super::*;
 
     crate::session::conformance::suite!(|| async {
-        let (directory, endings) = (TempDir::new().unwrap(), Endings::default());
-        let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+        let (endings, (directory, server)) = (Endings::default(), redis_server().await);
         let (store, task) = running(at(&server), &endings).await;
         World::new(&endings, store, (directory, server, task))
     });
+}
+
+/// A real server, and where it keeps its files until the test ends.
+async fn redis_server() -> (TempDir, standin::redis::Redis) {
+    let directory = TempDir::new().unwrap();
+    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    (directory, server)
 }
 
 /// A backend for a real server.
@@ -137,7 +143,6 @@ async fn uses_of_what_is_gone_do_not_pile_up_in_memory() {
 
 #[tokio::test]
 async fn uses_of_what_is_gone_do_not_pile_up_in_redis() {
-    let directory = TempDir::new().unwrap();
-    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, server) = redis_server().await;
     uses_of_what_is_gone_do_not_pile_up(at(&server)).await;
 }

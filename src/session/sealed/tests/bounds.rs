@@ -44,8 +44,7 @@ async fn a_user_has_a_bounded_number_of_tokens_in_memory() {
 
 #[tokio::test]
 async fn a_user_has_a_bounded_number_of_tokens_in_redis() {
-    let directory = TempDir::new().unwrap();
-    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, server) = redis_server().await;
     a_user_has_a_bounded_number_of_tokens(at(&server)).await;
 }
 

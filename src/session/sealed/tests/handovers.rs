@@ -15,8 +15,7 @@ async fn over_both<F: Future<Output = ()>>(check: impl Fn(Arc<dyn Handovers>, Ti
     let until = after(Clock::system().now(), Duration::from_secs(60));
     let (store, _task) = running(Memory::default(), &endings).await;
     check(store, until).await;
-    let directory = TempDir::new().unwrap();
-    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, server) = redis_server().await;
     let (store, _task) = running(at(&server), &endings).await;
     check(store, until).await;
 }
@@ -67,8 +66,7 @@ async fn a_record_is_forgotten_after_its_time() {
     store.sweep(after(now, Duration::from_secs(1))).await.unwrap();
     assert!(store.peek(&place).await.unwrap().is_none());
 
-    let directory = TempDir::new().unwrap();
-    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, server) = redis_server().await;
     let (store, _task) = running(at(&server), &Endings::default()).await;
     let soon = after(Clock::system().now(), Duration::from_millis(300));
     store.put(&place, b"1", soon).await.unwrap();

@@ -113,8 +113,7 @@ async fn an_outage_signs_nobody_out_and_claims_nothing() {
 /// What is known is served for as long as `staleness` says, and not longer.
 #[tokio::test]
 async fn what_is_known_is_not_served_for_ever() {
-    let directory = TempDir::new().unwrap();
-    let mut server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, mut server) = redis_server().await;
     let store = Arc::new(SealedStore::new(at(&server), Endings::default(), Duration::from_millis(1_500)));
     let task = store.clone();
     let _task = Task(tokio::spawn(async move { task.run().await }));

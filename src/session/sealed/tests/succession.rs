@@ -16,8 +16,7 @@ async fn stands(store: &dyn SessionStore, opener: &Opener) -> bool {
 /// Two replicas that begin a session for the same browser at the same moment leave one, and the token is its.
 #[tokio::test]
 async fn one_browser_at_two_replicas_has_one_session() {
-    let directory = TempDir::new().unwrap();
-    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, server) = redis_server().await;
     let (one, _a) = running(at(&server), &Endings::default()).await;
     let (two, _b) = running(at(&server), &Endings::default()).await;
     let mut now = crate::clock::Clock::system().now();

@@ -51,8 +51,7 @@ async fn forge<B: Backend>(backend: &B, user: UserTag, document: String) {
 /// A dump of Redis and of memory alike holds no token, no credential and nothing of who somebody is.
 #[tokio::test]
 async fn a_dump_of_the_store_tells_nothing() {
-    let directory = TempDir::new().unwrap();
-    let server = standin::redis::Redis::start(directory.path()).await.unwrap();
+    let (_directory, server) = redis_server().await;
     let (shared, _task) = running(at(&server), &Endings::default()).await;
     let (alone, _other) = running(Memory::default(), &Endings::default()).await;
     for (store, dump) in [
